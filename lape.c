@@ -1,0 +1,1963 @@
+/* The method: count activations, find the language-specific neurons, ablate them, steer with them,
+ * and measure what that does. The command line is at the bottom.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "lape.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+
+/* ---- Text -------------------------------------------------------------------------------------
+ */
+
+static struct span text_span(const char *s) { return (struct span){s, s ? strlen(s) : 0}; }
+
+/* For "%.*s": names from files are cut to a readable length. */
+static int width(struct span s) { return (int)least(s.n, 64); }
+
+/* Cuts what stands before the next `end`, or all that is left; false when nothing is left. */
+static bool next_part(struct span *rest, char end, struct span *part) {
+    if (!rest->at) return false;
+    const char *stop = memchr(rest->at, end, rest->n);
+    *part = (struct span){rest->at, stop ? (size_t)(stop - rest->at) : rest->n};
+    rest->at = stop ? stop + 1 : NULL;
+    rest->n -= stop ? part->n + 1 : part->n;
+    return true;
+}
+
+/* A plain decimal number up to `most`. */
+static bool parse_number(struct span s, uint64_t most, uint64_t *to) {
+    *to = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        uint64_t digit = (uint64_t)(s.at[i] - '0');
+        if (digit > 9 || digit > most || *to > (most - digit) / 10) return false;
+        *to = *to * 10 + digit;
+    }
+    return s.n > 0;
+}
+
+/* Copies a language's label, which must be one. */
+static bool set_label(char label[LABEL_SIZE], struct span s) {
+    bool good = s.n > 0 && s.n < LABEL_SIZE;
+    for (size_t i = 0; good && i < s.n; i++)
+        good = isalnum((unsigned char)s.at[i]) || s.at[i] == '_' || s.at[i] == '-';
+    if (good) snprintf(label, LABEL_SIZE, "%.*s", (int)s.n, s.at);
+    return good;
+}
+
+/* ---- Counts -----------------------------------------------------------------------------------
+ */
+
+static const char *const statistic_name[] = {"positive", "near_above",   "near_below",
+                                             "sum",      "positive_sum", "histogram"};
+
+static size_t all_neurons(const struct counts *c) { return (size_t)c->layers * c->neurons; }
+
+static size_t rows_of(const struct counts *c, int s) { return s == HISTOGRAM ? 1 : c->layers; }
+
+static size_t columns_of(const struct counts *c, int s) {
+    return s == HISTOGRAM ? c->vocab : c->neurons;
+}
+
+static int64_t *new_statistic(const struct counts *c, int s) {
+    return new_array(rows_of(c, s) * columns_of(c, s), sizeof(int64_t));
+}
+
+static struct language *find_language(const struct counts *c, const char *label) {
+    for (int k = 0; k < c->n; k++)
+        if (strcmp(c->language[k].label, label) == 0) return &c->language[k];
+    return NULL;
+}
+
+struct language *insert_language(struct counts *c, const char *label) {
+    int at = c->n++;
+    c->language = grow_array(c->language, c->n, sizeof *c->language);
+    for (; at > 0 && strcmp(c->language[at - 1].label, label) > 0; at--)
+        c->language[at] = c->language[at - 1];
+    c->language[at] = (struct language){0};
+    snprintf(c->language[at].label, LABEL_SIZE, "%s", label);
+    return &c->language[at];
+}
+
+void counts_free(struct counts *c) {
+    for (int k = 0; k < c->n; k++)
+        for (int s = 0; s < STATISTICS; s++) free(c->language[k].of[s]);
+    free(c->language);
+    *c = (struct counts){0};
+}
+
+int counts_save(const struct counts *c, const char *path, struct error *e) {
+    struct gguf_writer w = {0};
+    const char **label = new_array(c->n, sizeof *label);
+    uint64_t *tokens = new_array(c->n, sizeof *tokens), *pieces = new_array(c->n, sizeof *pieces);
+    for (int k = 0; k < c->n; k++) {
+        label[k] = c->language[k].label;
+        tokens[k] = c->language[k].tokens;
+        pieces[k] = c->language[k].pieces;
+    }
+    put_string(&w, "general.architecture", "lape-counts");
+    put_string(&w, "general.name", c->model);
+    put_u64(&w, "lape-counts.layers", c->layers);
+    put_u64(&w, "lape-counts.neurons", c->neurons);
+    put_u64(&w, "lape-counts.vocabulary", c->vocab);
+    put_u64(&w, "lape-counts.piece_length", c->piece);
+    put_u64(&w, "lape-counts.bos", c->bos);
+    put_f64(&w, "lape-counts.near", c->near);
+    put_strings(&w, "lape-counts.languages", label, c->n);
+    put_u64s(&w, "lape-counts.tokens", tokens, c->n);
+    put_u64s(&w, "lape-counts.pieces", pieces, c->n);
+    for (int k = 0; k < c->n; k++)
+        for (int s = 0; s < STATISTICS; s++) {
+            char name[64];
+            snprintf(name, sizeof name, "%s.%s", label[k], statistic_name[s]);
+            if (c->language[k].of[s])
+                put_i64_tensor(&w, name, c->language[k].of[s], rows_of(c, s), columns_of(c, s));
+        }
+    int bad = gguf_save(&w, path, e);
+    gguf_discard(&w);
+    free(label);
+    free(tokens);
+    free(pieces);
+    return bad;
+}
+
+/* The statistics that the file has of a language. */
+static int read_language(const struct counts *c, struct language *l, const struct gguf *g,
+                         struct error *e) {
+    for (int s = 0; s < STATISTICS; s++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s.%s", l->label, statistic_name[s]);
+        const struct tensor *t = gguf_tensor(g, name);
+        if (!t && s == POSITIVE) return fail(e, "tensor '%s' is missing", name);
+        if (!t) continue;
+        if (t->type != TENSOR_I64 || t->dim[0] != columns_of(c, s) || t->dim[1] != rows_of(c, s) ||
+            t->dim[2] * t->dim[3] != 1)
+            return fail(e, "tensor '%s' is not [%zu, %zu] of 64-bit integers", name, rows_of(c, s),
+                        columns_of(c, s));
+        l->of[s] = new_statistic(c, s);
+        for (size_t i = 0; i < t->data.n / 8; i++) {
+            l->of[s][i] = (int64_t)get_u64(t->data.at + 8 * i);
+            bool sum = s == SUM || s == POSITIVE_SUM;
+            if (!sum && (l->of[s][i] < 0 || (uint64_t)l->of[s][i] > l->tokens))
+                return fail(e, "language %s: %lld %s of %llu tokens at layer %zu, neuron %zu",
+                            l->label, (long long)l->of[s][i], statistic_name[s],
+                            (unsigned long long)l->tokens, i / columns_of(c, s),
+                            i % columns_of(c, s));
+        }
+    }
+    return 0;
+}
+
+static int read_languages(struct counts *c, const struct gguf *g, struct error *e) {
+    const struct gguf_value *labels = gguf_array(g, "lape-counts.languages", GGUF_STRING, e);
+    const struct gguf_value *tokens = gguf_array(g, "lape-counts.tokens", GGUF_U64, e);
+    const struct gguf_value *pieces = tokens;
+    if (gguf_find(g, "lape-counts.pieces"))
+        pieces = gguf_array(g, "lape-counts.pieces", GGUF_U64, e);
+    if (!labels || !tokens || !pieces) return -1;
+    if (!labels->count || tokens->count != labels->count || pieces->count != labels->count)
+        return fail(e, "the lists of languages, tokens and pieces are empty or differ in length");
+    struct span *label = gguf_strings(labels);
+    int bad = 0;
+    for (uint64_t k = 0; !bad && k < labels->count; k++) {
+        char name[LABEL_SIZE];
+        if (!set_label(name, label[k]) || find_language(c, name)) {
+            bad = fail(e, "language %llu has no proper label, or one that stands twice",
+                       (unsigned long long)k);
+            break;
+        }
+        struct language *l = insert_language(c, name);
+        l->tokens = get_u64(tokens->data.at + 8 * k);
+        l->pieces = pieces == tokens ? 0 : get_u64(pieces->data.at + 8 * k);
+        if (l->tokens < 1 || l->tokens > INT64_MAX)
+            bad = fail(e, "language %s has %llu tokens", name, (unsigned long long)l->tokens);
+        else
+            bad = read_language(c, l, g, e);
+    }
+    free(label);
+    return bad;
+}
+
+/* A value in [low, high]; an absent one is 0 where that is allowed. */
+static int read_uint(const struct gguf *g, const char *key, uint64_t low, uint64_t high,
+                     uint64_t *to, struct error *e) {
+    *to = 0;
+    if (low == 0 && !gguf_find(g, key)) return 0;
+    if (gguf_uint(g, key, to, e)) return -1;
+    if (*to < low || *to > high) return fail(e, "value '%s' is %llu", key, (unsigned long long)*to);
+    return 0;
+}
+
+static int read_counts(struct counts *c, const struct gguf *g, struct error *e) {
+    struct span s;
+    uint64_t layers, neurons, vocab;
+    if (gguf_string(g, "general.architecture", &s, e)) return -1;
+    if (!span_is(s, "lape-counts")) return fail(e, "a model, not counts; `lape count` makes those");
+    if (gguf_string(g, "general.name", &s, e) ||
+        read_uint(g, "lape-counts.layers", 1, 1 << 16, &layers, e) ||
+        read_uint(g, "lape-counts.neurons", 1, 1 << 24, &neurons, e) ||
+        read_uint(g, "lape-counts.vocabulary", 0, 1 << 28, &vocab, e) ||
+        read_uint(g, "lape-counts.piece_length", 0, INT_MAX, &c->piece, e) ||
+        read_uint(g, "lape-counts.bos", 0, 1, &c->bos, e) ||
+        (gguf_find(g, "lape-counts.near") && gguf_float(g, "lape-counts.near", &c->near, e)))
+        return -1;
+    snprintf(c->model, sizeof c->model, "%.*s", (int)least(s.n, 127), s.at);
+    c->layers = (int)layers;
+    c->neurons = (int)neurons;
+    c->vocab = (int)vocab;
+    return read_languages(c, g, e);
+}
+
+int counts_open(struct counts *c, const char *path, struct error *e) {
+    struct gguf g;
+    *c = (struct counts){0};
+    if (gguf_open(&g, path, e)) return -1;
+    int bad = read_counts(c, &g, e);
+    gguf_close(&g);
+    if (!bad) return 0;
+    counts_free(c);
+    return fail_in(e, path);
+}
+
+static bool add_overflows(int64_t *to, int64_t v) {
+    if (v > 0 ? *to > INT64_MAX - v : *to < INT64_MIN - v) return true;
+    *to += v;
+    return false;
+}
+
+static int add_language(const struct counts *c, struct language *to, const struct language *from,
+                        struct error *e) {
+    if (from->tokens > INT64_MAX - to->tokens)
+        return fail(e, "the tokens of language %s are beyond 64 bits", to->label);
+    to->tokens += from->tokens;
+    to->pieces += from->pieces;
+    for (int s = 0; s < STATISTICS; s++) {
+        if (!to->of[s] != !from->of[s])
+            return fail(e, "language %s: only one of the files has %s", to->label,
+                        statistic_name[s]);
+        for (size_t i = 0; to->of[s] && i < rows_of(c, s) * columns_of(c, s); i++)
+            if (add_overflows(&to->of[s][i], from->of[s][i]))
+                return fail(e, "language %s: %s is beyond 64 bits", to->label, statistic_name[s]);
+    }
+    return 0;
+}
+
+int counts_add(struct counts *to, const struct counts *from, struct error *e) {
+    if (strcmp(to->model, from->model) || to->layers != from->layers ||
+        to->neurons != from->neurons || to->vocab != from->vocab)
+        return fail(e, "counts of another model: %s, %d x %d, not %s, %d x %d", from->model,
+                    from->layers, from->neurons, to->model, to->layers, to->neurons);
+    if (to->piece != from->piece || to->bos != from->bos || to->near != from->near)
+        return fail(e, "counted otherwise: pieces of %llu%s, near %g, not %llu%s, near %g",
+                    (unsigned long long)from->piece, from->bos ? " with BOS" : "", from->near,
+                    (unsigned long long)to->piece, to->bos ? " with BOS" : "", to->near);
+    for (int k = 0; k < from->n; k++) {
+        const struct language *f = &from->language[k];
+        struct language *l = find_language(to, f->label);
+        if (!l) {
+            l = insert_language(to, f->label);
+            for (int s = 0; s < STATISTICS; s++) l->of[s] = f->of[s] ? new_statistic(to, s) : NULL;
+        }
+        if (add_language(to, l, f, e)) return -1;
+    }
+    return 0;
+}
+
+/* ---- The hook that counts ---------------------------------------------------------------------
+ */
+
+enum { COUNT_BLOCK = 64 }; /* neurons in a job: their sums of a batch stay in the cache */
+
+/* a x 2^20 to the nearest integer, half to even: added to 1.5 x 2^52, its last bit counts ones. */
+static inline int64_t fixed(real a) {
+    double shifted = (double)a * 0x1p20 + 0x1.8p52, zero = 0x1.8p52;
+    int64_t bits, base;
+    memcpy(&bits, &shifted, sizeof bits);
+    memcpy(&base, &zero, sizeof base);
+    return bits - base;
+}
+
+static void count_near(void *context, int block, int thread) {
+    const struct counter *c = context;
+    const size_t F = c->counts->neurons, first = (size_t)block * COUNT_BLOCK;
+    const size_t n = least(F - first, COUNT_BLOCK), at = c->layer * F + first;
+    const real near = (real)c->counts->near;
+    int32_t above[COUNT_BLOCK] = {0}, below[COUNT_BLOCK] = {0};
+    (void)thread;
+    for (int t = 0; t < c->rows; t++) {
+        const real *g = c->values + t * F + first;
+        for (size_t i = 0; i < n; i++) {
+            above[i] += (g[i] > 0) & (g[i] < near);
+            below[i] += (g[i] <= 0) & (g[i] >= -near);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        c->language->of[NEAR_ABOVE][at + i] += above[i];
+        c->language->of[NEAR_BELOW][at + i] += below[i];
+    }
+}
+
+static void count_positive(void *context, int block, int thread) {
+    const struct counter *c = context;
+    const size_t F = c->counts->neurons, first = (size_t)block * COUNT_BLOCK;
+    const size_t n = least(F - first, COUNT_BLOCK), at = c->layer * F + first;
+    int32_t positive[COUNT_BLOCK] = {0}, bad[COUNT_BLOCK] = {0};
+    int64_t sum[COUNT_BLOCK] = {0}, positive_sum[COUNT_BLOCK] = {0};
+    (void)thread;
+    for (int t = 0; t < c->rows; t++) {
+        const real *a = c->values + t * F + first;
+        for (size_t i = 0; i < n; i++) {
+            int64_t f = fixed(a[i]);
+            bad[i] |= !(a[i] > -0x1p24f && a[i] < 0x1p24f);
+            positive[i] += a[i] > 0;
+            sum[i] += f;
+            positive_sum[i] += a[i] > 0 ? f : 0;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        int64_t **of = c->language->of;
+        of[POSITIVE][at + i] += positive[i];
+        if (bad[i] || add_overflows(&of[SUM][at + i], sum[i]) ||
+            add_overflows(&of[POSITIVE_SUM][at + i], positive_sum[i]))
+            of[POSITIVE][at + i] = INT64_MIN; /* found by count_is_sound() */
+    }
+}
+
+void count_neurons(void *counter, enum point at, int layer, real *values, int rows, int columns) {
+    struct counter *c = counter;
+    if (at != AT_GATE && at != AT_ACT) return;
+    c->values = values;
+    c->rows = rows;
+    c->layer = layer;
+    pool_run(c->pool, (columns + COUNT_BLOCK - 1) / COUNT_BLOCK,
+             at == AT_GATE ? count_near : count_positive, c);
+}
+
+int count_is_sound(const struct counter *c, struct error *e) {
+    for (size_t i = 0; i < all_neurons(c->counts); i++)
+        if (c->language->of[POSITIVE][i] < 0)
+            return fail(e,
+                        "language %s, layer %zu, neuron %zu: activations that are not numbers, "
+                        "or too large to be added up",
+                        c->language->label, i / c->counts->neurons, i % c->counts->neurons);
+    return 0;
+}
+
+/* ---- Finding language-specific neurons --------------------------------------------------------
+ */
+
+struct scored {
+    double score;
+    size_t at; /* layer x F + index */
+};
+
+static int by_score(const void *a, const void *b) {
+    const struct scored *x = a, *y = b;
+    if (x->score != y->score) return x->score < y->score ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* The k-th smallest, k from 0; v is reordered. Quickselect, partitioning as Hoare's. */
+static double kth_smallest(double *v, size_t n, size_t k) {
+    size_t low = 0, high = n - 1;
+    while (low < high) {
+        const double pivot = v[low + (high - low) / 2];
+        size_t i = low, j = high;
+        for (;; i++, j--) {
+            while (v[i] < pivot) i++;
+            while (v[j] > pivot) j--;
+            if (i >= j) break;
+            double t = v[i];
+            v[i] = v[j];
+            v[j] = t;
+        }
+        if (k <= j) /* v[low..j] <= pivot <= v[j+1..high] */
+            high = j;
+        else
+            low = j + 1;
+    }
+    return v[k];
+}
+
+/* Python's round() for 0 <= x < 2^52: to the nearest integer, half to even. */
+static size_t round_half_even(double x) { return (size_t)((x + 0x1p52) - 0x1p52); }
+
+/* The round(rate |p|)-th smallest p; -1, which every p is above, when that rank is 0. */
+static double threshold(const double *p, size_t n, double rate) {
+    const size_t rank = round_half_even(rate * (double)n);
+    if (rank == 0) return -1;
+    double *copy = new_array(n, sizeof *copy);
+    memcpy(copy, p, n * sizeof *copy);
+    const double value = kth_smallest(copy, n, rank - 1);
+    free(copy);
+    return value;
+}
+
+/* In [0, 1), a multiple of 2^-53: splitmix64 (Steele, Lea and Flood, 2014). */
+static double random_fraction(uint64_t *state) {
+    uint64_t z = *state += 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+}
+
+/* -sum_k q ln q of p normalised over the languages; 0 where no language has any. */
+static double entropy(const double *p, int languages) {
+    double sum = 0, h = 0;
+    for (int k = 0; k < languages; k++) sum += p[k];
+    for (int k = 0; k < languages; k++)
+        if (p[k] > 0) h -= p[k] / sum * log64(p[k] / sum);
+    return h;
+}
+
+/* What find_neurons() works on: all N = L x F neurons. */
+struct search {
+    const struct counts *c;
+    size_t N;
+    double *p;      /* [N, K] */
+    bool *member;   /* [N, K] */
+    bool *selected; /* [N] */
+};
+
+static void select_lowest(struct search *s, struct find *f) {
+    const int K = s->c->n;
+    const size_t budget = round_half_even(f->top * (double)s->N);
+    struct scored *scored = new_array(s->N, sizeof *scored);
+    uint64_t state = f->seed;
+    size_t n = 0;
+    f->threshold = threshold(s->p, s->N * K, f->filter);
+    f->bar_value = threshold(s->p, s->N * K, f->bar);
+    for (size_t i = 0; i < s->N; i++) {
+        const double *p = s->p + i * K;
+        const double score = f->random ? random_fraction(&state) : entropy(p, K);
+        bool active = false;
+        for (int k = 0; k < K; k++) active |= p[k] > f->threshold;
+        if (active) scored[n++] = (struct scored){score, i};
+    }
+    qsort(scored, n, sizeof *scored, by_score);
+    for (size_t j = 0; j < least(budget, n); j++) {
+        const size_t i = scored[j].at;
+        s->selected[i] = true;
+        for (int k = 0; k < K; k++) s->member[i * K + k] = s->p[i * K + k] > f->bar_value;
+    }
+    free(scored);
+}
+
+/* For every layer and language as many neurons as `like` has there, any of the layer's. */
+static int select_like(struct search *s, struct find *f, struct error *e) {
+    const struct neurons *like = f->like;
+    const int K = s->c->n, F = s->c->neurons;
+    uint64_t state = f->seed;
+    f->threshold = f->bar_value = -1;
+    if (like->layers != s->c->layers || like->neurons != F)
+        return fail(e, "the neurons are of a model of %d x %d, the counts of %d x %d", like->layers,
+                    like->neurons, s->c->layers, F);
+    for (int k = 0; k < like->languages; k++) {
+        const struct language *l = find_language(s->c, like->label[k]);
+        if (!l) return fail(e, "the counts lack language %s of the neurons", like->label[k]);
+        bool *member = s->member + (l - s->c->language);
+        for (size_t i = 0, at; i < like->n; i++) {
+            if (!like->member[i * like->languages + k]) continue;
+            do at = (size_t)like->neuron[i].layer * F + (size_t)(random_fraction(&state) * F);
+            while (member[at * K]); /* drawn before; the layer has as many as are asked for */
+            member[at * K] = s->selected[at] = true;
+        }
+    }
+    return 0;
+}
+
+/* The selected ones, in order. */
+static void collect(const struct search *s, struct neurons *out) {
+    const struct counts *c = s->c;
+    const int K = c->n;
+    size_t n = 0;
+    for (size_t i = 0; i < s->N; i++) n += s->selected[i];
+    *out = (struct neurons){.layers = c->layers,
+                            .neurons = c->neurons,
+                            .languages = K,
+                            .label = new_array(K, sizeof *out->label),
+                            .neuron = new_array(n, sizeof *out->neuron),
+                            .member = new_array(n * K, sizeof *out->member),
+                            .p = new_array(n * K, sizeof *out->p)};
+    strcpy(out->model, c->model);
+    for (int k = 0; k < K; k++) strcpy(out->label[k], c->language[k].label);
+    for (size_t i = 0; i < s->N; i++) {
+        if (!s->selected[i]) continue;
+        out->neuron[out->n] = (struct neuron){(int)(i / c->neurons), (int)(i % c->neurons)};
+        memcpy(out->p + out->n * K, s->p + i * K, K * sizeof *s->p);
+        memcpy(out->member + out->n * K, s->member + i * K, K * sizeof *s->member);
+        out->n++;
+    }
+}
+
+int find_neurons(const struct counts *c, struct find *f, struct neurons *out, struct error *e) {
+    const size_t N = all_neurons(c);
+    struct search s = {c, N, new_array(N * c->n, sizeof *s.p),
+                       new_array(N * c->n, sizeof *s.member), new_array(N, sizeof *s.selected)};
+    for (int k = 0; k < c->n; k++)
+        for (size_t i = 0; i < N; i++)
+            s.p[i * c->n + k] =
+                (double)c->language[k].of[POSITIVE][i] / (double)c->language[k].tokens;
+    int bad = 0;
+    if (f->like)
+        bad = select_like(&s, f, e);
+    else
+        select_lowest(&s, f);
+    if (!bad) collect(&s, out);
+    free(s.p);
+    free(s.member);
+    free(s.selected);
+    return bad;
+}
+
+void neurons_free(struct neurons *n) {
+    free(n->label);
+    free(n->neuron);
+    free(n->member);
+    free(n->p);
+    *n = (struct neurons){0};
+}
+
+/* ---- Neuron lists -----------------------------------------------------------------------------
+ */
+
+void neurons_print(const struct neurons *n, const struct counts *c, const struct find *f,
+                   FILE *to) {
+    const int K = n->languages;
+    fprintf(to, "# language-specific neurons\n# model: %s\n# layers: %d\n# neurons: %d\n", n->model,
+            n->layers, n->neurons);
+    fprintf(to, "# languages:");
+    for (int k = 0; k < K; k++) fprintf(to, " %s", n->label[k]);
+    fprintf(to, "\n# tokens:");
+    for (int k = 0; k < K; k++) fprintf(to, " %llu", (unsigned long long)c->language[k].tokens);
+    fprintf(to, "\n# method: %s", f->random ? "random" : "lape");
+    if (f->random) fprintf(to, ", seed %llu", (unsigned long long)f->seed);
+    if (f->like)
+        fprintf(to, ", as many per layer and language as another list");
+    else
+        fprintf(to, "\n# top: %.9g\n# filter: %.9g, threshold %.9g\n# bar: %.9g, threshold %.9g",
+                f->top, f->filter, f->threshold, f->bar, f->bar_value);
+    fprintf(to, "\nlayer\tneuron\tlape\tlanguages");
+    for (int k = 0; k < K; k++) fprintf(to, "\tp_%s", n->label[k]);
+    for (size_t i = 0; i < n->n; i++) {
+        char before = '\t';
+        fprintf(to, "\n%d\t%d\t%.9g", n->neuron[i].layer, n->neuron[i].index,
+                entropy(n->p + i * K, K));
+        for (int k = 0; k < K; k++)
+            if (n->member[i * K + k]) {
+                fprintf(to, "%c%s", before, n->label[k]);
+                before = ',';
+            }
+        if (before == '\t') fprintf(to, "\t-");
+        for (int k = 0; k < K; k++) fprintf(to, "\t%.9g", n->p[i * K + k]);
+    }
+    fprintf(to, "\n");
+}
+
+static int label_index(const struct neurons *n, struct span s) {
+    for (int k = 0; k < n->languages; k++)
+        if (span_is(s, n->label[k])) return k;
+    return -1;
+}
+
+/* "# key: value"; other comments pass. */
+static int read_header(struct neurons *n, struct span line, struct error *e) {
+    struct span key, word, value = {line.at + 2, line.n - 2};
+    uint64_t number;
+    if (line.n < 2 || !next_part(&value, ':', &key) || value.n < 2) return 0;
+    value = (struct span){value.at + 1, value.n - 1};
+    if (span_is(key, "model"))
+        snprintf(n->model, sizeof n->model, "%.*s", (int)least(value.n, 127), value.at);
+    if (span_is(key, "layers") || span_is(key, "neurons")) {
+        if (!parse_number(value, 1 << 24, &number))
+            return fail(e, "the number of %.*s is not one", width(key), key.at);
+        *(span_is(key, "layers") ? &n->layers : &n->neurons) = (int)number;
+    }
+    if (!span_is(key, "languages")) return 0;
+    while (next_part(&value, ' ', &word)) {
+        n->label = grow_array(n->label, n->languages + 1, sizeof *n->label);
+        if (label_index(n, word) >= 0 || !set_label(n->label[n->languages], word))
+            return fail(e, "'%.*s' is no language's label, or stands twice", width(word), word.at);
+        n->languages++;
+    }
+    return 0;
+}
+
+static int read_neuron(struct neurons *n, struct span line, struct error *e) {
+    struct span field, languages, word;
+    uint64_t layer, index;
+    n->neuron = grow_array(n->neuron, n->n + 1, sizeof *n->neuron);
+    n->member = grow_array(n->member, (n->n + 1) * n->languages, sizeof *n->member);
+    struct neuron *to = &n->neuron[n->n];
+    bool *member = n->member + n->n * n->languages;
+    memset(member, 0, n->languages * sizeof *member);
+    if (!next_part(&line, '\t', &field) || !parse_number(field, n->layers - 1, &layer) ||
+        !next_part(&line, '\t', &field) || !parse_number(field, n->neurons - 1, &index))
+        return fail(e, "layer and neuron must be numbers below %d and %d", n->layers, n->neurons);
+    *to = (struct neuron){(int)layer, (int)index};
+    if (n->n &&
+        (to[-1].layer > to->layer || (to[-1].layer == to->layer && to[-1].index >= to->index)))
+        return fail(e, "neurons must ascend by layer and index, each once");
+    if (!next_part(&line, '\t', &field) || !next_part(&line, '\t', &languages))
+        return fail(e, "the columns must be: layer, neuron, lape, languages");
+    while (!span_is(languages, "-") && next_part(&languages, ',', &word)) {
+        int k = label_index(n, word);
+        if (k < 0) return fail(e, "language '%.*s' is not in the header", width(word), word.at);
+        member[k] = true;
+    }
+    n->n++;
+    return 0;
+}
+
+static int read_neurons(struct neurons *n, struct span file, size_t *line_number, struct error *e) {
+    static const char columns[] = "layer\tneuron\tlape\tlanguages";
+    struct span line;
+    bool started = false; /* the names of the columns were there */
+    for (; next_part(&file, '\n', &line); ++*line_number) {
+        if (line.n == 0) continue;
+        if (line.at[0] == '#') {
+            if (!started && read_header(n, line, e)) return -1;
+        } else if (started) {
+            if (read_neuron(n, line, e)) return -1;
+        } else {
+            if (line.n < sizeof columns - 1 || memcmp(line.at, columns, sizeof columns - 1) != 0)
+                return fail(e, "not a list of neurons, which has columns layer, neuron, lape, ...");
+            if (!n->layers || !n->neurons || !n->languages)
+                return fail(e, "the header must give layers, neurons and languages");
+            started = true;
+        }
+    }
+    return started ? 0 : fail(e, "not a list of neurons: it ends before its columns are named");
+}
+
+int neurons_open(struct neurons *n, const char *path, struct error *e) {
+    struct span file;
+    char where[32];
+    size_t line = 1;
+    *n = (struct neurons){0};
+    if (map_file(path, &file, e)) return -1;
+    int bad = read_neurons(n, file, &line, e);
+    munmap((void *)file.at, file.n);
+    if (!bad) return 0;
+    neurons_free(n);
+    snprintf(where, sizeof where, "line %zu", line);
+    fail_in(e, where);
+    return fail_in(e, path);
+}
+
+/* ---- Ablation and steering --------------------------------------------------------------------
+ */
+
+static double mean(const struct language *l, size_t neuron) {
+    return (double)l->of[SUM][neuron] / 0x1p20 / (double)l->tokens;
+}
+
+/* Mean activation in a language, less the average of the other languages' means. */
+static double mean_above_others(const struct counts *c, const struct language *l, size_t neuron) {
+    double others = 0;
+    for (int k = 0; k < c->n; k++)
+        if (&c->language[k] != l) others += mean(&c->language[k], neuron);
+    return mean(l, neuron) - (c->n > 1 ? others / (c->n - 1) : 0);
+}
+
+static void strengthen(struct edit *x, const struct steer *s, const struct language *l,
+                       size_t neuron) {
+    switch (s->how) {
+    case REPLACE:
+        x->scale = 0;
+        x->shift = (real)(s->strength * mean(l, neuron));
+        break;
+    case ADD_MEAN: x->shift = (real)(s->strength * mean(l, neuron)); break;
+    case SCALE: x->scale *= (real)s->strength; break;
+    case DIFFMEAN: x->shift = (real)(s->strength * mean_above_others(s->counts, l, neuron)); break;
+    }
+}
+
+/* The language to steer to, in counts that are of the neurons' model and hold sums. */
+static const struct language *steering_means(const struct neurons *n, const struct steer *s,
+                                             struct error *e) {
+    const struct counts *c = s->counts;
+    const struct language *l = find_language(c, n->label[s->on]);
+    if (c->layers != n->layers || c->neurons != n->neurons)
+        fail(e, "the counts are of a model of %d x %d neurons, the list of %d x %d", c->layers,
+             c->neurons, n->layers, n->neurons);
+    else if (!l)
+        fail(e, "the counts lack language %s", n->label[s->on]);
+    else {
+        for (int k = 0; k < c->n; k++)
+            if (!c->language[k].of[SUM]) {
+                fail(e, "the counts hold no sums of activations: there are no means to steer by");
+                return NULL;
+            }
+        return l;
+    }
+    return NULL;
+}
+
+int edits_new(struct edits *x, const struct neurons *n, const struct steer *s, struct error *e) {
+    const struct language *l = NULL;
+    *x = (struct edits){0};
+    if (s->on >= 0 && s->how != SCALE && !(l = steering_means(n, s, e))) return -1;
+    x->first = new_array(n->layers + 1, sizeof *x->first);
+    x->edit = new_array(n->n, sizeof *x->edit);
+    size_t used = 0, i = 0;
+    for (int layer = 0; layer < n->layers; x->first[++layer] = used)
+        for (; i < n->n && n->neuron[i].layer == layer; i++) {
+            const bool *member = n->member + i * n->languages;
+            const bool off = s->off >= 0 && member[s->off], on = s->on >= 0 && member[s->on];
+            struct edit edit = {n->neuron[i].index, off ? 0 : 1, 0};
+            if (on) strengthen(&edit, s, l, (size_t)layer * n->neurons + edit.neuron);
+            if (off || on) x->edit[used++] = edit;
+        }
+    return 0;
+}
+
+void edits_free(struct edits *x) {
+    free(x->first);
+    free(x->edit);
+    *x = (struct edits){0};
+}
+
+void edit_neurons(void *edits, enum point at, int layer, real *values, int rows, int columns) {
+    const struct edits *x = edits;
+    if (at != AT_ACT) return;
+    for (int t = 0; t < rows; t++)
+        for (size_t i = x->first[layer]; i < x->first[layer + 1]; i++) {
+            real *a = values + (size_t)t * columns + x->edit[i].neuron;
+            *a = *a * x->edit[i].scale + x->edit[i].shift;
+        }
+}
+
+/* ---- A checkpoint with its tokenizer ----------------------------------------------------------
+ */
+
+struct checkpoint {
+    struct model model;
+    struct pool *pool;
+    struct tokenizer *tokenizer; /* NULL: the file has none */
+    struct span *piece;          /* what the tokenizer stands on */
+    float *score;
+    int32_t *kind;
+    int bos, eos; /* -1: none */
+    bool add_bos; /* a prompt starts with it */
+};
+
+/* The id under `key`, -1 when it is absent. */
+static int read_token_id(const struct gguf *g, const char *key, int vocab, int *to,
+                         struct error *e) {
+    uint64_t id;
+    *to = -1;
+    if (!gguf_find(g, key)) return 0;
+    if (gguf_uint(g, key, &id, e)) return -1;
+    if (id >= (uint64_t)vocab)
+        return fail(e, "value '%s' is %llu, outside the vocabulary of %d", key,
+                    (unsigned long long)id, vocab);
+    *to = (int)id;
+    return 0;
+}
+
+static int read_switch(const struct gguf *g, const char *key, bool *to, struct error *e) {
+    return gguf_find(g, key) ? gguf_bool(g, key, to, e) : 0;
+}
+
+static int read_tokenizer(struct checkpoint *c, struct error *e) {
+    const struct gguf *g = &c->model.file;
+    const int V = c->model.config.vocab;
+    struct vocabulary v = {.n = V, .add_prefix = true};
+    struct span kind;
+    c->bos = c->eos = -1;
+    c->add_bos = true;
+    if (!gguf_find(g, "tokenizer.ggml.model")) return 0;
+    if (gguf_string(g, "tokenizer.ggml.model", &kind, e)) return -1;
+    if (!span_is(kind, "llama"))
+        return fail(e, "tokenizer '%.*s' is not supported; 'llama' (SentencePiece BPE) is",
+                    width(kind), kind.at);
+    const struct gguf_value *pieces = gguf_array(g, "tokenizer.ggml.tokens", GGUF_STRING, e);
+    const struct gguf_value *scores = gguf_array(g, "tokenizer.ggml.scores", GGUF_F32, e);
+    const struct gguf_value *kinds = gguf_array(g, "tokenizer.ggml.token_type", GGUF_I32, e);
+    if (!pieces || !scores || !kinds ||
+        read_token_id(g, "tokenizer.ggml.bos_token_id", V, &c->bos, e) ||
+        read_token_id(g, "tokenizer.ggml.eos_token_id", V, &c->eos, e) ||
+        read_switch(g, "tokenizer.ggml.add_bos_token", &c->add_bos, e) ||
+        read_switch(g, "tokenizer.ggml.add_space_prefix", &v.add_prefix, e))
+        return -1;
+    if (pieces->count != (uint64_t)V || scores->count != pieces->count ||
+        kinds->count != pieces->count)
+        return fail(e, "%llu tokens, %llu scores and %llu kinds for a vocabulary of %d",
+                    (unsigned long long)pieces->count, (unsigned long long)scores->count,
+                    (unsigned long long)kinds->count, V);
+    v.piece = c->piece = gguf_strings(pieces);
+    v.score = c->score = new_array(V, sizeof *c->score);
+    v.kind = c->kind = new_array(V, sizeof *c->kind);
+    for (int i = 0; i < V; i++) {
+        c->score[i] = get_f32(scores->data.at + 4 * i);
+        c->kind[i] = (int32_t)get_u32(kinds->data.at + 4 * i);
+    }
+    c->tokenizer = tokenizer_new(&v, e);
+    return c->tokenizer ? 0 : -1;
+}
+
+static int checkpoint_open(struct checkpoint *c, const char *path, int threads, struct error *e) {
+    if (model_open(&c->model, path, e)) return -1;
+    if (read_tokenizer(c, e)) return fail_in(e, path);
+    c->pool = pool_new(threads, e);
+    return c->pool ? 0 : -1;
+}
+
+static void checkpoint_close(struct checkpoint *c) {
+    tokenizer_free(c->tokenizer);
+    free(c->piece);
+    free(c->score);
+    free(c->kind);
+    pool_free(c->pool);
+    model_close(&c->model);
+}
+
+/* ---- Corpora ----------------------------------------------------------------------------------
+ *
+ * A file is one text: encoded whole, cut into pieces of equal length, the ragged end dropped, as
+ * the released code does. Or it holds ids already: .npy of any integer type, or raw .bin.
+ */
+struct corpus {
+    char label[LABEL_SIZE];
+    const char *path;
+    struct buffer ids; /* int32_t */
+    size_t pieces;     /* whole ones */
+};
+
+static size_t ids_in(const struct buffer *b) { return b->n / sizeof(int32_t); }
+
+static void add_id(struct buffer *b, int32_t id) { buffer_add(b, &id, sizeof id); }
+
+/* Little-endian integers of 1, 2, 4 or 8 bytes as ids. */
+static int read_integers(struct buffer *ids, struct span data, size_t size, bool has_sign,
+                         int vocab, struct error *e) {
+    if (data.n % size) return fail(e, "the file ends inside a %zu-byte id", size);
+    for (size_t i = 0; i < data.n; i += size) {
+        uint64_t v = 0, sign = (uint64_t)1 << (8 * size - 1);
+        for (size_t b = 0; b < size; b++) v |= (uint64_t)(uint8_t)data.at[i + b] << 8 * b;
+        bool negative = has_sign && (v & sign);
+        if (negative || v >= (uint64_t)vocab)
+            return fail(e, "id %s%llu at place %zu is outside the vocabulary of %d",
+                        negative ? "-" : "", (unsigned long long)(negative ? 2 * sign - v : v),
+                        i / size, vocab);
+        add_id(ids, (int32_t)v);
+    }
+    return 0;
+}
+
+/* NumPy's format, versions 1 to 3: a header that is a Python dict, then the numbers. */
+static int read_npy(struct buffer *ids, struct span file, int vocab, struct error *e) {
+    char text[1 << 12], type, order;
+    unsigned size;
+    if (file.n < 12 || memcmp(file.at, "\x93NUMPY", 6) != 0) return fail(e, "not a .npy file");
+    const size_t start = file.at[6] == 1 ? 10 : 12;
+    const size_t header = start == 10 ? get_u32(file.at + 8) & 0xffff : get_u32(file.at + 8);
+    if (header > file.n - start || header >= sizeof text)
+        return fail(e, "the .npy header is cut short");
+    memcpy(text, file.at + start, header);
+    text[header] = '\0';
+    const char *descr = strstr(text, "'descr'");
+    if (!descr || sscanf(descr, "'descr' : '%c%c%u'", &order, &type, &size) != 3 || order == '>' ||
+        (type != 'i' && type != 'u') || (size != 1 && size != 2 && size != 4 && size != 8) ||
+        strstr(text, "'fortran_order': True"))
+        return fail(e, "a .npy file of ids holds little-endian integers in C order");
+    struct span data = {file.at + start + header, file.n - start - header};
+    return read_integers(ids, data, size, type == 'i', vocab, e);
+}
+
+static bool ends_with(const char *s, const char *end) {
+    return strlen(s) >= strlen(end) && strcmp(s + strlen(s) - strlen(end), end) == 0;
+}
+
+static int read_ids(struct corpus *c, const struct checkpoint *m, struct span file,
+                    struct error *e) {
+    const int V = m->model.config.vocab;
+    if (ends_with(c->path, ".npy")) return read_npy(&c->ids, file, V, e);
+    if (ends_with(c->path, ".bin"))
+        return read_integers(&c->ids, file, V <= 1 << 16 ? 2 : 4, false, V, e);
+    if (m->tokenizer) return encode(m->tokenizer, file, &c->ids, e);
+    return fail(e, "the model has no tokenizer: give it token ids, as .npy or .bin");
+}
+
+/* The first `tokens` ids of the file, in pieces of `length`. */
+static int corpus_open(struct corpus *c, const struct checkpoint *m, size_t tokens, size_t length,
+                       bool quiet, struct error *e) {
+    struct span file;
+    if (map_file(c->path, &file, e)) return -1;
+    int bad = read_ids(c, m, file, e);
+    munmap((void *)file.at, file.n);
+    if (bad) return fail_in(e, c->path);
+    const size_t n = least(ids_in(&c->ids), tokens);
+    c->pieces = n / length;
+    if (c->pieces == 0)
+        return fail(e, "%s: %zu tokens are fewer than one piece of %zu (--seq)", c->path, n,
+                    length);
+    if (!quiet)
+        fprintf(stderr, "%s: %zu tokens in %zu pieces, %zu in the ragged end left out\n", c->label,
+                c->pieces * length, c->pieces, n % length);
+    return 0;
+}
+
+/* ---- Pushing pieces through the model ---------------------------------------------------------
+ */
+
+struct feed {
+    const struct checkpoint *m;
+    struct run *run;
+    int length;                /* tokens in a piece, with the BOS if there is one */
+    int batch;                 /* pieces at once */
+    bool bos;                  /* every piece begins with it */
+    int32_t *tokens;           /* [batch, length] */
+    struct sequence *sequence; /* [batch] */
+};
+
+static int feed_new(struct feed *f, const struct checkpoint *m, int length, int batch, bool bos,
+                    struct error *e) {
+    const size_t most = (size_t)batch * length;
+    *f = (struct feed){.m = m, .length = length, .batch = batch, .bos = bos};
+    if (most > INT_MAX)
+        return fail(e, "%d pieces of %d tokens are too many at once", batch, length);
+    f->tokens = new_array(most, sizeof *f->tokens);
+    f->sequence = new_array(batch, sizeof *f->sequence);
+    f->run = run_new(&m->model, m->pool, (int)most, (int)most, false, e);
+    return f->run ? 0 : -1;
+}
+
+static void feed_free(struct feed *f) {
+    run_free(f->run);
+    free(f->tokens);
+    free(f->sequence);
+}
+
+/* Pieces first, first + step, ...: n of them, at most a batch. */
+static int feed_pieces(struct feed *f, const struct corpus *c, size_t first, size_t step, int n,
+                       const struct hook *hook, struct error *e) {
+    const size_t length = f->length - f->bos; /* the corpus's part of a piece */
+    for (int i = 0; i < n; i++) {
+        int32_t *to = f->tokens + (size_t)i * f->length;
+        to[0] = f->m->bos;
+        memcpy(to + f->bos, (int32_t *)c->ids.at + (first + i * step) * length,
+               length * sizeof *to);
+        f->sequence[i] = (struct sequence){to, f->length, 0, i * f->length};
+    }
+    return forward(f->run, f->sequence, n, hook, e);
+}
+
+/* ---- Progress ---------------------------------------------------------------------------------
+ */
+
+struct progress {
+    bool quiet, terminal;
+    double start, shown; /* seconds */
+    double done, all;    /* tokens */
+};
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void progress_start(struct progress *p, bool quiet) {
+    p->quiet = quiet;
+    p->terminal = isatty(STDERR_FILENO);
+    p->start = p->shown = now();
+}
+
+/* On a terminal a line that is rewritten, elsewhere a line now and then. */
+static void progress_add(struct progress *p, const char *what, double tokens) {
+    const double t = now(), spent = t - p->start;
+    p->done += tokens;
+    if (p->quiet || t - p->shown < (p->terminal ? 0.2 : 30)) return;
+    p->shown = t;
+    fprintf(stderr, "%s%s: %.0f of %.0f tokens, %.0f tokens/s, %.0f s left%s",
+            p->terminal ? "\r\033[K" : "", what, p->done, p->all, p->done / spent,
+            spent / p->done * (p->all - p->done), p->terminal ? "" : "\n");
+}
+
+static void progress_end(const struct progress *p) {
+    const double spent = now() - p->start;
+    if (!p->quiet)
+        fprintf(stderr, "%s%.0f tokens in %.1f s, %.0f tokens/s\n", p->terminal ? "\r\033[K" : "",
+                p->done, spent, spent > 0 ? p->done / spent : 0);
+}
+
+/* ---- Perplexity -------------------------------------------------------------------------------
+ */
+
+enum { LOGIT_NUMBERS = 1 << 22 }; /* logits held at once: 16 MB, whatever the vocabulary */
+
+struct evaluation {
+    struct feed feed;
+    int rows;        /* of logits at once */
+    real *logits;    /* [rows, V] */
+    int32_t *target; /* [tokens of a batch] */
+    double *loss;    /* [tokens of a batch] nats */
+    struct progress progress;
+};
+
+static int evaluation_new(struct evaluation *v, const struct checkpoint *m, int length, int batch,
+                          bool bos, struct error *e) {
+    const int V = m->model.config.vocab;
+    const size_t tokens = (size_t)length * batch;
+    if (feed_new(&v->feed, m, length, batch, bos, e)) return -1;
+    v->rows = (int)least(tokens, LOGIT_NUMBERS / V > 16 ? LOGIT_NUMBERS / V : 16);
+    v->logits = new_array((size_t)v->rows * V, sizeof *v->logits);
+    v->target = new_array(tokens, sizeof *v->target);
+    v->loss = new_array(tokens, sizeof *v->loss);
+    return 0;
+}
+
+static void evaluation_free(struct evaluation *v) {
+    feed_free(&v->feed);
+    free(v->logits);
+    free(v->target);
+    free(v->loss);
+}
+
+/* The sum over the n pieces that were pushed through last of their mean losses. */
+static double piece_losses(struct evaluation *v, int n) {
+    const struct feed *f = &v->feed;
+    const int tokens = n * f->length;
+    double sum = 0;
+    for (int first = 0; first < tokens; first += v->rows) {
+        const int rows = (int)least(tokens - first, v->rows);
+        for (int t = first; t < first + rows; t++) /* a piece's last token predicts nothing */
+            v->target[t] = (t + 1) % f->length ? f->tokens[t + 1] : -1;
+        logits(f->run, first, rows, v->logits, NULL);
+        cross_entropy(f->m->pool, v->logits, rows, f->m->model.config.vocab, v->target + first,
+                      v->loss + first);
+    }
+    for (int i = 0; i < n; i++) {
+        double piece = 0;
+        for (int t = i * f->length; t < (i + 1) * f->length - 1; t++) piece += v->loss[t];
+        sum += piece / (f->length - 1);
+    }
+    return sum;
+}
+
+/* exp of the mean over pieces of the mean loss over their predicted tokens. */
+static int perplexity(struct evaluation *v, const struct corpus *c, const struct hook *hook,
+                      double *to, struct error *e) {
+    double sum = 0;
+    for (size_t i = 0; i < c->pieces; i += v->feed.batch) {
+        const int n = (int)least(c->pieces - i, v->feed.batch);
+        if (feed_pieces(&v->feed, c, i, 1, n, hook, e)) return -1;
+        sum += piece_losses(v, n);
+        progress_add(&v->progress, c->label, (double)n * v->feed.length);
+    }
+    *to = exp64(sum / (double)c->pieces);
+    return 0;
+}
+
+/* ---- Generation -------------------------------------------------------------------------------
+ */
+
+struct sampling {
+    int tokens;         /* at most, after the prompt */
+    double temperature; /* 0: always the likeliest */
+    double top_p;       /* of the likeliest tokens that together reach it */
+    double repeat;      /* the logit of a token seen before is divided by it when positive, else
+                           multiplied (Keskar et al., 2019) */
+    uint64_t seed;
+};
+
+struct token_weight {
+    double weight;
+    int32_t id;
+};
+
+struct generation {
+    const struct checkpoint *m;
+    const struct sampling *s;
+    const struct hook *hook;
+    FILE *stream;                /* text goes there as it comes; NULL: nowhere */
+    struct buffer ids;           /* int32_t: the prompt's, then the generated */
+    size_t prompt;               /* ids of the prompt */
+    struct buffer text;          /* of all ids */
+    size_t prompt_bytes;         /* of the text */
+    real *logits;                /* [V] */
+    bool *seen;                  /* [V] */
+    struct token_weight *weight; /* [V] */
+    uint64_t random;
+};
+
+static void generation_new(struct generation *g, const struct checkpoint *m,
+                           const struct sampling *s, const struct hook *hook) {
+    const int V = m->model.config.vocab;
+    *g = (struct generation){.m = m, .s = s, .hook = hook};
+    g->logits = new_array(V, sizeof *g->logits);
+    g->seen = new_array(V, sizeof *g->seen);
+    g->weight = new_array(V, sizeof *g->weight);
+}
+
+static void generation_free(struct generation *g) {
+    free(g->ids.at);
+    free(g->text.at);
+    free(g->logits);
+    free(g->seen);
+    free(g->weight);
+}
+
+static int by_weight(const void *a, const void *b) {
+    const struct token_weight *x = a, *y = b;
+    if (x->weight != y->weight) return x->weight > y->weight ? -1 : 1;
+    return x->id - y->id;
+}
+
+static int32_t likeliest(const real *logits, int vocab) {
+    int32_t best = 0;
+    for (int32_t i = 1; i < vocab; i++)
+        if (logits[i] > logits[best]) best = i;
+    return best;
+}
+
+/* Softmax at a temperature, cut to its nucleus (Holtzman et al., 2020), and a draw from it. */
+static int32_t draw(struct generation *g) {
+    const int V = g->m->model.config.vocab;
+    const double most = g->logits[likeliest(g->logits, V)];
+    double sum = 0, nucleus = 0, at = 0;
+    int n = 0;
+    for (int32_t i = 0; i < V; i++) {
+        double weight = exp64((g->logits[i] - most) / g->s->temperature);
+        g->weight[i] = (struct token_weight){weight, i};
+        sum += weight;
+    }
+    qsort(g->weight, V, sizeof *g->weight, by_weight);
+    do nucleus += g->weight[n++].weight;
+    while (n < V && nucleus < g->s->top_p * sum);
+    const double stop = random_fraction(&g->random) * nucleus;
+    for (int i = 0; i < n; i++)
+        if ((at += g->weight[i].weight) > stop) return g->weight[i].id;
+    return g->weight[n - 1].id;
+}
+
+/* Decodes what there is; prints the whole characters that are new. */
+static int show_text(struct generation *g, bool last, struct error *e) {
+    const size_t shown = whole_characters((struct span){g->text.at, g->text.n});
+    g->text.n = 0;
+    if (decode(g->m->tokenizer, g->ids.at, ids_in(&g->ids), &g->text, e)) return -1;
+    const struct span text = {g->text.at, g->text.n};
+    const size_t n = last ? text.n : whole_characters(text);
+    if (g->stream && n > shown) {
+        fwrite(text.at + shown, 1, n - shown, g->stream);
+        fflush(g->stream);
+    }
+    return 0;
+}
+
+/* Pushes the last n ids through the model and picks the next. */
+static int next_token(struct generation *g, struct run *r, int n, int32_t *to, struct error *e) {
+    const int V = g->m->model.config.vocab, past = (int)ids_in(&g->ids) - n;
+    const int32_t *ids = (int32_t *)g->ids.at + past;
+    const real repeat = (real)g->s->repeat;
+    if (forward(r, &(struct sequence){ids, n, past, 0}, 1, g->hook, e)) return -1;
+    logits(r, n - 1, 1, g->logits, g->hook);
+    for (int i = 0; i < n; i++) g->seen[ids[i]] = true;
+    for (int i = 0; i < V && repeat != 1; i++)
+        if (g->seen[i])
+            g->logits[i] = g->logits[i] > 0 ? g->logits[i] / repeat : g->logits[i] * repeat;
+    *to = g->s->temperature > 0 ? draw(g) : likeliest(g->logits, V);
+    return 0;
+}
+
+static int continue_prompt(struct generation *g, struct run *r, struct error *e) {
+    int n = (int)g->prompt;
+    for (int i = 0; i < g->s->tokens; i++, n = 1) {
+        int32_t id;
+        if (next_token(g, r, n, &id, e)) return -1;
+        if (id == g->m->eos) break;
+        add_id(&g->ids, id);
+        if (show_text(g, false, e)) return -1;
+    }
+    return show_text(g, true, e);
+}
+
+/* Leaves the prompt's and the generated ids, and their text. */
+static int generate(struct generation *g, struct span prompt, struct error *e) {
+    const struct checkpoint *m = g->m;
+    g->ids.n = g->text.n = 0;
+    g->random = g->s->seed;
+    memset(g->seen, 0, m->model.config.vocab * sizeof *g->seen);
+    if (m->add_bos && m->bos >= 0) add_id(&g->ids, m->bos);
+    if (encode(m->tokenizer, prompt, &g->ids, e)) return -1;
+    g->prompt = ids_in(&g->ids);
+    if (g->prompt == 0)
+        return fail(e, "an empty prompt, and no begin-of-sequence token to start from");
+    if (g->prompt > (size_t)INT_MAX - g->s->tokens)
+        return fail(e, "a prompt of %zu tokens is too long", g->prompt);
+    if (show_text(g, false, e)) return -1;
+    g->prompt_bytes = g->text.n;
+    const int rows = (int)g->prompt + g->s->tokens;
+    struct run *r = run_new(&m->model, m->pool, (int)g->prompt, rows, true, e);
+    const int bad = r ? continue_prompt(g, r, e) : -1;
+    run_free(r);
+    return bad;
+}
+
+/* ---- Command line -----------------------------------------------------------------------------
+ *
+ * Every command is a function over the options; a table says which it takes. What a command opens
+ * is kept in struct work, and freed by main().
+ */
+struct options {
+    const char *word[256]; /* what is no option: files and LANG=FILE */
+    int words;
+    const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like;
+    const char *how, *method, *shard;
+    double top, filter, bar, near, strength, temperature, top_p, repeat, save_every;
+    uint64_t threads, length, tokens, batch, new_tokens, seed;
+    bool quiet, help, bos, resume, decode, lines, any_model;
+};
+
+struct work {
+    struct checkpoint m;
+    struct corpus *corpus;
+    int corpora;
+    struct counts counts, others;
+    struct neurons neurons;
+    struct edits edits;
+    struct feed feed;
+    struct evaluation evaluation;
+    struct generation generation;
+    struct output output;
+    struct span file; /* mapped */
+    struct buffer text;
+};
+
+static void work_free(struct work *w) {
+    for (int k = 0; k < w->corpora; k++) free(w->corpus[k].ids.at);
+    free(w->corpus);
+    counts_free(&w->counts);
+    counts_free(&w->others);
+    neurons_free(&w->neurons);
+    edits_free(&w->edits);
+    feed_free(&w->feed);
+    evaluation_free(&w->evaluation);
+    generation_free(&w->generation);
+    output_discard(&w->output);
+    if (w->file.at) munmap((void *)w->file.at, w->file.n);
+    free(w->text.at);
+    checkpoint_close(&w->m);
+}
+
+enum { DONE = 0, FAILED = -1, USAGE = -2 }; /* what commands return; exit statuses 0, 1, 2 */
+
+static int usage(struct error *e, const char *what, const char *which) {
+    fail(e, "%s%s", what, which);
+    return USAGE;
+}
+
+/* The model, and every LANG=FILE after it. */
+static int open_corpora(struct work *w, struct options *o, struct error *e) {
+    w->corpora = o->words - 1;
+    w->corpus = new_array(w->corpora, sizeof *w->corpus);
+    for (int k = 0; k < w->corpora; k++) {
+        const char *word = o->word[k + 1], *equals = strchr(word, '=');
+        struct corpus *c = &w->corpus[k];
+        if (!equals || !set_label(c->label, (struct span){word, (size_t)(equals - word)}))
+            return usage(e, "LANG=FILE is wanted, LANG of 1 to 24 letters, digits, _ or -: ", word);
+        c->path = equals + 1;
+        for (int j = 0; j < k; j++)
+            if (strcmp(w->corpus[j].label, c->label) == 0)
+                return usage(e, "a language is named twice: ", word);
+    }
+    if (!w->corpora) return usage(e, "no corpus is given: LANG=FILE", "");
+    if (checkpoint_open(&w->m, o->word[0], (int)o->threads, e)) return FAILED;
+    const int context = w->m.model.config.context;
+    if (!o->length) o->length = least(context, 4096);
+    if (!o->batch) o->batch = o->length < 4096 ? 4096 / o->length : 1;
+    if (o->length < 2) return fail(e, "--seq: a piece needs two tokens at least");
+    if (o->bos && w->m.bos < 0) return fail(e, "--bos: the model has no begin-of-sequence token");
+    if (!o->quiet && o->length > (uint64_t)context)
+        fprintf(stderr, "lape: pieces of %llu tokens are longer than the model's context of %d\n",
+                (unsigned long long)o->length, context);
+    for (int k = 0; k < w->corpora; k++)
+        if (corpus_open(&w->corpus[k], &w->m, o->tokens, o->length - o->bos, o->quiet, e))
+            return FAILED;
+    return DONE;
+}
+
+/* Neurons and counts of another model are refused, by shape always, by name unless told not to. */
+static int check_origin(const char *path, const char *name, int layers, int neurons,
+                        const struct config *c, bool any_model, struct error *e) {
+    if (layers != c->layers || neurons != c->neurons)
+        return fail(e, "%s: made from %s, %d x %d neurons; the model %s has %d x %d", path, name,
+                    layers, neurons, c->name, c->layers, c->neurons);
+    if (!any_model && *name && strcmp(name, "unknown") != 0 && strcmp(name, c->name) != 0)
+        return fail(e, "%s: made from %s, the model is %s; --any-model takes it all the same", path,
+                    name, c->name);
+    return 0;
+}
+
+static int open_neurons(struct work *w, const struct options *o, struct error *e) {
+    struct neurons *n = &w->neurons;
+    if (neurons_open(n, o->neurons, e)) return -1;
+    return check_origin(o->neurons, n->model, n->layers, n->neurons, &w->m.model.config,
+                        o->any_model, e);
+}
+
+/* ---- lape count -------------------------------------------------------------------------------
+ */
+
+struct shard {
+    size_t first, step; /* pieces first, first + step, ... */
+};
+
+static size_t pieces_of(struct shard s, const struct corpus *c) {
+    return c->pieces > s.first ? (c->pieces - s.first - 1) / s.step + 1 : 0;
+}
+
+static int parse_shard(const char *text, struct shard *s, struct error *e) {
+    uint64_t i, n;
+    struct span rest = text_span(text), part;
+    *s = (struct shard){0, 1};
+    if (!text) return 0;
+    if (!next_part(&rest, '/', &part) || !parse_number(part, 1 << 30, &i) ||
+        !parse_number(rest, 1 << 30, &n) || i < 1 || i > n)
+        return usage(e, "--shard wants I/N with I from 1 to N, not ", text);
+    *s = (struct shard){i - 1, n};
+    return 0;
+}
+
+/* Adds the tokens of pieces [from, to) of the shard to a histogram. */
+static void add_histogram(int64_t *histogram, const struct feed *f, const struct corpus *c,
+                          struct shard s, size_t from, size_t to) {
+    const size_t length = f->length - f->bos;
+    for (size_t i = from; i < to; i++) {
+        const int32_t *ids = (int32_t *)c->ids.at + (s.first + i * s.step) * length;
+        if (f->bos) histogram[f->m->bos]++;
+        for (size_t t = 0; t < length; t++) histogram[ids[t]]++;
+    }
+}
+
+/* Whether partial counts are of this model, these options and these very texts. Those without
+ * pieces are `fresh`; the texts are told by their histograms. */
+static bool can_resume(const struct work *w, const struct counts *partial, struct shard s) {
+    const struct counts *fresh = &w->counts;
+    if (strcmp(partial->model, fresh->model) || partial->layers != fresh->layers ||
+        partial->neurons != fresh->neurons || partial->vocab != fresh->vocab ||
+        partial->piece != fresh->piece || partial->bos != fresh->bos ||
+        partial->near != fresh->near || partial->n != fresh->n)
+        return false;
+    for (int k = 0; k < partial->n; k++) {
+        const struct language *l = &partial->language[k];
+        int64_t *histogram = fresh->language[k].of[HISTOGRAM];
+        if (strcmp(l->label, w->corpus[k].label) || l->pieces > pieces_of(s, &w->corpus[k]))
+            return false;
+        for (int i = 0; i < STATISTICS; i++)
+            if (!l->of[i]) return false;
+        add_histogram(histogram, &w->feed, &w->corpus[k], s, 0, l->pieces);
+        if (memcmp(histogram, l->of[HISTOGRAM], fresh->vocab * sizeof *histogram)) return false;
+    }
+    return true;
+}
+
+/* Zero counts of the corpora's languages, or those that the partial file holds. */
+static int begin_counts(struct work *w, const struct options *o, struct shard s,
+                        const char *partial, struct error *e) {
+    const struct config *c = &w->m.model.config;
+    w->counts = (struct counts){.layers = c->layers,
+                                .neurons = c->neurons,
+                                .vocab = c->vocab,
+                                .piece = o->length,
+                                .bos = o->bos,
+                                .near = o->near};
+    strcpy(w->counts.model, c->name);
+    for (int k = 0; k < w->corpora; k++) {
+        struct language *l = insert_language(&w->counts, w->corpus[k].label);
+        for (int i = 0; i < STATISTICS; i++) l->of[i] = new_statistic(&w->counts, i);
+    }
+    if (!o->resume || access(partial, F_OK) != 0) return 0;
+    if (counts_open(&w->others, partial, e)) return -1;
+    if (!can_resume(w, &w->others, s))
+        return fail(e,
+                    "%s: was begun with another model, other texts or options; without --resume "
+                    "it is replaced",
+                    partial);
+    struct counts fresh = w->counts;
+    w->counts = w->others;
+    w->others = fresh;
+    return 0;
+}
+
+/* Counts the pieces of a language that are not counted yet. */
+static int count_language(struct work *w, int k, const struct options *o, struct shard s,
+                          const char *partial, struct progress *p, struct error *e) {
+    struct language *l = &w->counts.language[k];
+    const struct corpus *c = &w->corpus[k];
+    struct counter counter = {.pool = w->m.pool, .counts = &w->counts, .language = l};
+    const struct hook hook = {count_neurons, &counter};
+    double saved = now();
+    while (l->pieces < pieces_of(s, c)) {
+        const int n = (int)least(pieces_of(s, c) - l->pieces, w->feed.batch);
+        if (feed_pieces(&w->feed, c, s.first + l->pieces * s.step, s.step, n, &hook, e) ||
+            count_is_sound(&counter, e))
+            return -1;
+        add_histogram(l->of[HISTOGRAM], &w->feed, c, s, l->pieces, l->pieces + n);
+        l->pieces += n;
+        l->tokens += (uint64_t)n * w->feed.length;
+        progress_add(p, l->label, (double)n * w->feed.length);
+        if (o->save_every > 0 && now() - saved >= o->save_every) {
+            if (counts_save(&w->counts, partial, e)) return -1;
+            saved = now();
+        }
+    }
+    return 0;
+}
+
+static int by_label(const void *a, const void *b) {
+    return strcmp(((const struct corpus *)a)->label, ((const struct corpus *)b)->label);
+}
+
+static int run_count(struct work *w, struct options *o, struct error *e) {
+    struct progress p = {0};
+    struct shard s;
+    if (!o->output) return usage(e, "-o FILE is missing; counts are not text", "");
+    int bad = parse_shard(o->shard, &s, e);
+    if (!bad) bad = open_corpora(w, o, e);
+    if (bad) return bad;
+    buffer_add(&w->text, o->output, strlen(o->output));
+    buffer_add(&w->text, ".partial", sizeof ".partial");
+    const char *partial = w->text.at;
+    qsort(w->corpus, w->corpora, sizeof *w->corpus, by_label); /* as the counts are */
+    if (feed_new(&w->feed, &w->m, (int)o->length, (int)o->batch, o->bos, e) ||
+        begin_counts(w, o, s, partial, e))
+        return FAILED;
+    for (int k = 0; k < w->corpora; k++) {
+        if (pieces_of(s, &w->corpus[k]) == 0)
+            return fail(e, "%s: %zu pieces leave none for shard %s", w->corpus[k].path,
+                        w->corpus[k].pieces, o->shard);
+        p.all += (double)(pieces_of(s, &w->corpus[k]) - w->counts.language[k].pieces) * o->length;
+    }
+    progress_start(&p, o->quiet);
+    for (int k = 0; k < w->corpora; k++)
+        if (count_language(w, k, o, s, partial, &p, e)) return FAILED;
+    progress_end(&p);
+    if (counts_save(&w->counts, o->output, e)) return FAILED;
+    remove(partial);
+    return DONE;
+}
+
+/* ---- lape merge, lape find --------------------------------------------------------------------
+ */
+
+static int run_merge(struct work *w, struct options *o, struct error *e) {
+    if (!o->output) return usage(e, "-o FILE is missing; counts are not text", "");
+    if (counts_open(&w->counts, o->word[0], e)) return FAILED;
+    for (int i = 1; i < o->words; i++) {
+        if (counts_open(&w->others, o->word[i], e)) return FAILED;
+        if (counts_add(&w->counts, &w->others, e)) return fail_in(e, o->word[i]);
+        counts_free(&w->others);
+    }
+    return counts_save(&w->counts, o->output, e);
+}
+
+/* Drops the languages that `list` does not name, and puts the others in its order. */
+static int choose_languages(struct counts *c, const char *list, struct error *e) {
+    struct span rest = text_span(list), word;
+    int n = 0;
+    while (next_part(&rest, ',', &word)) {
+        char label[LABEL_SIZE] = "";
+        struct language *l = set_label(label, word) ? find_language(c, label) : NULL;
+        if (!l) return fail(e, "the counts have no language '%.*s'", width(word), word.at);
+        if (l < c->language + n) return usage(e, "--langs names a language twice: ", list);
+        struct language chosen = *l;
+        *l = c->language[n];
+        c->language[n++] = chosen;
+    }
+    for (; list && c->n > n; c->n--)
+        for (int s = 0; s < STATISTICS; s++) free(c->language[c->n - 1].of[s]);
+    return 0;
+}
+
+static void print_totals(const struct neurons *n, FILE *to) {
+    fprintf(to, "%zu of %d neurons;", n->n, n->layers * n->neurons);
+    for (int k = 0; k < n->languages; k++) {
+        size_t own = 0;
+        for (size_t i = 0; i < n->n; i++) own += n->member[i * n->languages + k];
+        fprintf(to, " %s %zu", n->label[k], own);
+    }
+    fprintf(to, "\n");
+}
+
+static int run_find(struct work *w, struct options *o, struct error *e) {
+    struct neurons like = {0};
+    struct find f = {.top = o->top, .filter = o->filter, .bar = o->bar, .seed = o->seed};
+    f.random = strcmp(o->method, "random") == 0;
+    if (!f.random && strcmp(o->method, "lape") != 0)
+        return usage(e, "--method is lape or random, not ", o->method);
+    if (o->like && !f.random) return usage(e, "--like goes with --method random", "");
+    if (o->words > 1)
+        return usage(e, "one counts file is wanted, `lape merge` makes it: ", o->word[1]);
+    if (counts_open(&w->counts, o->word[0], e) || (o->like && neurons_open(&like, o->like, e)))
+        return FAILED;
+    f.like = o->like ? &like : NULL;
+    int bad = choose_languages(&w->counts, o->languages, e);
+    if (!bad) bad = find_neurons(&w->counts, &f, &w->neurons, e);
+    neurons_free(&like);
+    if (bad || output_open(&w->output, o->output, e)) return bad ? bad : FAILED;
+    neurons_print(&w->neurons, &w->counts, &f, w->output.file);
+    if (output_finish(&w->output, e)) return FAILED;
+    if (!o->quiet) print_totals(&w->neurons, stderr);
+    return DONE;
+}
+
+/* ---- lape ppl ---------------------------------------------------------------------------------
+ */
+
+/* One row: the perplexity of every corpus with the neurons of language `off` at 0. */
+static int print_row(struct work *w, int off, struct error *e) {
+    const struct hook ablate = {edit_neurons, &w->edits};
+    const struct steer s = {.off = off, .on = -1};
+    if (off >= 0 && edits_new(&w->edits, &w->neurons, &s, e)) return -1;
+    fprintf(w->output.file, "%s", off >= 0 ? w->neurons.label[off] : "none");
+    for (int k = 0; k < w->corpora; k++) {
+        double value;
+        if (perplexity(&w->evaluation, &w->corpus[k], off >= 0 ? &ablate : NULL, &value, e))
+            return -1;
+        fprintf(w->output.file, "\t%.9g", value);
+    }
+    fprintf(w->output.file, "\n");
+    edits_free(&w->edits);
+    return 0;
+}
+
+static int run_ppl(struct work *w, struct options *o, struct error *e) {
+    struct evaluation *v = &w->evaluation;
+    const struct neurons *n = &w->neurons;
+    int bad = open_corpora(w, o, e);
+    if (bad) return bad;
+    if ((o->neurons && open_neurons(w, o, e)) ||
+        evaluation_new(v, &w->m, (int)o->length, (int)o->batch, o->bos, e) ||
+        output_open(&w->output, o->output, e))
+        return FAILED;
+    fprintf(w->output.file, "off");
+    for (int k = 0; k < w->corpora; k++) {
+        fprintf(w->output.file, "\t%s", w->corpus[k].label);
+        v->progress.all += (double)w->corpus[k].pieces * o->length * (1 + n->languages);
+    }
+    fprintf(w->output.file, "\n");
+    progress_start(&v->progress, o->quiet);
+    if (print_row(w, -1, e)) return FAILED;
+    bool *done = new_array(n->languages, sizeof *done);
+    for (int k = 0; !bad && k < w->corpora; k++) { /* first in the columns' order */
+        const int row = label_index(n, text_span(w->corpus[k].label));
+        if (row >= 0) done[row] = true;
+        if (row >= 0) bad = print_row(w, row, e);
+    }
+    for (int row = 0; !bad && row < n->languages; row++)
+        if (!done[row]) bad = print_row(w, row, e);
+    free(done);
+    if (bad || output_finish(&w->output, e)) return FAILED;
+    progress_end(&v->progress);
+    return DONE;
+}
+
+/* ---- lape generate ----------------------------------------------------------------------------
+ */
+
+static int parse_how(const char *word, enum how *how, struct error *e) {
+    static const char *const name[] = {"replace", "add", "scale", "diffmean"};
+    for (int i = 0; i < 4; i++)
+        if (strcmp(word, name[i]) == 0) {
+            *how = (enum how)i;
+            return 0;
+        }
+    return usage(e, "--how is replace, add, scale or diffmean, not ", word);
+}
+
+/* The interventions that --off, --on and --how ask for. */
+static int open_edits(struct work *w, const struct options *o, enum how how, struct error *e) {
+    const struct neurons *n = &w->neurons;
+    const struct counts *c = &w->counts;
+    if (open_neurons(w, o, e)) return -1;
+    const struct steer s = {o->off ? label_index(n, text_span(o->off)) : -1,
+                            o->on ? label_index(n, text_span(o->on)) : -1, how, o->strength, c};
+    if ((o->off && s.off < 0) || (o->on && s.on < 0))
+        return fail(e, "%s: has no language '%s'", o->neurons,
+                    o->off && s.off < 0 ? o->off : o->on);
+    if (o->counts && (counts_open(&w->counts, o->counts, e) ||
+                      check_origin(o->counts, c->model, c->layers, c->neurons, &w->m.model.config,
+                                   o->any_model, e)))
+        return -1;
+    return edits_new(&w->edits, n, &s, e);
+}
+
+/* Text in a cell of a table: tabs, line ends and backslashes become \t, \n, \r and \\. */
+static void print_cell(struct span s, FILE *to) {
+    static const char special[] = "\t\n\r\\", letter[] = "tnr\\";
+    for (size_t i = 0; i < s.n; i++) {
+        const char *at = s.at[i] ? strchr(special, s.at[i]) : NULL;
+        if (at)
+            fprintf(to, "\\%c", letter[at - special]);
+        else
+            putc(s.at[i], to);
+    }
+}
+
+static void print_generation(const struct generation *g, struct span prompt, FILE *to) {
+    const int32_t *ids = g->ids.at;
+    const char *text = g->text.at;
+    print_cell(prompt, to);
+    putc('\t', to);
+    print_cell((struct span){text + g->prompt_bytes, g->text.n - g->prompt_bytes}, to);
+    putc('\t', to);
+    for (size_t i = g->prompt; i < ids_in(&g->ids); i++)
+        fprintf(to, "%s%d", i > g->prompt ? " " : "", ids[i]);
+    putc('\n', to);
+}
+
+/* A prompt's text as it comes; or a table of prompts, outputs and the outputs' ids. */
+static int run_generate(struct work *w, struct options *o, struct error *e) {
+    const struct sampling s = {(int)o->new_tokens, o->temperature, o->top_p, o->repeat, o->seed};
+    const struct hook hook = {edit_neurons, &w->edits};
+    const bool steered = o->off || o->on, table = o->output || o->prompts;
+    enum how how;
+    int bad = parse_how(o->how, &how, e);
+    if (bad) return bad;
+    if (o->words > 1) return usage(e, "one model is wanted: ", o->word[1]);
+    if (!o->prompt == !o->prompts) return usage(e, "a prompt is wanted: -p TEXT or -f FILE", "");
+    if (steered && !o->neurons) return usage(e, "--off and --on go with --neurons", "");
+    if (o->on && how != SCALE && !o->counts)
+        return usage(e, "--on goes with --counts, for the mean activations", "");
+    if (checkpoint_open(&w->m, o->word[0], (int)o->threads, e)) return FAILED;
+    if (!w->m.tokenizer) return fail(e, "%s: has no tokenizer, so text means nothing", o->word[0]);
+    if ((steered && open_edits(w, o, how, e)) ||
+        (o->prompts && map_file(o->prompts, &w->file, e)) || output_open(&w->output, o->output, e))
+        return FAILED;
+    generation_new(&w->generation, &w->m, &s, steered ? &hook : NULL);
+    if (!table) w->generation.stream = w->output.file;
+    struct span prompts = o->prompts ? w->file : text_span(o->prompt), prompt;
+    if (table) fprintf(w->output.file, "prompt\toutput\ttokens\n");
+    while (next_part(&prompts, o->prompts ? '\n' : '\0', &prompt)) {
+        if (prompt.n == 0 && o->prompts) continue;
+        if (generate(&w->generation, prompt, e))
+            return fail_in(e, o->prompts ? o->prompts : "the prompt");
+        if (table)
+            print_generation(&w->generation, prompt, w->output.file);
+        else
+            putc('\n', w->output.file);
+    }
+    return output_finish(&w->output, e);
+}
+
+/* ---- lape tokenize ----------------------------------------------------------------------------
+ */
+
+static int print_ids(const struct checkpoint *m, struct span text, bool bos, struct error *e) {
+    struct buffer ids = {0};
+    if (bos) add_id(&ids, m->bos);
+    const int bad = encode(m->tokenizer, text, &ids, e);
+    for (size_t i = 0; !bad && i < ids_in(&ids); i++)
+        printf("%s%d", i ? " " : "", ((int32_t *)ids.at)[i]);
+    if (!bad) printf("\n");
+    free(ids.at);
+    return bad;
+}
+
+static int print_text(const struct checkpoint *m, struct span list, struct error *e) {
+    struct buffer ids = {0}, text = {0};
+    struct span word;
+    uint64_t id;
+    int bad = 0;
+    while (!bad && next_part(&list, ' ', &word)) {
+        if (parse_number(word, INT32_MAX, &id))
+            add_id(&ids, (int32_t)id);
+        else if (word.n)
+            bad = fail(e, "'%.*s' is not a token id", width(word), word.at);
+    }
+    if (!bad) bad = decode(m->tokenizer, ids.at, ids_in(&ids), &text, e);
+    if (!bad && text.n) fwrite(text.at, 1, text.n, stdout);
+    free(ids.at);
+    free(text.at);
+    return bad;
+}
+
+static int run_tokenize(struct work *w, struct options *o, struct error *e) {
+    char block[1 << 14], where[32];
+    size_t n, number = 0;
+    if (checkpoint_open(&w->m, o->word[0], 1, e)) return FAILED;
+    if (!w->m.tokenizer) return fail(e, "%s: has no tokenizer", o->word[0]);
+    if (o->bos && w->m.bos < 0) return fail(e, "--bos: the model has no begin-of-sequence token");
+    while ((n = fread(block, 1, sizeof block, stdin)) > 0) buffer_add(&w->text, block, n);
+    if (ferror(stdin)) return fail(e, "standard input: cannot read: %s", strerror(errno));
+    struct span all = {w->text.at, w->text.n}, line = all;
+    for (size_t i = 0; o->decode && !o->lines && i < all.n; i++) /* any space parts ids */
+        if (isspace((unsigned char)all.at[i])) ((char *)w->text.at)[i] = ' ';
+    if (!o->lines) {
+        if (o->decode ? print_text(&w->m, all, e) : print_ids(&w->m, all, o->bos, e))
+            return fail_in(e, "standard input");
+        return DONE;
+    }
+    while (next_part(&all, '\n', &line) && (all.at || line.n)) {
+        snprintf(where, sizeof where, "line %zu", ++number);
+        if (o->decode ? print_text(&w->m, line, e) : print_ids(&w->m, line, o->bos, e))
+            return fail_in(e, where);
+        if (o->decode) printf("\n");
+    }
+    return DONE;
+}
+
+/* ---- lape info --------------------------------------------------------------------------------
+ */
+
+static void print_model(const struct checkpoint *m) {
+    static const char *const type[] = {
+        [TENSOR_F32] = "F32", [TENSOR_F16] = "F16", [TENSOR_Q8_0] = "Q8_0", [TENSOR_BF16] = "BF16"};
+    const struct config *c = &m->model.config;
+    printf("model: %s\nlayers: %d\nwidth: %d\nneurons: %d a layer, %lld in all\n", c->name,
+           c->layers, c->width, c->neurons, (long long)c->layers * c->neurons);
+    printf("heads: %d of %d, %d for keys and values\n", c->heads, c->head_dim, c->kv_heads);
+    printf("vocabulary: %d%s\n", c->vocab,
+           m->tokenizer ? "" : ", no tokenizer: takes token ids only");
+    printf("output: %s\ncontext: %d\nattention window: ",
+           m->model.output.at == m->model.embedding.at ? "the embedding" : "its own", c->context);
+    printf(c->window ? "%d\n" : "none\n", c->window);
+    printf("rotary base: %.9g\nnorm epsilon: %.9g\nembedding type: %s\n", c->rope_base, c->norm_eps,
+           type[m->model.embedding.type]);
+}
+
+static void print_counts(const struct counts *c) {
+    printf("counts of model: %s\nlayers: %d\nneurons: %d a layer\n", c->model, c->layers,
+           c->neurons);
+    printf("vocabulary: %d\npiece: %llu tokens%s\nnear: %.9g\n", c->vocab,
+           (unsigned long long)c->piece, c->bos ? ", the first of them BOS" : "", c->near);
+    printf("language\ttokens\tpieces\tactivations above zero\n");
+    for (int k = 0; k < c->n; k++) {
+        const struct language *l = &c->language[k];
+        unsigned long long positive = 0;
+        for (size_t i = 0; i < all_neurons(c); i++) positive += l->of[POSITIVE][i];
+        printf("%s\t%llu\t%llu\t%llu\n", l->label, (unsigned long long)l->tokens,
+               (unsigned long long)l->pieces, positive);
+    }
+}
+
+static void print_layers(const struct neurons *n) {
+    printf("neurons of model: %s\nlayers: %d\nneurons: %d a layer\n", n->model, n->layers,
+           n->neurons);
+    print_totals(n, stdout);
+    printf("layer");
+    for (int k = 0; k < n->languages; k++) printf("\t%s", n->label[k]);
+    size_t *own = new_array(n->languages, sizeof *own);
+    for (int layer = 0, i = 0; layer < n->layers; layer++) {
+        memset(own, 0, n->languages * sizeof *own);
+        for (; i < (int)n->n && n->neuron[i].layer == layer; i++)
+            for (int k = 0; k < n->languages; k++) own[k] += n->member[i * n->languages + k];
+        printf("\n%d", layer);
+        for (int k = 0; k < n->languages; k++) printf("\t%zu", own[k]);
+    }
+    printf("\n");
+    free(own);
+}
+
+static int run_info(struct work *w, struct options *o, struct error *e) {
+    struct gguf g;
+    struct span kind = {0};
+    if (o->words > 1) return usage(e, "one file at a time: ", o->word[1]);
+    if (map_file(o->word[0], &w->file, e)) return FAILED;
+    if (w->file.at[0] == '#') {
+        if (neurons_open(&w->neurons, o->word[0], e)) return FAILED;
+        print_layers(&w->neurons);
+        return DONE;
+    }
+    if (gguf_open(&g, o->word[0], e)) return FAILED;
+    const bool named = gguf_string(&g, "general.architecture", &kind, e) == 0;
+    const bool counts = named && span_is(kind, "lape-counts");
+    gguf_close(&g);
+    if (counts ? counts_open(&w->counts, o->word[0], e) : checkpoint_open(&w->m, o->word[0], 1, e))
+        return FAILED;
+    if (counts)
+        print_counts(&w->counts);
+    else
+        print_model(&w->m);
+    return DONE;
+}
+
+/* ---- main -------------------------------------------------------------------------------------
+ */
+
+static const struct command {
+    const char *name, *words, *what;
+    int (*run)(struct work *w, struct options *o, struct error *e);
+} command_table[] = {
+    {"info", "FILE", "what a model, counts or neurons file holds", run_info},
+    {"tokenize", "MODEL", "text on standard input to token ids, or back", run_tokenize},
+    {"count", "MODEL LANG=FILE... -o COUNTS", "count every neuron's activations", run_count},
+    {"merge", "COUNTS... -o COUNTS", "add up counts, exactly and in any order", run_merge},
+    {"find", "COUNTS [-o NEURONS]", "select the language-specific neurons", run_find},
+    {"ppl", "MODEL LANG=FILE... [--neurons NEURONS]", "perplexity, plain and ablated", run_ppl},
+    {"generate", "MODEL -p TEXT | -f PROMPTS", "continue prompts, plain or steered", run_generate},
+};
+enum { COMMANDS = sizeof command_table / sizeof *command_table };
+
+enum kind { TEXT, NUMBER, WHOLE, FLAG };
+
+#define AT(field) offsetof(struct options, field)
+static const struct option {
+    const char *name;
+    enum kind kind;
+    size_t at;            /* in struct options */
+    double low, high;     /* of numbers */
+    const char *commands; /* that take it, between spaces; " " is all */
+    const char *help;
+} option_table[] = {
+    {"-o", TEXT, AT(output), 0, 0, " count merge find ppl generate ", "FILE   write it there"},
+    {"-t", WHOLE, AT(threads), 1, 1024, " count ppl generate ", "N   threads (all processors)"},
+    {"--seq", WHOLE, AT(length), 2, 1 << 24, " count ppl ",
+     "N   tokens in a piece (the model's context, at most 4096)"},
+    {"--tokens", WHOLE, AT(tokens), 1, 1e15, " count ppl ", "N   of every language (all)"},
+    {"--batch", WHOLE, AT(batch), 1, 1 << 20, " count ppl ", "N   pieces at once (4096 tokens)"},
+    {"--bos", FLAG, AT(bos), 0, 0, " count ppl tokenize ",
+     "   begin with the begin-of-sequence token, every piece"},
+    {"--near", NUMBER, AT(near), 0, 1e6, " count ",
+     "T   count gates within T of zero, too (0.001)"},
+    {"--shard", TEXT, AT(shard), 0, 0, " count ", "I/N   every N-th piece, from the I-th"},
+    {"--save-every", NUMBER, AT(save_every), 0, 1e9, " count ",
+     "S   save to FILE.partial every S seconds"},
+    {"--resume", FLAG, AT(resume), 0, 0, " count ", "   go on from FILE.partial if it is there"},
+    {"--method", TEXT, AT(method), 0, 0, " find ", "lape|random   (lape)"},
+    {"--top", NUMBER, AT(top), 0, 1, " find ", "R   part of the neurons to select (0.01)"},
+    {"--filter", NUMBER, AT(filter), 0, 1, " find ",
+     "R   one language must be above this rank of all probabilities (0.95)"},
+    {"--bar", NUMBER, AT(bar), 0, 1, " find ",
+     "R   a neuron is of the languages above this rank (0.95)"},
+    {"--langs", TEXT, AT(languages), 0, 0, " find ",
+     "A,B,...   of the counts, in this order (all)"},
+    {"--like", TEXT, AT(like), 0, 0, " find ",
+     "NEURONS   random: as many per layer and language as there"},
+    {"--neurons", TEXT, AT(neurons), 0, 0, " ppl generate ", "NEURONS   what `lape find` made"},
+    {"--counts", TEXT, AT(counts), 0, 0, " generate ", "COUNTS   for the mean activations"},
+    {"--off", TEXT, AT(off), 0, 0, " generate ", "LANG   its neurons become 0"},
+    {"--on", TEXT, AT(on), 0, 0, " generate ", "LANG   its neurons are then strengthened"},
+    {"--how", TEXT, AT(how), 0, 0, " generate ",
+     "replace|add|scale|diffmean   a <- X mean, a + X mean, X a,\n"
+     "         a + X (mean - mean of the other languages)   (replace)"},
+    {"--strength", NUMBER, AT(strength), -1e6, 1e6, " generate ", "X   (1)"},
+    {"--any-model", FLAG, AT(any_model), 0, 0, " ppl generate ",
+     "   take neurons and counts of a model of another name"},
+    {"-p", TEXT, AT(prompt), 0, 0, " generate ", "TEXT   the prompt"},
+    {"-f", TEXT, AT(prompts), 0, 0, " generate ", "FILE   prompts, one a line; makes a table"},
+    {"-n", WHOLE, AT(new_tokens), 1, 1 << 24, " generate ", "N   tokens to generate (64)"},
+    {"--temp", NUMBER, AT(temperature), 0, 1e6, " generate ", "T   temperature (0: greedy)"},
+    {"--top-p", NUMBER, AT(top_p), 0, 1, " generate ", "P   sample from the likeliest P (1)"},
+    {"--repeat-penalty", NUMBER, AT(repeat), 1e-6, 1e6, " generate ",
+     "R   on tokens seen before (1: none)"},
+    {"--seed", WHOLE, AT(seed), 0, 1e15, " find generate ", "S   of all that is random (0)"},
+    {"--decode", FLAG, AT(decode), 0, 0, " tokenize ", "   ids to text"},
+    {"--lines", FLAG, AT(lines), 0, 0, " tokenize ", "   every line is a text of its own"},
+    {"-q", FLAG, AT(quiet), 0, 0, " ", "   no progress, no summary"},
+    {"-h", FLAG, AT(help), 0, 0, " ", "   this help"},
+};
+enum { OPTIONS = sizeof option_table / sizeof *option_table };
+
+static bool takes(const struct command *c, const struct option *o) {
+    char name[32];
+    snprintf(name, sizeof name, " %s ", c->name);
+    return o->commands[1] == '\0' || strstr(o->commands, name);
+}
+
+static void print_help(const struct command *c) {
+    if (c) {
+        printf("lape %s %s\n  %s\n\n", c->name, c->words, c->what);
+        for (int i = 0; i < OPTIONS; i++)
+            if (takes(c, &option_table[i]))
+                printf("  %s %s\n", option_table[i].name, option_table[i].help);
+        return;
+    }
+    printf("lape: the language-specific neurons of language models, found, ablated, steered with\n"
+           "(language activation probability entropy: Tang et al., ACL 2024)\n\n");
+    for (int i = 0; i < COMMANDS; i++)
+        printf("  lape %-9s%-41s%s\n", command_table[i].name, command_table[i].words,
+               command_table[i].what);
+    printf("\n  lape COMMAND -h lists a command's options\n");
+}
+
+static int set_option(void *field, const struct option *o, const char *text, struct error *e) {
+    char *end = NULL;
+    bool good = true;
+    switch (o->kind) {
+    case FLAG: *(bool *)field = true; break;
+    case TEXT: *(const char **)field = text; break;
+    case WHOLE:
+        good = parse_number(text_span(text), (uint64_t)o->high, field) &&
+               *(uint64_t *)field >= (uint64_t)o->low;
+        break;
+    case NUMBER:
+        *(double *)field = strtod(text, &end);
+        good = end > text && !*end && *(double *)field >= o->low && *(double *)field <= o->high;
+        break;
+    }
+    if (good) return DONE;
+    fail(e, "%s wants a %snumber from %.9g to %.9g, not '%s'", o->name,
+         o->kind == WHOLE ? "whole " : "", o->low, o->high, text);
+    return USAGE;
+}
+
+static int parse_options(struct options *o, const struct command *c, char **word, struct error *e) {
+    for (; *word; word++) {
+        const struct option *found = NULL;
+        if ((*word)[0] != '-') {
+            if (o->words == (int)(sizeof o->word / sizeof *o->word))
+                return usage(e, "too many files: ", *word);
+            o->word[o->words++] = *word;
+            continue;
+        }
+        for (int k = 0; k < OPTIONS; k++)
+            if (strcmp(*word, option_table[k].name) == 0 && takes(c, &option_table[k]))
+                found = &option_table[k];
+        if (!found) {
+            fail(e, "lape %s has no option '%s'; lape %s -h lists them", c->name, *word, c->name);
+            return USAGE;
+        }
+        if (found->kind != FLAG && !*++word) return usage(e, "no value after ", found->name);
+        if (set_option((char *)o + found->at, found, *word, e)) return USAGE;
+    }
+    if (o->words || o->help) return DONE;
+    fail(e, "wanted: lape %s %s", c->name, c->words);
+    return USAGE;
+}
+
+int main(int argc, char **argv) {
+    struct error e = {""};
+    struct work w = {0};
+    struct options o = {.top = .01,
+                        .filter = .95,
+                        .bar = .95,
+                        .near = 1e-3,
+                        .strength = 1,
+                        .top_p = 1,
+                        .repeat = 1,
+                        .new_tokens = 64,
+                        .how = "replace",
+                        .method = "lape",
+                        .tokens = UINT64_MAX};
+    const struct command *c = NULL;
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    int status = DONE;
+    o.threads = processors > 0 ? (uint64_t)processors : 1;
+    for (int i = 0; argc > 1 && i < COMMANDS; i++)
+        if (strcmp(argv[1], command_table[i].name) == 0) c = &command_table[i];
+    if (c)
+        status = parse_options(&o, c, argv + 2, &e);
+    else if (argc < 2 || (strcmp(argv[1], "-h") != 0 && strcmp(argv[1], "--help") != 0))
+        status = usage(&e, "no such command, lape -h lists them: ", argc > 1 ? argv[1] : "(none)");
+    if (!status && (!c || o.help))
+        print_help(c);
+    else if (!status)
+        status = c->run(&w, &o, &e);
+    work_free(&w);
+    if (!status && (fflush(stdout) != 0 || ferror(stdout)))
+        status = fail(&e, "standard output: cannot write: %s", strerror(errno));
+    if (status) fprintf(stderr, "lape: %s\n", e.text);
+    return status == USAGE ? 2 : status ? 1 : 0;
+}

@@ -1,0 +1,486 @@
+/* lape: find, ablate and steer the language-specific neurons of large language models.
+ *
+ * The method is language activation probability entropy (LAPE): Tang et al., "Language-Specific
+ * Neurons: The Key to Multilingual Capabilities in Large Language Models", ACL 2024, arXiv
+ * 2402.16438, called "the paper" below. "The released code" is the code its authors published.
+ *
+ * Three files stand on this header. model.c turns a checkpoint and token ids into logits, and lets
+ * one hook see and change every intermediate tensor. tokenizer.c turns text into ids and back.
+ * lape.c is the method and the command line; it calls the other two, which know neither each other
+ * nor the method.
+ *
+ * Shapes are written [rows, columns], row-major, with these letters:
+ *   T tokens of a batch     D width of the residual stream   L layers        V vocabulary
+ *   H query heads           KV key-value heads               d head width
+ *   F neurons of a layer    K languages
+ *
+ * Functions that can fail return -1 or NULL and leave one line in struct error; a pointer to it is
+ * always the last argument and never NULL. Nothing here is global and nothing is thread-safe on its
+ * own: threads live in struct pool, and only inside the calls that are given one.
+ */
+#ifndef LAPE_H
+#define LAPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* ---- Numbers ----------------------------------------------------------------------------------
+ *
+ * The forward pass is made of IEEE-754 +, -, *, /, sqrt, fma and exact conversions, and every
+ * reduction is one chain in index order. So its bits do not depend on machine, compiler, vector
+ * width, threads or batch. `real` is what activations are computed in.
+ */
+#ifdef LAPE_REAL64
+typedef double real; /* the same program in double: its distance from float is the rounding error */
+#else
+typedef float real;
+#endif
+
+/* e^x, ln x (x > 0), sin x and cos x (|x| < 2^30) in double, without libm: within 2 ulp, the same
+ * bits everywhere. exp64 overflows to infinity and underflows gradually to 0, as exp does. */
+double exp64(double x);
+double log64(double x);
+double sin64(double x);
+double cos64(double x);
+
+/* ---- Errors and memory ------------------------------------------------------------------------
+ */
+
+struct error {
+    char text[512]; /* one line, no newline: what is wrong, and what would be right */
+};
+
+/* Writes the message and returns -1, so that `return fail(e, ...)` is the way out. */
+int fail(struct error *e, const char *format, ...);
+/* Puts "WHERE: " before the message that is there, and returns -1. */
+int fail_in(struct error *e, const char *where);
+
+/* n zeroed items of `size` bytes, and n items of an array that grew (p may be NULL); free() ends
+ * them. Never NULL: out of memory is the one error that is not returned. It ends the program with a
+ * line on stderr and status 1. Sizes that come from a file are checked against the file before. */
+void *new_array(size_t n, size_t size);
+void *grow_array(void *p, size_t n, size_t size);
+
+/* Bytes that someone else owns; not terminated. */
+struct span {
+    const char *at;
+    size_t n;
+};
+bool span_is(struct span s, const char *text);
+
+/* Bytes, or items of one type, that grow. Starts as {0}; free(b.at) ends it. */
+struct buffer {
+    void *at;
+    size_t n, room; /* in bytes */
+};
+/* Appends a copy of n bytes. */
+void buffer_add(struct buffer *b, const void *bytes, size_t n);
+
+/* ---- Files ------------------------------------------------------------------------------------
+ */
+
+/* Maps a regular file that is not empty; munmap() ends it. */
+int map_file(const char *path, struct span *to, struct error *e);
+
+/* A file that appears whole or not at all: it is written under the name PATH.tmp, then renamed. */
+struct output {
+    FILE *file;
+    char *path, *temporary;
+};
+/* With a path of NULL, it is the standard output. */
+int output_open(struct output *o, const char *path, struct error *e);
+/* Ends it; -1 when any write failed: then nothing is left. */
+int output_finish(struct output *o, struct error *e);
+/* Gives it up: nothing is left. Does nothing after output_finish. */
+void output_discard(struct output *o);
+
+/* ---- GGUF -------------------------------------------------------------------------------------
+ *
+ * The container of ggml and llama.cpp, version 3, little-endian: typed key-value pairs, then named
+ * tensors. Checkpoints and counts are both such files. The reader maps the file and trusts nothing
+ * in it: every length is checked against the bytes that are there before it is used.
+ * Source: ggml's docs/gguf.md.
+ */
+enum gguf_type { /* of a value; numbers as in the file */
+                 GGUF_U8,
+                 GGUF_I8,
+                 GGUF_U16,
+                 GGUF_I16,
+                 GGUF_U32,
+                 GGUF_I32,
+                 GGUF_F32,
+                 GGUF_BOOL,
+                 GGUF_STRING,
+                 GGUF_ARRAY,
+                 GGUF_U64,
+                 GGUF_I64,
+                 GGUF_F64
+};
+
+enum tensor_type { /* of an element; ggml's numbers, those that are read here */
+                   TENSOR_F32 = 0,
+                   TENSOR_F16 = 1,
+                   TENSOR_Q8_0 = 8, /* blocks of 32: an f16 scale, then 32 signed bytes */
+                   TENSOR_I64 = 27,
+                   TENSOR_BF16 = 30
+};
+
+struct gguf_value {
+    struct span key;
+    uint32_t type;    /* enum gguf_type */
+    uint32_t item;    /* type of the items when type is GGUF_ARRAY, else equal to type */
+    uint64_t count;   /* number of items when type is GGUF_ARRAY, else 1 */
+    struct span data; /* the items as they lie in the file; strings each with their 8-byte length */
+};
+
+struct tensor {
+    struct span name;
+    uint32_t type;    /* enum tensor_type, or another of ggml's numbers */
+    uint32_t dims;    /* 1..4 */
+    uint64_t dim[4];  /* ggml's order: dim[0] is contiguous; unused ones are 1. [rows, columns] is
+                         dim[1], dim[0] */
+    struct span data; /* empty when the type is none of enum tensor_type */
+};
+
+struct gguf {
+    void *map; /* the file; all spans point into it */
+    size_t map_size;
+    struct gguf_value *value;
+    struct tensor *tensor;
+    size_t values, tensors;
+};
+
+/* Opens and checks a file. On failure nothing stays open, and the message starts with the path. */
+int gguf_open(struct gguf *g, const char *path, struct error *e);
+void gguf_close(struct gguf *g);
+
+/* NULL when absent. */
+const struct gguf_value *gguf_find(const struct gguf *g, const char *key);
+const struct tensor *gguf_tensor(const struct gguf *g, const char *name);
+
+/* Read one value; -1 with a message when it is absent or of another kind. Any integer type serves
+ * as uint (when not negative), F32 and F64 serve as float. */
+int gguf_uint(const struct gguf *g, const char *key, uint64_t *to, struct error *e);
+int gguf_float(const struct gguf *g, const char *key, double *to, struct error *e);
+int gguf_bool(const struct gguf *g, const char *key, bool *to, struct error *e);
+int gguf_string(const struct gguf *g, const char *key, struct span *to, struct error *e);
+
+/* An array of `item`s, NULL with a message when it is absent or holds something else. Its numbers
+ * are read with the little-endian readers below. */
+const struct gguf_value *gguf_array(const struct gguf *g, const char *key, enum gguf_type item,
+                                    struct error *e);
+/* The strings of an array of strings: `count` spans, to be freed with free(). */
+struct span *gguf_strings(const struct gguf_value *array);
+
+/* Little-endian bytes to numbers, on any machine and at any alignment. */
+uint32_t get_u32(const void *at);
+uint64_t get_u64(const void *at);
+float get_f32(const void *at);
+
+/* A file in the making: values and tensors in the order they are put. Starts as {0}; gguf_discard
+ * ends it. */
+struct gguf_writer {
+    struct buffer values, infos; /* as they will stand in the file */
+    struct buffer data;          /* struct i64_array: what the tensors hold */
+    uint64_t n_values, n_tensors;
+    uint64_t offset; /* of the next tensor's data */
+};
+struct i64_array {
+    const int64_t *at;
+    uint64_t n;
+};
+void put_u64(struct gguf_writer *w, const char *key, uint64_t v);
+void put_f64(struct gguf_writer *w, const char *key, double v);
+void put_string(struct gguf_writer *w, const char *key, const char *v);
+void put_strings(struct gguf_writer *w, const char *key, const char *const *v, size_t n);
+void put_u64s(struct gguf_writer *w, const char *key, const uint64_t *v, size_t n);
+/* A tensor [rows, columns]; the numbers stay the caller's and must live until gguf_save. */
+void put_i64_tensor(struct gguf_writer *w, const char *name, const int64_t *v, uint64_t rows,
+                    uint64_t columns);
+int gguf_save(const struct gguf_writer *w, const char *path, struct error *e);
+void gguf_discard(struct gguf_writer *w);
+
+/* ---- Threads ----------------------------------------------------------------------------------
+ */
+
+struct pool;
+
+/* `threads` >= 1, the caller among them. Built with OpenMP, the pool is OpenMP's. */
+struct pool *pool_new(int threads, struct error *e);
+void pool_free(struct pool *p);
+int pool_threads(const struct pool *p);
+/* Calls job(context, i, thread) once for every i in [0, n), each on some thread in [0, threads),
+ * and returns when all are done. Jobs start in order, must not depend on each other, and must not
+ * call pool_run. */
+void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int thread), void *context);
+
+/* ---- Model and forward pass -------------------------------------------------------------------
+ */
+
+struct config {
+    char name[128]; /* general.name */
+    int layers;     /* L */
+    int width;      /* D */
+    int neurons;    /* F, per layer */
+    int heads;      /* H */
+    int kv_heads;   /* KV; divides H */
+    int head_dim;   /* d, even */
+    int vocab;      /* V */
+    int context;    /* tokens that the model was trained for; longer sequences run */
+    int window; /* a token attends to itself and the window - 1 tokens before; 0: to all before */
+    double norm_eps;
+    double rope_base;
+};
+
+/* A weight matrix as it lies in the file; each row makes one output. */
+struct matrix {
+    const char *at;
+    uint32_t type; /* TENSOR_F32, TENSOR_F16, TENSOR_BF16 or TENSOR_Q8_0 */
+    int rows, columns;
+    size_t row_bytes;
+};
+
+struct layer; /* the weights of one layer */
+
+struct model {
+    struct gguf file; /* stays mapped: the weights are used where they lie */
+    struct config config;
+    struct layer *layer;
+    struct matrix embedding; /* [V, D] */
+    struct matrix output;    /* [V, D]; the embedding again when the two are tied */
+    real *output_norm;       /* [D] */
+};
+
+/* Opens a checkpoint: GGUF of llama.cpp's architecture "llama" (LLaMA, Mistral), its matrices in
+ * F32, F16, BF16 or Q8_0. A file with a tensor that the forward pass would not use is refused: what
+ * is not understood is not run. */
+int model_open(struct model *m, const char *path, struct error *e);
+void model_close(struct model *m);
+
+/* Where the hook is called, in order. Columns in brackets. */
+enum point {
+    AT_EMBD,      /* [D]    token embeddings; layer -1 */
+    AT_ATTN_NORM, /* [D]    input of attention */
+    AT_Q,         /* [H d]  after rotation, in llama.cpp's order of pairs */
+    AT_K,         /* [KV d] after rotation, likewise */
+    AT_V,         /* [KV d] */
+    AT_ATTN_OUT,  /* [D]    after the output projection */
+    AT_FFN_NORM,  /* [D]    input of the feed-forward */
+    AT_GATE,      /* [F]    x W_gate: the neurons before the activation function */
+    AT_ACT,       /* [F]    act(x W_gate): the neurons */
+    AT_UP,        /* [F]    x W_up */
+    AT_DOWN,      /* [D]    output of the feed-forward */
+    AT_RESID,     /* [D]    residual stream after the layer */
+    AT_LOGITS,    /* [V]    layer L; rows are those asked of logits() */
+    POINTS
+};
+
+/* The one hook. Called on the thread that called forward(), between the steps, with all tokens of
+ * the batch: values is [rows, columns], row t being token t of the batch. What it writes there is
+ * what the forward pass goes on with. It may call pool_run. */
+struct hook {
+    void (*see)(void *context, enum point at, int layer, real *values, int rows, int columns);
+    void *context;
+};
+
+/* Consecutive tokens of one text. Their keys and values are kept in rows [row + past, row + past +
+ * n) of the cache, and they attend to rows [row, ...) up to themselves. */
+struct sequence {
+    const int32_t *tokens; /* [n] */
+    int n;
+    int past; /* tokens of this sequence that are in the cache already */
+    int row;
+};
+
+/* The room a forward pass works in. */
+struct run;
+
+/* Room for `tokens` tokens at once and `rows` cache rows. With `keep` every layer has its own
+ * cache, for sequences that go on (generation); without, all layers share one, for sequences pushed
+ * through once (counting, perplexity). `m` and `p` must outlive it. */
+struct run *run_new(const struct model *m, struct pool *p, int tokens, int rows, bool keep,
+                    struct error *e);
+void run_free(struct run *r);
+
+/* Pushes the tokens of n sequences through all layers, one layer after the other. -1 when a token
+ * is outside the vocabulary or the sequences do not fit the room. `hook` may be NULL. */
+int forward(struct run *r, const struct sequence *s, int n, const struct hook *hook,
+            struct error *e);
+
+/* Logits [n, V] of tokens [first, first + n) of the batch that forward() saw last. */
+void logits(struct run *r, int first, int n, real *out, const struct hook *hook);
+
+/* loss[i] = -ln softmax(logits[i])[target[i]] in nats, for n rows of logits [n, vocab]; rows with a
+ * target of -1 are passed over. Overwrites the logits. */
+void cross_entropy(struct pool *p, real *logits, int n, int vocab, const int32_t *target,
+                   double *loss);
+
+/* ---- Tokenizer --------------------------------------------------------------------------------
+ *
+ * SentencePiece's byte-pair encoding with scores and byte fallback (LLaMA-2, Mistral), as the
+ * sentencepiece library computes it for models without normalisation.
+ */
+enum piece_kind { /* SentencePiece's numbers, which GGUF uses too */
+                  PIECE_NORMAL = 1,
+                  PIECE_UNKNOWN = 2, /* stands for what nothing else matches */
+                  PIECE_CONTROL = 3, /* never matched in text, decodes to nothing */
+                  PIECE_USER = 4,    /* matched first, wherever it stands, and never merged */
+                  PIECE_UNUSED = 5,  /* never produced */
+                  PIECE_BYTE = 6     /* "<0x00>".."<0xFF>" */
+};
+
+struct vocabulary {
+    int n;
+    const struct span *piece; /* [n], UTF-8; a space is written U+2581 */
+    const float *score;       /* [n], higher merges first */
+    const int32_t *kind;      /* [n] enum piece_kind */
+    bool add_prefix;          /* text starts with a space of the tokenizer's own */
+};
+
+struct tokenizer;
+
+/* The pieces and arrays stay the caller's and must outlive the tokenizer. -1 when a piece stands
+ * twice, is not UTF-8 or has an unknown kind, or when a byte has no way to be encoded. */
+struct tokenizer *tokenizer_new(const struct vocabulary *v, struct error *e);
+void tokenizer_free(struct tokenizer *t);
+
+/* Appends the ids (int32_t) of one text. O(n log n) in its bytes. -1 when it is not UTF-8: the
+ * message gives the byte. */
+int encode(const struct tokenizer *t, struct span text, struct buffer *ids, struct error *e);
+/* Appends the text of n ids, without the space that encode() put before it. -1 when an id is
+ * outside the vocabulary. */
+int decode(const struct tokenizer *t, const int32_t *ids, size_t n, struct buffer *text,
+           struct error *e);
+/* Bytes at the start of `text` that end with a whole character: what a stream may print. */
+size_t whole_characters(struct span text);
+
+/* ---- Counts -----------------------------------------------------------------------------------
+ *
+ * What the method needs to know of a corpus: section 2.2 of the paper counts how often a neuron is
+ * above zero; kept besides is what steering and certifying others' counts need. All are integers,
+ * so that counts of parts add up to the counts of the whole, exactly and in any order.
+ */
+enum { LABEL_SIZE = 25 }; /* a language's label: 1 to 24 of A-Z a-z 0-9 _ - */
+
+enum statistic {
+    POSITIVE,   /* [L, F] tokens with activation > 0 */
+    NEAR_ABOVE, /* [L, F] tokens with the gate, before its activation function, in (0, near) ... */
+    NEAR_BELOW, /* ... and in [-near, 0]. Gates that are off by at most `near` make a count in
+                   [POSITIVE - NEAR_ABOVE, POSITIVE + NEAR_BELOW] */
+    SUM,        /* [L, F] of activation x 2^20, each rounded to an integer, half to even */
+    POSITIVE_SUM, /* [L, F] the same over activations > 0 only */
+    HISTOGRAM,    /* [V] tokens by id */
+    STATISTICS
+};
+
+struct language {
+    char label[LABEL_SIZE];
+    uint64_t tokens, pieces;
+    int64_t *of[STATISTICS]; /* in imported counts all but POSITIVE may be NULL */
+};
+
+struct counts {
+    char model[128];            /* its general.name; "unknown" when an import did not give one */
+    int layers, neurons, vocab; /* L, F, V */
+    uint64_t piece;             /* tokens in a piece; 0 in imported counts */
+    uint64_t bos;               /* 1 when the first of them is the begin-of-sequence token */
+    double near;
+    int n;                     /* K */
+    struct language *language; /* [K], by ascending label */
+};
+
+/* Adds a language without statistics where its label belongs; pointers to others are void then. */
+struct language *insert_language(struct counts *c, const char *label);
+void counts_free(struct counts *c);
+/* GGUF files of architecture "lape-counts"; README.md says what is in them. */
+int counts_open(struct counts *c, const char *path, struct error *e);
+int counts_save(const struct counts *c, const char *path, struct error *e);
+/* Adds `from` to `to`: languages that both have are summed, the others join. -1 when they are of
+ * different models, pieces or tolerances, when one lacks a statistic, or when a sum overflows. */
+int counts_add(struct counts *to, const struct counts *from, struct error *e);
+
+/* The hook that counts: what it sees goes to `language`, which has all statistics. */
+struct counter {
+    struct pool *pool;
+    const struct counts *counts;
+    struct language *language;
+    const real *values; /* its own: [rows, F] of the batch at hand, at `layer` */
+    int rows, layer;
+};
+void count_neurons(void *counter, enum point at, int layer, real *values, int rows, int columns);
+/* -1 when an activation was not a number or beyond 2^24, or a sum left 64 bits: says where. */
+int count_is_sound(const struct counter *c, struct error *e);
+
+/* ---- Finding language-specific neurons --------------------------------------------------------
+ *
+ * p(i, k) = POSITIVE / tokens for neuron i and language k; q = p normalised to sum 1 over k;
+ * LAPE = -sum_k q ln q (section 2.2). Selected as by the released code:
+ *   threshold = the round(filter x |p|)-th smallest p; who has no p above it is out;
+ *   of the rest, the round(top x neurons) of lowest score, ties by layer, then index;
+ *   each belongs to the languages with p above the round(bar x |p|)-th smallest p.
+ * round() is half to even. A rank of 0 is no threshold: every p is above it.
+ */
+struct neurons {
+    char model[128];
+    int layers, neurons;       /* L, F */
+    int languages;             /* K */
+    char (*label)[LABEL_SIZE]; /* [K] */
+    size_t n;
+    struct neuron {
+        int layer, index;
+    } * neuron;   /* [n], by layer, then index */
+    bool *member; /* [n, K] belongs to the language */
+    double *p;    /* [n, K] activation probabilities; NULL when read from a file */
+};
+
+struct find {
+    bool random; /* the score is a random number instead of LAPE: the control */
+    double top, filter, bar;
+    uint64_t seed;               /* of `random` */
+    const struct neurons *like;  /* `random` draws as many per layer and language; NULL: `top` */
+    double threshold, bar_value; /* out: the two p; -1 for none */
+};
+
+/* -1 when `like` is of another model or has a language that the counts lack. */
+int find_neurons(const struct counts *c, struct find *f, struct neurons *out, struct error *e);
+void neurons_free(struct neurons *n);
+/* Tab-separated values with a commented header; README.md says which columns. */
+int neurons_open(struct neurons *n, const char *path, struct error *e);
+void neurons_print(const struct neurons *n, const struct counts *c, const struct find *f, FILE *to);
+
+/* ---- Ablation and steering ---------------------------------------------------------------------
+ *
+ * Both change single neurons by a <- scale a + shift, at every token.
+ */
+struct edits {
+    size_t *first; /* [L + 1] where a layer's edits start */
+    struct edit {
+        int neuron;
+        real scale, shift;
+    } * edit;
+};
+
+enum how {           /* with X = strength, and means over all tokens of a language */
+           REPLACE,  /* a <- X mean */
+           ADD_MEAN, /* a <- a + X mean */
+           SCALE,    /* a <- X a */
+           DIFFMEAN  /* a <- a + X (mean - the average of the other languages' means) */
+};
+
+struct steer {
+    int off; /* language whose neurons become 0; -1: none */
+    int on;  /* language whose neurons are then strengthened; -1: none */
+    enum how how;
+    double strength;
+    const struct counts *counts; /* for the means; unused by SCALE */
+};
+
+/* -1 when a mean is wanted that the counts do not hold. */
+int edits_new(struct edits *x, const struct neurons *n, const struct steer *s, struct error *e);
+void edits_free(struct edits *x);
+/* The hook that ablates and steers. */
+void edit_neurons(void *edits, enum point at, int layer, real *values, int rows, int columns);
+
+#endif

@@ -1,0 +1,1596 @@
+/* A checkpoint becomes logits: numbers, errors, GGUF files, threads, kernels, the forward pass.
+ *
+ * Read it top to bottom. The forward pass is the last chapter and one screen long; the kernels
+ * before it are what makes it fast without changing a bit of what it computes.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "lape.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+_Static_assert(FLT_EVAL_METHOD == 0, "float arithmetic must be done in float: on x86 use "
+                                     "-msse2 -mfpmath=sse, on s390x -fexcess-precision=fast");
+_Static_assert(CHAR_BIT == 8 && sizeof(int) == 4 && sizeof(float) == 4 && sizeof(double) == 8,
+               "the file format and the bit tricks below need these sizes");
+
+static int min_int(int a, int b) { return a < b ? a : b; }
+
+static int max_int(int a, int b) { return a > b ? a : b; }
+
+/* ---- Errors and memory ------------------------------------------------------------------------
+ */
+
+int fail(struct error *e, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(e->text, sizeof e->text, format, args);
+    va_end(args);
+    for (char *c = e->text; *c; c++) /* names from files may hold anything: keep it one line */
+        if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
+    return -1;
+}
+
+int fail_in(struct error *e, const char *where) {
+    struct error inner = *e;
+    return fail(e, "%s: %s", where, inner.text);
+}
+
+void *new_array(size_t n, size_t size) {
+    void *p = calloc(n ? n : 1, size);
+    if (p) return p;
+    fprintf(stderr, "lape: out of memory: %zu x %zu bytes\n", n, size);
+    exit(EXIT_FAILURE);
+}
+
+void *grow_array(void *p, size_t n, size_t size) {
+    void *grown = n > SIZE_MAX / size ? NULL : realloc(p, n * size);
+    if (grown) return grown;
+    fprintf(stderr, "lape: out of memory: %zu x %zu bytes\n", n, size);
+    exit(EXIT_FAILURE);
+}
+
+bool span_is(struct span s, const char *text) {
+    return s.n == strlen(text) && memcmp(s.at, text, s.n) == 0;
+}
+
+void buffer_add(struct buffer *b, const void *bytes, size_t n) {
+    if (n > b->room - b->n) {
+        b->room += b->room / 2 + n + 64;
+        b->at = grow_array(b->at, b->room, 1);
+    }
+    if (n) memcpy((char *)b->at + b->n, bytes, n);
+    b->n += n;
+}
+
+/* ---- Output files -----------------------------------------------------------------------------
+ */
+
+int output_open(struct output *o, const char *path, struct error *e) {
+    *o = (struct output){.file = stdout};
+    if (!path) return 0;
+    *o = (struct output){.path = new_array(strlen(path) + 1, 1),
+                         .temporary = new_array(strlen(path) + 5, 1)};
+    strcpy(o->path, path);
+    strcat(strcpy(o->temporary, path), ".tmp");
+    if ((o->file = fopen(o->temporary, "wb"))) return 0;
+    fail(e, "%s: cannot write: %s", path, strerror(errno));
+    output_discard(o);
+    return -1;
+}
+
+int output_finish(struct output *o, struct error *e) {
+    bool bad = fflush(o->file) != 0 || ferror(o->file);
+    if (bad || (o->path && rename(o->temporary, o->path) != 0)) {
+        fail(e, "%s: cannot write: %s", o->path ? o->path : "standard output", strerror(errno));
+        output_discard(o);
+        return -1;
+    }
+    free(o->temporary);
+    o->temporary = NULL;
+    output_discard(o);
+    return 0;
+}
+
+void output_discard(struct output *o) {
+    if (o->file && o->file != stdout) fclose(o->file);
+    if (o->temporary) remove(o->temporary);
+    free(o->path);
+    free(o->temporary);
+    *o = (struct output){0};
+}
+
+/* ---- GGUF: reading ----------------------------------------------------------------------------
+ */
+
+uint32_t get_u32(const void *at) {
+    const uint8_t *b = at;
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+uint64_t get_u64(const void *at) {
+    const uint8_t *b = at;
+    return get_u32(b) | (uint64_t)get_u32(b + 4) << 32;
+}
+
+static uint32_t get_u16(const void *at) {
+    const uint8_t *b = at;
+    return (uint32_t)(b[0] | b[1] << 8);
+}
+
+static float float_of_bits(uint32_t bits) {
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static double double_of_bits(uint64_t bits) {
+    double f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+float get_f32(const void *at) { return float_of_bits(get_u32(at)); }
+
+static const char *const type_name[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                        "bool", "string", "array", "u64", "i64", "f64"};
+static const uint8_t type_size[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8}; /* 0: varies */
+enum { TYPES = sizeof type_size, MOST_VALUES = 4096, MOST_TENSORS = 1 << 16 };
+
+/* What is left of the file. Every read goes through take(), which never passes the end: past it,
+ * `ended` is set and all that is read is empty or 0. */
+struct cursor {
+    const char *at;
+    size_t left;
+    bool ended;
+};
+
+static const char *take(struct cursor *c, uint64_t n) {
+    const char *at = c->at;
+    c->ended |= n > c->left;
+    if (c->ended) return NULL;
+    c->at += n;
+    c->left -= n;
+    return at;
+}
+
+static uint32_t take_u32(struct cursor *c) {
+    const char *at = take(c, 4);
+    return at ? get_u32(at) : 0;
+}
+
+static uint64_t take_u64(struct cursor *c) {
+    const char *at = take(c, 8);
+    return at ? get_u64(at) : 0;
+}
+
+static struct span take_string(struct cursor *c) {
+    uint64_t n = take_u64(c);
+    const char *at = take(c, n);
+    return (struct span){at ? at : "", at ? n : 0};
+}
+
+/* The printable start of a name from a file, for messages. */
+static const char *shown(struct span s, char room[65]) {
+    size_t n = s.n < 64 ? s.n : 64;
+    memcpy(room, s.at, n);
+    room[n] = '\0';
+    return room;
+}
+
+static int take_value(struct cursor *c, struct gguf_value *v, struct error *e) {
+    char name[65];
+    v->key = take_string(c);
+    v->type = v->item = take_u32(c);
+    v->count = 1;
+    if (v->type == GGUF_ARRAY) {
+        v->item = take_u32(c);
+        v->count = take_u64(c);
+    }
+    if (v->item >= TYPES || v->item == GGUF_ARRAY)
+        return fail(e, "value '%s' has type %u, which GGUF does not define or is not read here",
+                    shown(v->key, name), v->item);
+    v->data.at = c->at;
+    if (v->item != GGUF_STRING && v->count <= c->left)
+        take(c, v->count * type_size[v->item]);
+    else
+        for (uint64_t i = 0; !c->ended && i < v->count; i++) take_string(c);
+    v->data.n = (size_t)(c->at - v->data.at);
+    return c->ended ? fail(e, "the file ends inside its metadata") : 0;
+}
+
+/* Bytes of n consecutive elements; 0 for a type that is not read here. */
+static uint64_t type_bytes(uint32_t type, uint64_t n) {
+    switch (type) {
+    case TENSOR_F32: return n * 4;
+    case TENSOR_F16:
+    case TENSOR_BF16: return n * 2;
+    case TENSOR_I64: return n * 8;
+    case TENSOR_Q8_0: return n / 32 * 34;
+    default: return 0;
+    }
+}
+
+/* The entry of one tensor; data.n is left holding its offset until the data section is known. */
+static int take_tensor(struct cursor *c, struct tensor *t, struct error *e) {
+    char name[65];
+    uint64_t elements = 1;
+    t->name = take_string(c);
+    t->dims = take_u32(c);
+    if (!c->ended && (t->dims < 1 || t->dims > 4))
+        return fail(e, "tensor '%s' has %u dimensions, not 1 to 4", shown(t->name, name), t->dims);
+    for (uint32_t i = 0; i < 4; i++) {
+        t->dim[i] = i < t->dims ? take_u64(c) : 1;
+        if (!c->ended && (t->dim[i] == 0 || t->dim[i] > (UINT64_MAX >> 8) / elements))
+            return fail(e, "tensor '%s' has an impossible dimension of %llu", shown(t->name, name),
+                        (unsigned long long)t->dim[i]);
+        elements *= t->dim[i];
+    }
+    t->type = take_u32(c);
+    t->data.n = take_u64(c);
+    if (c->ended) return fail(e, "the file ends inside its list of tensors");
+    if (t->type == TENSOR_Q8_0 && t->dim[0] % 32)
+        return fail(e, "tensor '%s' is Q8_0 with rows of %llu, not a multiple of 32",
+                    shown(t->name, name), (unsigned long long)t->dim[0]);
+    return 0;
+}
+
+static int place_tensor(struct tensor *t, struct cursor data, uint64_t alignment, struct error *e) {
+    char name[65];
+    uint64_t offset = t->data.n;
+    uint64_t size = type_bytes(t->type, t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3]);
+    if (offset % alignment) return fail(e, "tensor '%s' is not aligned", shown(t->name, name));
+    if (offset > data.left || size > data.left - offset)
+        return fail(e,
+                    "tensor '%s' ends %llu bytes after the start of %zu bytes of data: the file "
+                    "is cut short",
+                    shown(t->name, name), (unsigned long long)(offset + size), data.left);
+    t->data = (struct span){data.at + offset, size};
+    return 0;
+}
+
+static int parse_gguf(struct gguf *g, struct error *e) {
+    struct cursor c = {g->map, g->map_size, false};
+    const char *magic = take(&c, 4);
+    if (!magic || memcmp(magic, "GGUF", 4) != 0)
+        return fail(e, "not a GGUF file; tools/convert.py makes one from a checkpoint");
+    const uint32_t version = take_u32(&c);
+    const uint64_t tensors = take_u64(&c), values = take_u64(&c);
+    uint64_t alignment = 32;
+    if (c.ended) return fail(e, "the file ends inside its header");
+    if (version != 2 && version != 3) /* 3 differs from 2 only in allowing big-endian files */
+        return fail(e, "GGUF version %u is not read, little-endian 2 and 3 are", version);
+    if (values > MOST_VALUES || tensors > MOST_TENSORS)
+        return fail(e, "%llu values and %llu tensors: more than any real file has",
+                    (unsigned long long)values, (unsigned long long)tensors);
+    g->value = new_array(values, sizeof *g->value);
+    g->tensor = new_array(tensors, sizeof *g->tensor);
+    for (; g->values < values; g->values++) {
+        if (take_value(&c, &g->value[g->values], e)) return -1;
+        struct span key = g->value[g->values].key;
+        char name[65];
+        for (size_t i = 0; i < g->values; i++)
+            if (g->value[i].key.n == key.n && !memcmp(g->value[i].key.at, key.at, key.n))
+                return fail(e, "value '%s' stands twice", shown(key, name));
+    }
+    for (; g->tensors < tensors; g->tensors++)
+        if (take_tensor(&c, &g->tensor[g->tensors], e)) return -1;
+    if (gguf_find(g, "general.alignment") && gguf_uint(g, "general.alignment", &alignment, e))
+        return -1;
+    if (alignment < 1 || alignment > 65536 || (alignment & (alignment - 1)))
+        return fail(e, "general.alignment is %llu, not a power of two up to 65536",
+                    (unsigned long long)alignment);
+    size_t read = g->map_size - c.left;
+    take(&c, (alignment - read % alignment) % alignment);
+    for (size_t i = 0; i < tensors; i++)
+        if (place_tensor(&g->tensor[i], c, alignment, e)) return -1;
+    return 0;
+}
+
+/* Maps a whole regular file for reading. */
+int map_file(const char *path, struct span *to, struct error *e) {
+    struct stat st;
+    int file = open(path, O_RDONLY);
+    if (file < 0 || fstat(file, &st) != 0) {
+        fail(e, "%s: cannot open: %s", path, strerror(errno));
+        if (file >= 0) close(file);
+        return -1;
+    }
+    void *map = MAP_FAILED;
+    if (!S_ISREG(st.st_mode))
+        fail(e, "%s: not a regular file", path);
+    else if (st.st_size == 0)
+        fail(e, "%s: the file is empty", path);
+    else if ((uint64_t)st.st_size > SIZE_MAX ||
+             (map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, file, 0)) == MAP_FAILED)
+        fail(e, "%s: cannot map: %s", path, strerror(errno));
+    close(file);
+    *to = (struct span){map == MAP_FAILED ? NULL : map, (size_t)st.st_size};
+    return map == MAP_FAILED ? -1 : 0;
+}
+
+int gguf_open(struct gguf *g, const char *path, struct error *e) {
+    struct span file;
+    *g = (struct gguf){0};
+    if (map_file(path, &file, e)) return -1;
+    g->map = (void *)file.at;
+    g->map_size = file.n;
+    if (parse_gguf(g, e) == 0) return 0;
+    gguf_close(g);
+    return fail_in(e, path);
+}
+
+void gguf_close(struct gguf *g) {
+    if (g->map) munmap(g->map, g->map_size);
+    free(g->value);
+    free(g->tensor);
+    *g = (struct gguf){0};
+}
+
+const struct gguf_value *gguf_find(const struct gguf *g, const char *key) {
+    for (size_t i = 0; i < g->values; i++)
+        if (span_is(g->value[i].key, key)) return &g->value[i];
+    return NULL;
+}
+
+const struct tensor *gguf_tensor(const struct gguf *g, const char *name) {
+    for (size_t i = 0; i < g->tensors; i++)
+        if (span_is(g->tensor[i].name, name)) return &g->tensor[i];
+    return NULL;
+}
+
+/* The value, or NULL with a message when it is absent or its type is not in `types`. */
+static const struct gguf_value *want(const struct gguf *g, const char *key, unsigned types,
+                                     const char *kind, struct error *e) {
+    const struct gguf_value *v = gguf_find(g, key);
+    if (!v)
+        fail(e, "value '%s' is missing", key);
+    else if (!(types >> v->type & 1)) {
+        fail(e, "value '%s' is of type %s, not %s", key, type_name[v->type], kind);
+        v = NULL;
+    }
+    return v;
+}
+
+int gguf_uint(const struct gguf *g, const char *key, uint64_t *to, struct error *e) {
+    unsigned types = 1 << GGUF_U8 | 1 << GGUF_I8 | 1 << GGUF_U16 | 1 << GGUF_I16 | 1 << GGUF_U32 |
+                     1 << GGUF_I32 | 1 << GGUF_U64 | 1 << GGUF_I64;
+    const struct gguf_value *v = want(g, key, types, "an integer", e);
+    if (!v) return -1;
+    size_t size = type_size[v->type];
+    bool has_sign =
+        v->type == GGUF_I8 || v->type == GGUF_I16 || v->type == GGUF_I32 || v->type == GGUF_I64;
+    *to = 0;
+    for (size_t i = 0; i < size; i++) *to |= (uint64_t)(uint8_t)v->data.at[i] << 8 * i;
+    if (has_sign && *to >> (8 * size - 1)) return fail(e, "value '%s' is negative", key);
+    return 0;
+}
+
+int gguf_float(const struct gguf *g, const char *key, double *to, struct error *e) {
+    const struct gguf_value *v = want(g, key, 1 << GGUF_F32 | 1 << GGUF_F64, "a number", e);
+    if (!v) return -1;
+    *to = v->type == GGUF_F32 ? get_f32(v->data.at) : double_of_bits(get_u64(v->data.at));
+    return 0;
+}
+
+int gguf_bool(const struct gguf *g, const char *key, bool *to, struct error *e) {
+    const struct gguf_value *v = want(g, key, 1 << GGUF_BOOL, "a bool", e);
+    if (v) *to = v->data.at[0] != 0;
+    return v ? 0 : -1;
+}
+
+int gguf_string(const struct gguf *g, const char *key, struct span *to, struct error *e) {
+    const struct gguf_value *v = want(g, key, 1 << GGUF_STRING, "a string", e);
+    if (v) *to = (struct span){v->data.at + 8, v->data.n - 8};
+    return v ? 0 : -1;
+}
+
+const struct gguf_value *gguf_array(const struct gguf *g, const char *key, enum gguf_type item,
+                                    struct error *e) {
+    const struct gguf_value *v = want(g, key, 1 << GGUF_ARRAY, "an array", e);
+    if (v && v->item != item) {
+        fail(e, "value '%s' is an array of %s, not of %s", key, type_name[v->item],
+             type_name[item]);
+        v = NULL;
+    }
+    return v;
+}
+
+struct span *gguf_strings(const struct gguf_value *array) {
+    struct cursor c = {array->data.at, array->data.n, false};
+    struct span *s = new_array(array->count, sizeof *s);
+    for (uint64_t i = 0; i < array->count; i++) s[i] = take_string(&c); /* checked at opening */
+    return s;
+}
+
+/* ---- GGUF: writing ----------------------------------------------------------------------------
+ */
+
+static void add_u32(struct buffer *b, uint32_t v) {
+    uint8_t bytes[4] = {(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)};
+    buffer_add(b, bytes, 4);
+}
+
+static void add_u64(struct buffer *b, uint64_t v) {
+    add_u32(b, (uint32_t)v);
+    add_u32(b, (uint32_t)(v >> 32));
+}
+
+static void add_string(struct buffer *b, const char *s) {
+    add_u64(b, strlen(s));
+    buffer_add(b, s, strlen(s));
+}
+
+static void put_key(struct gguf_writer *w, const char *key, enum gguf_type type) {
+    w->n_values++;
+    add_string(&w->values, key);
+    add_u32(&w->values, type);
+}
+
+static void put_array(struct gguf_writer *w, const char *key, enum gguf_type item, size_t n) {
+    put_key(w, key, GGUF_ARRAY);
+    add_u32(&w->values, item);
+    add_u64(&w->values, n);
+}
+
+void put_u64(struct gguf_writer *w, const char *key, uint64_t v) {
+    put_key(w, key, GGUF_U64);
+    add_u64(&w->values, v);
+}
+
+void put_f64(struct gguf_writer *w, const char *key, double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    put_key(w, key, GGUF_F64);
+    add_u64(&w->values, bits);
+}
+
+void put_string(struct gguf_writer *w, const char *key, const char *v) {
+    put_key(w, key, GGUF_STRING);
+    add_string(&w->values, v);
+}
+
+void put_strings(struct gguf_writer *w, const char *key, const char *const *v, size_t n) {
+    put_array(w, key, GGUF_STRING, n);
+    for (size_t i = 0; i < n; i++) add_string(&w->values, v[i]);
+}
+
+void put_u64s(struct gguf_writer *w, const char *key, const uint64_t *v, size_t n) {
+    put_array(w, key, GGUF_U64, n);
+    for (size_t i = 0; i < n; i++) add_u64(&w->values, v[i]);
+}
+
+enum { ALIGNMENT = 32 };
+
+void put_i64_tensor(struct gguf_writer *w, const char *name, const int64_t *v, uint64_t rows,
+                    uint64_t columns) {
+    struct i64_array a = {v, rows * columns};
+    w->n_tensors++;
+    add_string(&w->infos, name);
+    add_u32(&w->infos, 2);
+    add_u64(&w->infos, columns);
+    add_u64(&w->infos, rows);
+    add_u32(&w->infos, TENSOR_I64);
+    add_u64(&w->infos, w->offset);
+    buffer_add(&w->data, &a, sizeof a);
+    w->offset += (a.n * 8 + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static void write_padding(FILE *f, uint64_t written) {
+    static const char zero[ALIGNMENT];
+    fwrite(zero, 1, (ALIGNMENT - written % ALIGNMENT) % ALIGNMENT, f);
+}
+
+/* Little-endian whatever the machine is. */
+static void write_i64s(FILE *f, const int64_t *v, uint64_t n) {
+    uint8_t bytes[4096];
+    for (uint64_t i = 0; i < n;) {
+        size_t used = 0;
+        for (; i < n && used < sizeof bytes; i++)
+            for (int b = 0; b < 64; b += 8) bytes[used++] = (uint8_t)((uint64_t)v[i] >> b);
+        fwrite(bytes, 1, used, f);
+    }
+}
+
+int gguf_save(const struct gguf_writer *w, const char *path, struct error *e) {
+    struct output out;
+    struct buffer head = {0};
+    buffer_add(&head, "GGUF", 4);
+    add_u32(&head, 3);
+    add_u64(&head, w->n_tensors);
+    add_u64(&head, w->n_values);
+    buffer_add(&head, w->values.at, w->values.n);
+    buffer_add(&head, w->infos.at, w->infos.n);
+    if (output_open(&out, path, e)) {
+        free(head.at);
+        return -1;
+    }
+    fwrite(head.at, 1, head.n, out.file);
+    write_padding(out.file, head.n);
+    const struct i64_array *tensor = w->data.at;
+    for (uint64_t i = 0; i < w->n_tensors; i++) {
+        write_i64s(out.file, tensor[i].at, tensor[i].n);
+        write_padding(out.file, tensor[i].n * 8);
+    }
+    free(head.at);
+    return output_finish(&out, e);
+}
+
+void gguf_discard(struct gguf_writer *w) {
+    free(w->values.at);
+    free(w->infos.at);
+    free(w->data.at);
+    *w = (struct gguf_writer){0};
+}
+
+/* ---- Numbers ----------------------------------------------------------------------------------
+ *
+ * An fma is written as one; everything else is rounded step by step (-ffp-contract=off). The
+ * transcendental functions are ours because every libm has its own last bit.
+ */
+#ifdef LAPE_REAL64
+#define real_fma(a, b, c) fma(a, b, c)
+#define real_sqrt(a)      sqrt(a)
+#else
+#define real_fma(a, b, c) fmaf(a, b, c)
+#define real_sqrt(a)      sqrtf(a)
+#endif
+
+static const double LN2_HI = 0x1.62e42fefa39efp-1, LN2_LO = 0x1.abc9e3b39803fp-56;
+static const double LOG2_E = 0x1.71547652b82fep0;
+static const double PI_2_HI = 0x1.921fb54442d18p0, PI_2_LO = 0x1.1a62633145c07p-54;
+
+/* 1 / k! */
+static const double INVERSE_FACTORIAL[] = {1.0,
+                                           1.0,
+                                           1.0 / 2,
+                                           1.0 / 6,
+                                           1.0 / 24,
+                                           1.0 / 120,
+                                           1.0 / 720,
+                                           1.0 / 5040,
+                                           1.0 / 40320,
+                                           1.0 / 362880,
+                                           1.0 / 3628800,
+                                           1.0 / 39916800,
+                                           1.0 / 479001600.,
+                                           1.0 / 6227020800.};
+
+/* To the nearest integer, half to even, |x| < 2^51: the sum has no bits left for a fraction. */
+static double round64(double x) { return (x + 0x1.8p52) - 0x1.8p52; }
+
+/* e^x = 2^n e^r with |r| <= ln 2 / 2, and e^r by its Taylor series: the first term left out is
+ * below 2^-57. The power of two is applied in two halves, so that it may leave the normal range. */
+double exp64(double x) {
+    double c = x < -746 ? -746 : x > 710 ? 710 : x;
+    double n = round64(c * LOG2_E);
+    double r = fma(n, -LN2_LO, fma(n, -LN2_HI, c));
+    double p = INVERSE_FACTORIAL[13];
+    for (int k = 12; k >= 0; k--) p = fma(p, r, INVERSE_FACTORIAL[k]);
+    int half = (int)n / 2, rest = (int)n - half;
+    p *= double_of_bits((uint64_t)(1023 + half) << 52);
+    p *= double_of_bits((uint64_t)(1023 + rest) << 52);
+    return x == x ? p : x;
+}
+
+/* x = 2^n m with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh(s), s = (m - 1) / (m + 1). With
+ * |s| < 0.172 the first term left out is below 2^-58. x must be positive, normal and finite. */
+double log64(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    int n = (int)(bits >> 52) - 1023;
+    double m = double_of_bits((bits & 0xfffffffffffff) | (uint64_t)1023 << 52);
+    if (m > 0x1.6a09e667f3bcdp0) {
+        m /= 2;
+        n++;
+    }
+    double s = (m - 1) / (m + 1), s2 = s * s, series = 0;
+    for (int k = 23; k >= 3; k -= 2) series = fma(series, s2, 1.0 / k);
+    series = 2 * s * s2 * series; /* what is left of ln m after 2 s */
+    return n * LN2_HI + (2 * s + (series + n * LN2_LO));
+}
+
+/* x = n pi/2 + r with |r| <= pi/4, then the Taylor series of sine or cosine by quadrant. */
+static double sine_of_quadrant(double x, int quadrant) {
+    double n = round64(x * (1 / PI_2_HI));
+    double r = fma(n, -PI_2_LO, fma(n, -PI_2_HI, x));
+    double r2 = r * r, p = 0;
+    int turn = ((int)n + quadrant) & 3;
+    if (turn & 1) { /* cosine: 1 - r^2/2 (1 - r^2/12 (1 - ...)) */
+        for (int k = 18; k >= 2; k -= 2) p = -r2 / ((k - 1) * k) * (1 + p);
+        p = 1 + p;
+    } else { /* sine: r - r^3/6 (1 - r^2/20 (1 - ...)) */
+        for (int k = 19; k >= 3; k -= 2) p = -r2 / ((k - 1) * k) * (1 + p);
+        p = fma(r, p, r);
+    }
+    return turn & 2 ? -p : p;
+}
+
+double sin64(double x) { return sine_of_quadrant(x, 0); }
+
+double cos64(double x) { return sine_of_quadrant(x, 1); }
+
+/* e^x in the precision of the forward pass: exp64's steps with fewer terms, and nothing in it that
+ * keeps a compiler from doing many at a time. Float: within 1 ulp. */
+static inline real real_exp(real x) {
+#ifdef LAPE_REAL64
+    return exp64(x);
+#else
+    const float hi = 0x1.62e43p-1f, lo = -0x1.05c61p-29f; /* ln 2 */
+    float c = x < -104 ? -104 : x;
+    c = c > 89 ? 89 : c;
+    float n = (c * 0x1.715476p0f + 0x1.8p23f) - 0x1.8p23f;
+    float r = fmaf(n, -lo, fmaf(n, -hi, c));
+    float p = 1.0f / 5040;
+    p = fmaf(p, r, 1.0f / 720);
+    p = fmaf(p, r, 1.0f / 120);
+    p = fmaf(p, r, 1.0f / 24);
+    p = fmaf(p, r, 1.0f / 6);
+    p = fmaf(p, r, 0.5f);
+    p = fmaf(p, r, 1.0f);
+    p = fmaf(p, r, 1.0f);
+    int32_t half = (int32_t)n / 2, rest = (int32_t)n - half;
+    p *= float_of_bits((uint32_t)(127 + half) << 23);
+    p *= float_of_bits((uint32_t)(127 + rest) << 23);
+    return x == x ? p : x;
+#endif
+}
+
+/* The largest of n >= 1 numbers. It is the same in any order, so many go side by side. */
+static real largest(const real *x, int n) {
+    enum { LANES_OF_MAX = 16 };
+    real lane[LANES_OF_MAX];
+    for (int i = 0; i < LANES_OF_MAX; i++) lane[i] = x[0];
+    int j = 0;
+    for (; j + LANES_OF_MAX <= n; j += LANES_OF_MAX)
+        for (int i = 0; i < LANES_OF_MAX; i++) lane[i] = x[j + i] > lane[i] ? x[j + i] : lane[i];
+    for (; j < n; j++) lane[0] = x[j] > lane[0] ? x[j] : lane[0];
+    for (int i = 1; i < LANES_OF_MAX; i++) lane[0] = lane[i] > lane[0] ? lane[i] : lane[0];
+    return lane[0];
+}
+
+/* ---- Threads ----------------------------------------------------------------------------------
+ */
+
+struct pool {
+    int threads;
+#ifndef _OPENMP
+    pthread_t *thread; /* [threads - 1], those besides the caller */
+    int started;
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t wake, finished;
+    void (*job)(void *context, int i, int thread);
+    void *context;
+    int next, done, n; /* of the jobs of the run at hand */
+    bool quit;
+#endif
+};
+
+int pool_threads(const struct pool *p) { return p->threads; }
+
+#ifdef _OPENMP
+struct pool *pool_new(int threads, struct error *e) {
+    struct pool *p = new_array(1, sizeof *p);
+    (void)e;
+    p->threads = threads;
+    return p;
+}
+
+void pool_free(struct pool *p) { free(p); }
+
+void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int thread), void *context) {
+#pragma omp parallel for num_threads(p->threads) schedule(dynamic)
+    for (int i = 0; i < n; i++) job(context, i, omp_get_thread_num());
+}
+#else
+/* Takes jobs until none is left to start. Called and left with the lock held. */
+static void take_jobs(struct pool *p, int thread) {
+    while (p->next < p->n) {
+        int i = p->next++;
+        pthread_mutex_unlock(&p->lock);
+        p->job(p->context, i, thread);
+        pthread_mutex_lock(&p->lock);
+        if (++p->done == p->n) pthread_cond_signal(&p->finished);
+    }
+}
+
+static void *worker(void *context) {
+    struct pool *p = context;
+    pthread_mutex_lock(&p->lock);
+    int thread = ++p->started;
+    while (!p->quit) {
+        take_jobs(p, thread);
+        pthread_cond_wait(&p->wake, &p->lock);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
+struct pool *pool_new(int threads, struct error *e) {
+    struct pool *p = new_array(1, sizeof *p);
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    pthread_cond_init(&p->finished, NULL);
+    p->thread = new_array(threads, sizeof *p->thread);
+    for (p->threads = 1; p->threads < threads; p->threads++)
+        if (pthread_create(&p->thread[p->threads - 1], NULL, worker, p) != 0) {
+            fail(e, "cannot start thread %d of %d", p->threads + 1, threads);
+            pool_free(p);
+            return NULL;
+        }
+    return p;
+}
+
+void pool_free(struct pool *p) {
+    if (!p) return;
+    pthread_mutex_lock(&p->lock);
+    p->quit = true;
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+    for (int i = 0; i < p->threads - 1; i++) pthread_join(p->thread[i], NULL);
+    pthread_cond_destroy(&p->wake);
+    pthread_cond_destroy(&p->finished);
+    pthread_mutex_destroy(&p->lock);
+    free(p->thread);
+    free(p);
+}
+
+void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int thread), void *context) {
+    if (p->threads == 1 || n == 1) { /* nothing to share: spare the others the waking */
+        for (int i = 0; i < n; i++) job(context, i, 0);
+        return;
+    }
+    pthread_mutex_lock(&p->lock);
+    p->job = job;
+    p->context = context;
+    p->next = p->done = 0;
+    p->n = n;
+    pthread_cond_broadcast(&p->wake);
+    take_jobs(p, 0);
+    while (p->done < p->n) pthread_cond_wait(&p->finished, &p->lock);
+    pthread_mutex_unlock(&p->lock);
+}
+#endif
+
+/* ---- Kernels ----------------------------------------------------------------------------------
+ *
+ * One kernel carries all matrix products, attention's included. It computes a tile of ROWS x WIDTH
+ * outputs; lanes run across outputs, so that each output is one chain of fma over k in order:
+ *
+ *                     panel [n, WIDTH]        WIDTH = VECS vectors of LANES
+ *                   k +---------------+
+ *                   | |               |       out[r][c] += x[r][0] panel[0][c]
+ *     x [ROWS, n]   v |               |                  + x[r][1] panel[1][c] + ...
+ *    +-----------+    +---------------+
+ *    |    k ->   |    +---------------+
+ *    |           |    |  out, kept in |
+ *    +-----------+    |   registers   |
+ *                     +---------------+
+ *
+ * A panel is WIDTH rows of a weight matrix (its outputs) turned on their side and widened to real.
+ * It is made once for many rows of x. Stopping at some k and going on later from the stored out is
+ * the same chain, so long rows are done in pieces that stay in the cache.
+ */
+#if defined(LAPE_REAL64) || !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__)) ||   \
+                              defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA))
+enum { LANES = 4, VECS = 2, ROWS = 4 };
+typedef struct {
+    real lane[LANES];
+} vec;
+
+static inline vec vec_load(const real *p) {
+    vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void vec_store(real *p, vec v) { memcpy(p, &v, sizeof v); }
+
+static inline vec vec_all(real x) {
+    vec v;
+    for (int i = 0; i < LANES; i++) v.lane[i] = x;
+    return v;
+}
+
+static inline vec vec_fma(vec a, vec b, vec c) {
+    for (int i = 0; i < LANES; i++) c.lane[i] = real_fma(a.lane[i], b.lane[i], c.lane[i]);
+    return c;
+}
+#elif defined(__AVX512F__)
+enum { LANES = 16, VECS = 2, ROWS = 12 };
+typedef __m512 vec;
+#define vec_load(p)      _mm512_loadu_ps(p)
+#define vec_store(p, v)  _mm512_storeu_ps(p, v)
+#define vec_all(x)       _mm512_set1_ps(x)
+#define vec_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
+#elif defined(__AVX2__)
+enum { LANES = 8, VECS = 2, ROWS = 6 };
+typedef __m256 vec;
+#define vec_load(p)      _mm256_loadu_ps(p)
+#define vec_store(p, v)  _mm256_storeu_ps(p, v)
+#define vec_all(x)       _mm256_set1_ps(x)
+#define vec_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
+#else
+enum { LANES = 4, VECS = 4, ROWS = 6 };
+typedef float32x4_t vec;
+#define vec_load(p)      vld1q_f32(p)
+#define vec_store(p, v)  vst1q_f32(p, v)
+#define vec_all(x)       vdupq_n_f32(x)
+#define vec_fma(a, b, c) vfmaq_f32(c, a, b)
+#endif
+
+enum {
+    WIDTH = LANES * VECS,
+    DEPTH = 256,      /* k in a piece: a panel of DEPTH x WIDTH stays in the first-level cache */
+    TOKEN_BLOCK = 512 /* rows of x that one panel serves; with DEPTH, they stay in the second */
+};
+
+/* `rows` is ROWS or 1, a constant where it is called: the loops unroll and `sum` is registers. */
+static inline void tile(const int rows, int n, const real *x, size_t x_row, const real *panel,
+                        real *out, size_t out_row) {
+    vec sum[ROWS][VECS];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < VECS; v++) sum[r][v] = vec_load(out + r * out_row + v * LANES);
+    for (int k = 0; k < n; k++) {
+        vec w[VECS];
+        for (int v = 0; v < VECS; v++) w[v] = vec_load(panel + k * WIDTH + v * LANES);
+        for (int r = 0; r < rows; r++) {
+            vec xk = vec_all(x[r * x_row + k]);
+            for (int v = 0; v < VECS; v++) sum[r][v] = vec_fma(xk, w[v], sum[r][v]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < VECS; v++) vec_store(out + r * out_row + v * LANES, sum[r][v]);
+}
+
+/* out [rows, WIDTH] += x [rows, n] panel [n, WIDTH] */
+static void tiles(int rows, int n, const real *x, size_t x_row, const real *panel, real *out,
+                  size_t out_row) {
+    int r = 0;
+    for (; r + ROWS <= rows; r += ROWS)
+        tile(ROWS, n, x + r * x_row, x_row, panel, out + r * out_row, out_row);
+    for (; r < rows; r++) tile(1, n, x + r * x_row, x_row, panel, out + r * out_row, out_row);
+}
+
+static float float_of_half(uint32_t h) {
+    uint32_t sign = (h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff;
+    if (exponent == 0) { /* subnormal: a multiple of 2^-24 */
+        float f = (float)fraction * 0x1p-24f;
+        return sign ? -f : f;
+    }
+    exponent = exponent == 31 ? 255 : exponent + 112;
+    return float_of_bits(sign | exponent << 23 | fraction << 13);
+}
+
+/* Elements [from, from + n) of a row, exactly. from is a multiple of 32. */
+static void widen(real *out, const struct matrix *m, int row, int from, int n) {
+    const char *at = m->at + (size_t)row * m->row_bytes + type_bytes(m->type, (uint64_t)from);
+    switch (m->type) {
+    case TENSOR_F32:
+        for (int i = 0; i < n; i++) out[i] = get_f32(at + 4 * i);
+        break;
+    case TENSOR_F16:
+        for (int i = 0; i < n; i++) out[i] = float_of_half(get_u16(at + 2 * i));
+        break;
+    case TENSOR_BF16:
+        for (int i = 0; i < n; i++) out[i] = float_of_bits(get_u16(at + 2 * i) << 16);
+        break;
+    case TENSOR_Q8_0: /* a product of 11 and 7 bits: exact */
+        for (int i = 0; i < n; i++) {
+            const char *block = at + i / 32 * 34;
+            out[i] = float_of_half(get_u16(block)) * (float)(int8_t)block[2 + i % 32];
+        }
+        break;
+    }
+}
+
+/* panel [n, WIDTH] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them
+ */
+static void transpose(real *panel, int rows, int n, const real *x, size_t x_row) {
+    for (int r = 0; r < WIDTH; r++)
+        for (int k = 0; k < n; k++) panel[k * WIDTH + r] = r < rows ? x[r * x_row + k] : 0;
+}
+
+/* ---- Model ------------------------------------------------------------------------------------
+ */
+
+struct layer {
+    real *attn_norm, *ffn_norm;      /* [D] */
+    struct matrix q, k, v, attn_out; /* [H d, D], [KV d, D], [KV d, D], [D, H d] */
+    struct matrix gate, up, down;    /* [F, D], [F, D], [D, F] */
+};
+
+/* A checkpoint being read, and which of its tensors have found a use. */
+struct loader {
+    struct model *m;
+    bool *used;
+};
+
+static const struct tensor *load_tensor(struct loader *l, const char *name, int rows, int columns,
+                                        struct error *e) {
+    const struct tensor *t = gguf_tensor(&l->m->file, name);
+    if (!t) {
+        fail(e, "tensor '%s' is missing", name);
+        return NULL;
+    }
+    if (t->dim[0] != (uint64_t)columns || t->dim[1] != (uint64_t)rows ||
+        t->dim[2] * t->dim[3] != 1) {
+        fail(e, "tensor '%s' is [%llu, %llu], not [%d, %d] as the metadata say", name,
+             (unsigned long long)t->dim[1], (unsigned long long)t->dim[0], rows, columns);
+        return NULL;
+    }
+    if (t->type != TENSOR_F32 && t->type != TENSOR_F16 && t->type != TENSOR_BF16 &&
+        t->type != TENSOR_Q8_0) {
+        fail(e,
+             "tensor '%s' is of ggml's type %u; F32, F16, BF16 and Q8_0 are read: convert from the "
+             "original checkpoint",
+             name, t->type);
+        return NULL;
+    }
+    l->used[t - l->m->file.tensor] = true;
+    return t;
+}
+
+static int load_matrix(struct loader *l, struct matrix *w, const char *name, int rows, int columns,
+                       struct error *e) {
+    const struct tensor *t = load_tensor(l, name, rows, columns, e);
+    if (!t) return -1;
+    *w = (struct matrix){t->data.at, t->type, rows, columns, t->data.n / rows};
+    return 0;
+}
+
+static int load_vector(struct loader *l, real **to, const char *name, int n, struct error *e) {
+    struct matrix row;
+    if (load_matrix(l, &row, name, 1, n, e)) return -1;
+    *to = new_array(n, sizeof **to);
+    widen(*to, &row, 0, 0, n);
+    return 0;
+}
+
+static int load_layer(struct loader *l, int i, struct error *e) {
+    const struct config *c = &l->m->config;
+    struct layer *w = &l->m->layer[i];
+    const int q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    const struct {
+        const char *name;
+        struct matrix *to;
+        int rows, columns;
+    } matrix[] = {
+        {"attn_q", &w->q, q, c->width},
+        {"attn_k", &w->k, kv, c->width},
+        {"attn_v", &w->v, kv, c->width},
+        {"attn_output", &w->attn_out, c->width, q},
+        {"ffn_gate", &w->gate, c->neurons, c->width},
+        {"ffn_up", &w->up, c->neurons, c->width},
+        {"ffn_down", &w->down, c->width, c->neurons},
+    };
+    char name[64];
+    for (size_t k = 0; k < sizeof matrix / sizeof *matrix; k++) {
+        snprintf(name, sizeof name, "blk.%d.%s.weight", i, matrix[k].name);
+        if (load_matrix(l, matrix[k].to, name, matrix[k].rows, matrix[k].columns, e)) return -1;
+    }
+    snprintf(name, sizeof name, "blk.%d.attn_norm.weight", i);
+    if (load_vector(l, &w->attn_norm, name, c->width, e)) return -1;
+    snprintf(name, sizeof name, "blk.%d.ffn_norm.weight", i);
+    return load_vector(l, &w->ffn_norm, name, c->width, e);
+}
+
+/* The integer "llama.<key>", in [least, most]. An absent one is `otherwise`, unless that is -1. */
+static int load_int(const struct model *m, const char *key, int least, int most, int otherwise,
+                    int *to, struct error *e) {
+    char name[64];
+    uint64_t v;
+    snprintf(name, sizeof name, "llama.%s", key);
+    if (otherwise >= 0 && !gguf_find(&m->file, name)) {
+        *to = otherwise;
+        return 0;
+    }
+    if (gguf_uint(&m->file, name, &v, e)) return -1;
+    if (v < (uint64_t)least || v > (uint64_t)most)
+        return fail(e, "value '%s' is %llu, outside %d to %d", name, (unsigned long long)v, least,
+                    most);
+    *to = (int)v;
+    return 0;
+}
+
+static int load_config(struct model *m, struct error *e) {
+    const struct gguf *g = &m->file;
+    struct config *c = &m->config;
+    struct span s;
+    int value_dim, rotated;
+    if (gguf_string(g, "general.architecture", &s, e)) return -1;
+    if (span_is(s, "lape-counts")) return fail(e, "this is a counts file; a model is wanted here");
+    if (!span_is(s, "llama"))
+        return fail(e, "architecture '%.*s' is not supported; 'llama' is (LLaMA, Mistral)",
+                    (int)(s.n < 64 ? s.n : 64), s.at);
+    if (gguf_find(g, "llama.rope.scaling.type") &&
+        (gguf_string(g, "llama.rope.scaling.type", &s, e) || !span_is(s, "none")))
+        return fail(e, "scaled rotary positions (llama.rope.scaling.type) are not supported");
+    if (load_int(m, "block_count", 1, 4096, -1, &c->layers, e) ||
+        load_int(m, "embedding_length", 1, 1 << 20, -1, &c->width, e) ||
+        load_int(m, "feed_forward_length", 1, 1 << 22, -1, &c->neurons, e) ||
+        load_int(m, "attention.head_count", 1, 1 << 12, -1, &c->heads, e) ||
+        load_int(m, "attention.head_count_kv", 1, c->heads, c->heads, &c->kv_heads, e) ||
+        load_int(m, "attention.key_length", 2, 1 << 12, c->width / c->heads, &c->head_dim, e) ||
+        load_int(m, "attention.value_length", 2, 1 << 12, c->head_dim, &value_dim, e) ||
+        load_int(m, "rope.dimension_count", 0, 1 << 12, c->head_dim, &rotated, e) ||
+        load_int(m, "context_length", 1, INT_MAX, -1, &c->context, e) ||
+        load_int(m, "attention.sliding_window", 0, INT_MAX, 0, &c->window, e) ||
+        gguf_float(g, "llama.attention.layer_norm_rms_epsilon", &c->norm_eps, e))
+        return -1;
+    c->rope_base = 10000;
+    if (gguf_find(g, "llama.rope.freq_base") &&
+        gguf_float(g, "llama.rope.freq_base", &c->rope_base, e))
+        return -1;
+    if (c->heads % c->kv_heads)
+        return fail(e, "%d query heads cannot share %d key-value heads", c->heads, c->kv_heads);
+    if (c->head_dim < 2 || c->head_dim % 2 || value_dim != c->head_dim || rotated != c->head_dim)
+        return fail(e, "heads of %d keys, %d values, %d rotated are not supported; equal and even",
+                    c->head_dim, value_dim, rotated);
+    if (!(c->norm_eps >= 0 && c->norm_eps < 1) || !(c->rope_base > 1 && c->rope_base < 1e30))
+        return fail(e, "a norm epsilon of %g or a rotary base of %g makes no sense", c->norm_eps,
+                    c->rope_base);
+    if (gguf_find(g, "general.name") && gguf_string(g, "general.name", &s, e) == 0)
+        snprintf(c->name, sizeof c->name, "%.*s", (int)(s.n < 127 ? s.n : 127), s.at);
+    return 0;
+}
+
+static int load_model(struct loader *l, struct error *e) {
+    struct model *m = l->m;
+    struct config *c = &m->config;
+    if (load_config(m, e)) return -1;
+    const struct tensor *t = gguf_tensor(&m->file, "token_embd.weight");
+    if (!t || t->dim[1] > 1 << 24)
+        return fail(e, t ? "token_embd.weight has more than 2^24 tokens"
+                         : "tensor 'token_embd.weight' is missing");
+    c->vocab = (int)t->dim[1];
+    m->layer = new_array(c->layers, sizeof *m->layer);
+    bool tied = !gguf_tensor(&m->file, "output.weight");
+    if (load_matrix(l, &m->embedding, "token_embd.weight", c->vocab, c->width, e) ||
+        load_matrix(l, &m->output, tied ? "token_embd.weight" : "output.weight", c->vocab, c->width,
+                    e) ||
+        load_vector(l, &m->output_norm, "output_norm.weight", c->width, e))
+        return -1;
+    for (int i = 0; i < c->layers; i++)
+        if (load_layer(l, i, e)) return -1;
+    char name[65];
+    for (size_t i = 0; i < m->file.tensors; i++)
+        if (!l->used[i])
+            return fail(e, "tensor '%s' has no place in this architecture: not run without it",
+                        shown(m->file.tensor[i].name, name));
+    return 0;
+}
+
+int model_open(struct model *m, const char *path, struct error *e) {
+    struct loader l = {m, NULL};
+    *m = (struct model){0};
+    if (gguf_open(&m->file, path, e)) return -1;
+    l.used = new_array(m->file.tensors, sizeof *l.used);
+    int bad = load_model(&l, e);
+    free(l.used);
+    if (!bad) return 0;
+    model_close(m);
+    return fail_in(e, path);
+}
+
+void model_close(struct model *m) {
+    for (int i = 0; m->layer && i < m->config.layers; i++) {
+        free(m->layer[i].attn_norm);
+        free(m->layer[i].ffn_norm);
+    }
+    free(m->layer);
+    free(m->output_norm);
+    gguf_close(&m->file);
+    *m = (struct model){0};
+}
+
+/* ---- Room for a forward pass ------------------------------------------------------------------
+ */
+
+/* What one thread works in. A query block has `block` rows, one per query and head. */
+struct scratch {
+    real *panel;    /* [DEPTH, WIDTH] */
+    real *wide;     /* [WIDTH, DEPTH] weights not yet turned */
+    real *edge;     /* [TOKEN_BLOCK, WIDTH] */
+    real *queries;  /* [block, d] */
+    real *scores;   /* [block, cache rows rounded up to WIDTH] */
+    real *sum;      /* [block] of e^score */
+    real *mix;      /* [block, d rounded up to WIDTH] */
+    int *from, *to; /* [block] keys that a row attends to */
+};
+
+struct run {
+    const struct model *m;
+    struct pool *pool;
+    int room, rows; /* tokens at once, cache rows */
+    bool keep;
+    int query_block;         /* tokens whose queries are attended together */
+    int tokens;              /* T, of the batch at hand or seen last */
+    int *first;              /* [sequences of the batch] their first tokens */
+    int *position, *row;     /* [T] in its sequence, in the cache */
+    real *x, *h;             /* [T, D] residual stream, input and output of a block */
+    real *q, *k, *v;         /* [T, H d], [T, KV d], [T, KV d] */
+    real *gate, *up;         /* [T, F] */
+    real *keys, *values;     /* [L or 1, rows, KV d] */
+    real *rotation;          /* [rows, d/2, 2] cosine and sine by position */
+    struct scratch *scratch; /* [threads] */
+    void *memory;            /* holds all of the above */
+};
+
+static int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+/* One block of memory for all of it: laid out twice, first to learn its size. */
+struct arena {
+    char *at; /* NULL while measuring */
+    uint64_t used;
+};
+
+static void *carve(struct arena *a, uint64_t n, size_t size) {
+    void *p = a->at ? a->at + a->used : NULL;
+    a->used += (n * size + 63) / 64 * 64; /* whole cache lines */
+    return p;
+}
+
+static void lay_out(struct run *r, struct arena *a) {
+    const struct config *c = &r->m->config;
+    const uint64_t T = r->room, D = c->width, F = c->neurons, d = c->head_dim;
+    const uint64_t cached = (r->keep ? c->layers : 1) * (uint64_t)r->rows * c->kv_heads * d;
+    const uint64_t block = (uint64_t)r->query_block * (c->heads / c->kv_heads);
+    r->first = carve(a, T, sizeof(int));
+    r->position = carve(a, T, sizeof(int));
+    r->row = carve(a, T, sizeof(int));
+    r->x = carve(a, T * D, sizeof(real));
+    r->h = carve(a, T * D, sizeof(real));
+    r->q = carve(a, T * c->heads * d, sizeof(real));
+    r->k = carve(a, T * c->kv_heads * d, sizeof(real));
+    r->v = carve(a, T * c->kv_heads * d, sizeof(real));
+    r->gate = carve(a, T * F, sizeof(real));
+    r->up = carve(a, T * F, sizeof(real));
+    r->keys = carve(a, cached, sizeof(real));
+    r->values = carve(a, cached, sizeof(real));
+    r->rotation = carve(a, r->rows * d, sizeof(real));
+    for (int i = 0; i < pool_threads(r->pool); i++) {
+        struct scratch s = {
+            .panel = carve(a, DEPTH * WIDTH, sizeof(real)),
+            .wide = carve(a, WIDTH * DEPTH, sizeof(real)),
+            .edge = carve(a, TOKEN_BLOCK * WIDTH, sizeof(real)),
+            .queries = carve(a, block * d, sizeof(real)),
+            .scores = carve(a, block * round_up(r->rows, WIDTH), sizeof(real)),
+            .sum = carve(a, block, sizeof(real)),
+            .mix = carve(a, block * round_up(c->head_dim, WIDTH), sizeof(real)),
+            .from = carve(a, block, sizeof(int)),
+            .to = carve(a, block, sizeof(int)),
+        };
+        r->scratch[i] = s;
+    }
+}
+
+/* Angle = position x base^(-2 i / d): each step rounded to real, as transformers does it. */
+static void fill_rotation(real *rotation, int positions, int head_dim, double base) {
+    for (int i = 0; i < head_dim / 2; i++) {
+        real exponent = (real)(2 * i) / (real)head_dim;
+        real power = (real)exp64(exponent * log64(base));
+        real frequency = 1 / power;
+        for (int p = 0; p < positions; p++) {
+            real angle = (real)p * frequency;
+            real *to = rotation + ((size_t)p * (size_t)(head_dim / 2) + (size_t)i) * 2;
+            to[0] = (real)cos64(angle);
+            to[1] = (real)sin64(angle);
+        }
+    }
+}
+
+struct run *run_new(const struct model *m, struct pool *p, int tokens, int rows, bool keep,
+                    struct error *e) {
+    const struct config *c = &m->config;
+    struct run *r = new_array(1, sizeof *r);
+    struct arena arena = {0};
+    *r = (struct run){.m = m, .pool = p, .room = tokens, .rows = rows, .keep = keep};
+    r->query_block = max_int(8, 64 / (c->heads / c->kv_heads));
+    r->scratch = new_array(pool_threads(p), sizeof *r->scratch);
+    lay_out(r, &arena);
+    arena.at = arena.used > SIZE_MAX ? NULL : aligned_alloc(64, arena.used);
+    if (!(r->memory = arena.at)) {
+        fail(e, "out of memory: %d tokens at once need %llu MB", tokens,
+             (unsigned long long)arena.used >> 20);
+        run_free(r);
+        return NULL;
+    }
+    arena.used = 0;
+    lay_out(r, &arena);
+    fill_rotation(r->rotation, rows, c->head_dim, c->rope_base);
+    return r;
+}
+
+void run_free(struct run *r) {
+    if (!r) return;
+    free(r->memory);
+    free(r->scratch);
+    free(r);
+}
+
+/* ---- Steps of the forward pass ----------------------------------------------------------------
+ */
+
+/* out [T, O] = x [T, n] W^T, in jobs of one panel and one block of tokens each. */
+struct product {
+    struct run *r;
+    real *out;
+    const real *x;
+    const struct matrix *w;
+    int tokens, panels;
+};
+
+static void product_job(void *context, int i, int thread) {
+    const struct product *p = context;
+    const struct matrix *w = p->w;
+    struct scratch *s = &p->r->scratch[thread];
+    const int first = i / p->panels * TOKEN_BLOCK, column = i % p->panels * WIDTH;
+    const int tokens = min_int(p->tokens - first, TOKEN_BLOCK);
+    const int outputs = min_int(w->rows - column, WIDTH);
+    /* The last panel may stick out over the edge of `out`: it gets a place of its own. */
+    real *out = outputs < WIDTH ? s->edge : p->out + (size_t)first * w->rows + column;
+    const size_t out_row = outputs < WIDTH ? WIDTH : w->rows;
+    for (int t = 0; t < tokens; t++) memset(out + (size_t)t * out_row, 0, WIDTH * sizeof *out);
+    for (int k = 0; k < w->columns; k += DEPTH) {
+        int n = min_int(w->columns - k, DEPTH);
+        for (int row = 0; row < outputs; row++) widen(s->wide + row * DEPTH, w, column + row, k, n);
+        transpose(s->panel, outputs, n, s->wide, DEPTH);
+        tiles(tokens, n, p->x + (size_t)first * w->columns + k, w->columns, s->panel, out, out_row);
+    }
+    for (int t = 0; out == s->edge && t < tokens; t++)
+        memcpy(p->out + (size_t)(first + t) * w->rows + column, s->edge + t * WIDTH,
+               (size_t)outputs * sizeof *out);
+}
+
+static void product(struct run *r, real *out, const real *x, int tokens, const struct matrix *w) {
+    struct product p = {r, out, x, w, tokens, (w->rows + WIDTH - 1) / WIDTH};
+    int blocks = (tokens + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
+    pool_run(r->pool, p.panels * blocks, product_job, &p);
+}
+
+/* The steps that take tokens one by one: step(out, x) for each row of them. */
+enum step {
+    NORM,     /* out = x / |x| * weight */
+    ROTATE,   /* out turned by its position */
+    SILU,     /* out = out sigmoid(out) */
+    MULTIPLY, /* out *= x */
+    ADD       /* out += x */
+};
+
+struct rows {
+    const struct run *r;
+    enum step step;
+    real *out;
+    const real *x, *weight;
+    int tokens, columns, per_job;
+};
+
+/* |x| is the root mean square: RMSNorm (Zhang and Sennrich, 2019). */
+static void norm_row(real *restrict out, const real *restrict x, const real *restrict weight, int n,
+                     real eps) {
+    real squares = 0;
+    for (int k = 0; k < n; k++) squares = real_fma(x[k], x[k], squares);
+    real scale = 1 / real_sqrt(squares / (real)n + eps);
+    for (int k = 0; k < n; k++) out[k] = x[k] * scale * weight[k];
+}
+
+/* Turns pair i of every head by position x frequency i (RoPE: Su et al., 2021). Pairs are
+ * neighbours, as llama.cpp's row order has them. */
+static void rotate_row(real *restrict x, int n, const real *restrict rotation, int head_dim) {
+    for (int i = 0; i < n; i += 2) {
+        const real *turn = rotation + i % head_dim;
+        real a = x[i], b = x[i + 1];
+        x[i] = a * turn[0] - b * turn[1];
+        x[i + 1] = b * turn[0] + a * turn[1];
+    }
+}
+
+static void step_row(const struct rows *j, real *restrict out, const real *restrict x, int token) {
+    const struct config *c = &j->r->m->config;
+    const int n = j->columns;
+    switch (j->step) {
+    case NORM: norm_row(out, x, j->weight, n, (real)c->norm_eps); break;
+    case ROTATE:
+        rotate_row(out, n, j->r->rotation + (size_t)j->r->position[token] * c->head_dim,
+                   c->head_dim);
+        break;
+    case SILU:
+        for (int k = 0; k < n; k++) out[k] = out[k] / (1 + real_exp(-out[k]));
+        break;
+    case MULTIPLY:
+        for (int k = 0; k < n; k++) out[k] *= x[k];
+        break;
+    case ADD:
+        for (int k = 0; k < n; k++) out[k] += x[k];
+        break;
+    }
+}
+
+static void rows_job(void *context, int i, int thread) {
+    const struct rows *j = context;
+    (void)thread;
+    for (int t = i * j->per_job; t < min_int(j->tokens, (i + 1) * j->per_job); t++) {
+        size_t at = (size_t)t * j->columns;
+        step_row(j, j->out + at, j->x + at, t);
+    }
+}
+
+static void each_row(struct rows j) {
+    j.per_job = max_int(1, (1 << 14) / j.columns); /* enough work to be worth handing over */
+    pool_run(j.r->pool, (j.tokens + j.per_job - 1) / j.per_job, rows_job, &j);
+}
+
+static void norm(struct run *r, real *out, const real *x, int tokens, const real *weight) {
+    each_row((struct rows){r, NORM, out, x, weight, tokens, r->m->config.width, 0});
+}
+
+static void each(struct run *r, enum step step, real *out, const real *x, int columns) {
+    each_row((struct rows){r, step, out, x, NULL, r->tokens, columns, 0});
+}
+
+/* ---- Attention --------------------------------------------------------------------------------
+ *
+ * For a query q at position p, over the keys k_j and values v_j of its window, j = from .. p:
+ *
+ *     s_j = (q . k_j) / sqrt(d)      e_j = exp(s_j - max s)      out = sum_j e_j v_j / sum_j e_j
+ *
+ * with each sum one chain in the order of j. The queries of a block of tokens, for all the heads
+ * that share a key-value head, are the rows of two tile products: with the keys, and with the
+ * values. Rows end at different j; where a tile's rows disagree, each goes on alone.
+ */
+struct attention {
+    struct run *r;
+    const struct sequence *s;
+    const real *keys, *values; /* [rows, KV d] of this layer */
+    int blocks;                /* of queries, in the longest sequence */
+};
+
+/* In place: e^(s scale - max). Returns their sum. */
+static real softmax(real *s, int n, real scale) {
+    real sum = 0;
+    for (int j = 0; j < n; j++) s[j] *= scale;
+    const real most = largest(s, n);
+    for (int j = 0; j < n; j++) s[j] = real_exp(s[j] - most);
+    for (int j = 0; j < n; j++) sum += s[j];
+    return sum;
+}
+
+/* scores [rows, keys] = queries [rows, d] keys^T */
+static void score(struct scratch *s, int rows, const real *keys, size_t kv, int n, int d,
+                  size_t scores_row) {
+    memset(s->scores, 0, (size_t)rows * scores_row * sizeof *s->scores);
+    for (int j = 0; j < n; j += WIDTH)
+        for (int k = 0; k < d; k += DEPTH) {
+            int depth = min_int(d - k, DEPTH);
+            transpose(s->panel, min_int(n - j, WIDTH), depth, keys + (size_t)j * kv + k, kv);
+            tiles(rows, depth, s->queries + k, d, s->panel, s->scores + j, scores_row);
+        }
+}
+
+/* mix [rows, WIDTH] += scores [rows, j in [first, first + n)] panel [n, WIDTH], of each row only
+ * its keys [from, to); both ascend with the row. */
+static void mix_tile(const struct scratch *s, int row, int rows, int first, int n, real *mix,
+                     size_t mix_row, size_t scores_row) {
+    const int *from = s->from + row, *to = s->to + row;
+    const real *scores = s->scores + (size_t)row * scores_row;
+    int common = max_int(from[rows - 1], first), end = min_int(to[0], first + n);
+    if (rows < ROWS || common >= end) /* nothing that all rows share */
+        common = end = first + n;
+    for (int i = 0; i < rows; i++) {
+        int at = max_int(from[i], first), stop = min_int(to[i], common);
+        if (at < stop)
+            tiles(1, stop - at, scores + (size_t)i * scores_row + at, scores_row,
+                  s->panel + (at - first) * WIDTH, mix + (size_t)i * mix_row, mix_row);
+    }
+    if (common < end)
+        tiles(rows, end - common, scores + common, scores_row, s->panel + (common - first) * WIDTH,
+              mix, mix_row);
+    for (int i = 0; i < rows; i++) {
+        int at = max_int(from[i], end), stop = min_int(to[i], first + n);
+        if (at < stop)
+            tiles(1, stop - at, scores + (size_t)i * scores_row + at, scores_row,
+                  s->panel + (at - first) * WIDTH, mix + (size_t)i * mix_row, mix_row);
+    }
+}
+
+/* mix [rows, d] = scores [rows, n] values [n, d] */
+static void mix_values(struct scratch *s, int rows, const real *values, size_t kv, int n, int d,
+                       size_t scores_row) {
+    const size_t mix_row = (size_t)round_up(d, WIDTH);
+    memset(s->mix, 0, (size_t)rows * mix_row * sizeof *s->mix);
+    for (int c = 0; c < d; c += WIDTH)
+        for (int j = 0; j < n; j += DEPTH) {
+            int depth = min_int(n - j, DEPTH), columns = min_int(d - c, WIDTH);
+            for (int i = 0; i < depth; i++)
+                for (int k = 0; k < WIDTH; k++)
+                    s->panel[i * WIDTH + k] =
+                        k < columns ? values[(size_t)(j + i) * kv + (size_t)(c + k)] : 0;
+            for (int row = 0; row < rows; row += ROWS)
+                mix_tile(s, row, min_int(rows - row, ROWS), j, depth,
+                         s->mix + (size_t)row * mix_row + c, mix_row, scores_row);
+        }
+}
+
+/* One block of queries of one sequence, for the heads of one key-value head. Overwrites them in
+ * q with their output. */
+static void attend_job(void *context, int i, int thread) {
+    const struct attention *a = context;
+    struct run *r = a->r;
+    const struct config *c = &r->m->config;
+    struct scratch *s = &r->scratch[thread];
+    const struct sequence *q = &a->s[i / a->blocks / c->kv_heads];
+    const int group = c->heads / c->kv_heads, d = c->head_dim, head = i / a->blocks % c->kv_heads;
+    const int first = i % a->blocks * r->query_block, n = min_int(q->n - first, r->query_block);
+    if (n <= 0) return;
+    const size_t kv = (size_t)c->kv_heads * d, q_row = (size_t)c->heads * d;
+    const int rows = n * group, position = q->past + first; /* of the block's first query */
+    const int start = c->window ? max_int(0, position + 1 - c->window) : 0; /* its first key */
+    const int keys = position + n - start;
+    const size_t scores_row = (size_t)round_up(keys, WIDTH);
+    const size_t key0 = (size_t)(q->row + start) * kv + (size_t)(head * d);
+    real *query =
+        r->q + (size_t)(a->r->first[q - a->s] + first) * q_row + (size_t)(head * group * d);
+
+    for (int row = 0; row < rows; row++) {
+        memcpy(s->queries + row * d, query + (size_t)(row / group) * q_row + row % group * d,
+               (size_t)d * sizeof *query);
+        s->to[row] = position + row / group + 1 - start;
+        s->from[row] = c->window ? max_int(0, s->to[row] - c->window) : 0;
+    }
+    score(s, rows, a->keys + key0, kv, keys, d, scores_row);
+    for (int row = 0; row < rows; row++)
+        s->sum[row] = softmax(s->scores + (size_t)row * scores_row + s->from[row],
+                              s->to[row] - s->from[row], 1 / real_sqrt((real)d));
+    mix_values(s, rows, a->values + key0, kv, keys, d, scores_row);
+    for (int row = 0; row < rows; row++)
+        for (int k = 0; k < d; k++)
+            query[(size_t)(row / group) * q_row + (size_t)(row % group * d + k)] =
+                s->mix[row * round_up(d, WIDTH) + k] / s->sum[row];
+}
+
+static void attend(struct run *r, int layer, const struct sequence *s, int n) {
+    const struct config *c = &r->m->config;
+    size_t cache = r->keep ? (size_t)layer * r->rows * c->kv_heads * c->head_dim : 0;
+    struct attention a = {r, s, r->keys + cache, r->values + cache, 0};
+    for (int i = 0; i < n; i++)
+        a.blocks = max_int(a.blocks, (s[i].n + r->query_block - 1) / r->query_block);
+    pool_run(r->pool, n * c->kv_heads * a.blocks, attend_job, &a);
+}
+
+/* Moves the keys and values of the batch to their rows of the cache. */
+static void remember(struct run *r, int layer) {
+    size_t kv = (size_t)r->m->config.kv_heads * r->m->config.head_dim;
+    size_t cache = r->keep ? (size_t)layer * r->rows : 0;
+    for (int t = 0; t < r->tokens; t++) {
+        memcpy(r->keys + (cache + r->row[t]) * kv, r->k + t * kv, kv * sizeof(real));
+        memcpy(r->values + (cache + r->row[t]) * kv, r->v + t * kv, kv * sizeof(real));
+    }
+}
+
+/* ---- The forward pass -------------------------------------------------------------------------
+ */
+
+/* Checks the sequences, places their tokens, and sets x to the tokens' embeddings. */
+static int embed(struct run *r, const struct sequence *s, int n, struct error *e) {
+    const struct config *c = &r->m->config;
+    int tokens = 0;
+    for (int i = 0; i < n; i++) {
+        if (s[i].n < 1 || s[i].past < 0 || s[i].row < 0 || s[i].n > r->room - tokens ||
+            (int64_t)s[i].row + s[i].past + s[i].n > r->rows)
+            return fail(e, "sequence %d (%d tokens after %d) does not fit the room of %d tokens", i,
+                        s[i].n, s[i].past, r->room);
+        r->first[i] = tokens;
+        for (int t = 0; t < s[i].n; t++, tokens++) {
+            if (s[i].tokens[t] < 0 || s[i].tokens[t] >= c->vocab)
+                return fail(e, "token id %d is outside the model's vocabulary of %d",
+                            s[i].tokens[t], c->vocab);
+            r->position[tokens] = s[i].past + t;
+            r->row[tokens] = s[i].row + s[i].past + t;
+            widen(r->x + (size_t)tokens * c->width, &r->m->embedding, s[i].tokens[t], 0, c->width);
+        }
+    }
+    r->tokens = tokens;
+    return 0;
+}
+
+static void see(const struct hook *h, enum point at, int layer, real *values, int rows,
+                int columns) {
+    if (h) h->see(h->context, at, layer, values, rows, columns);
+}
+
+int forward(struct run *r, const struct sequence *s, int n, const struct hook *hook,
+            struct error *e) {
+    const struct config *c = &r->m->config;
+    const int D = c->width, F = c->neurons, Q = c->heads * c->head_dim,
+              KV = c->kv_heads * c->head_dim;
+    if (embed(r, s, n, e)) // x [T, D]
+        return -1;
+    const int T = r->tokens;
+    see(hook, AT_EMBD, -1, r->x, T, D);
+    for (int l = 0; l < c->layers; l++) {
+        const struct layer *w = &r->m->layer[l];
+
+        norm(r, r->h, r->x, T, w->attn_norm); // h [T, D]
+        see(hook, AT_ATTN_NORM, l, r->h, T, D);
+        product(r, r->q, r->h, T, &w->q); // q [T, H d]
+        product(r, r->k, r->h, T, &w->k); // k [T, KV d]
+        product(r, r->v, r->h, T, &w->v); // v [T, KV d]
+        each(r, ROTATE, r->q, r->q, Q);
+        each(r, ROTATE, r->k, r->k, KV); // q, k by their positions
+        see(hook, AT_Q, l, r->q, T, Q);
+        see(hook, AT_K, l, r->k, T, KV);
+        see(hook, AT_V, l, r->v, T, KV);
+        remember(r, l);                          // k, v into the cache
+        attend(r, l, s, n);                      // q [T, H d] becomes the heads' output
+        product(r, r->h, r->q, T, &w->attn_out); // h [T, D]
+        see(hook, AT_ATTN_OUT, l, r->h, T, D);
+        each(r, ADD, r->x, r->h, D); // x += h
+
+        norm(r, r->h, r->x, T, w->ffn_norm); // h [T, D]
+        see(hook, AT_FFN_NORM, l, r->h, T, D);
+        product(r, r->gate, r->h, T, &w->gate); // gate [T, F]
+        see(hook, AT_GATE, l, r->gate, T, F);
+        each(r, SILU, r->gate, r->gate, F);  // the neurons
+        see(hook, AT_ACT, l, r->gate, T, F); // counted, ablated, steered here
+        product(r, r->up, r->h, T, &w->up);  // up [T, F]
+        see(hook, AT_UP, l, r->up, T, F);
+        each(r, MULTIPLY, r->gate, r->up, F);   // gate *= up
+        product(r, r->h, r->gate, T, &w->down); // h [T, D]
+        see(hook, AT_DOWN, l, r->h, T, D);
+        each(r, ADD, r->x, r->h, D); // x += h
+        see(hook, AT_RESID, l, r->x, T, D);
+    }
+    return 0;
+}
+
+void logits(struct run *r, int first, int n, real *out, const struct hook *hook) {
+    const struct config *c = &r->m->config;
+    norm(r, r->h, r->x + (size_t)first * c->width, n, r->m->output_norm); // h [n, D]
+    product(r, out, r->h, n, &r->m->output);                              // out [n, V]
+    see(hook, AT_LOGITS, c->layers, out, n, c->vocab);
+}
+
+struct cross_entropies {
+    real *logits;
+    const int32_t *target;
+    double *loss;
+    int vocab;
+};
+
+static void cross_entropy_job(void *context, int i, int thread) {
+    const struct cross_entropies *j = context;
+    real *x = j->logits + (size_t)i * j->vocab;
+    (void)thread;
+    if (j->target[i] < 0) return;
+    const real most = largest(x, j->vocab), target = x[j->target[i]];
+    double sum = 0;
+    for (int v = 0; v < j->vocab; v++) x[v] = real_exp(x[v] - most);
+    for (int v = 0; v < j->vocab; v++) sum += x[v];
+    j->loss[i] = log64(sum) + ((double)most - target);
+}
+
+void cross_entropy(struct pool *p, real *logits, int n, int vocab, const int32_t *target,
+                   double *loss) {
+    struct cross_entropies j = {logits, target, loss, vocab};
+    pool_run(p, n, cross_entropy_job, &j);
+}
