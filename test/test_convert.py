@@ -1,0 +1,1272 @@
+#!/usr/bin/env python3
+"""Tests of tools/convert.py, by the standard library alone.
+
+Every checkpoint, tokenizer and .pt file is made here byte by byte, tools/convert.py runs in a
+process of its own, and what it writes is taken apart by a GGUF reader of our own. What is expected
+of the numbers is worked out with struct, one at a time. The last line on stdout is
+`N passed, N failed`; what is skipped is listed before it and counted in neither.
+"""
+
+import functools
+import io
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import traceback
+import unittest
+import zipfile
+
+CONVERT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+                       "tools", "convert.py")
+try:
+    import numpy                     # only so that processes forked from this one have it loaded
+except ImportError:
+    numpy = None
+needs_numpy = unittest.skipUnless(numpy, "numpy is not installed")
+
+
+# ---- Numbers, one at a time -----------------------------------------------------------------
+
+def f32(x):
+    return struct.unpack("<f", struct.pack("<f", x))[0]
+
+
+def bits_of(x):
+    return struct.unpack("<I", struct.pack("<f", x))[0]
+
+
+def bf16_bits(x):
+    """The bfloat16 next to x, of two as near the even one."""
+    low = bits_of(x) >> 16
+    gap = bits_of(x) & 0xFFFF
+    return low + (gap > 0x8000 or (gap == 0x8000 and low & 1))
+
+
+def encode(numbers, dtype):
+    """The bytes of numbers in one of safetensors' or GGUF's plain types."""
+    if dtype == "BF16":
+        return struct.pack("<%dH" % len(numbers), *map(bf16_bits, numbers))
+    return struct.pack("<%d%s" % (len(numbers), {"F32": "f", "F16": "e"}[dtype]), *numbers)
+
+
+def decode(raw, dtype):
+    if dtype == "BF16":
+        halves = struct.unpack("<%dH" % (len(raw) // 2), raw)
+        return struct.unpack("<%df" % len(halves),
+                             struct.pack("<%dI" % len(halves), *(h << 16 for h in halves)))
+    size, letter = {"F32": (4, "f"), "F16": (2, "e")}[dtype]
+    return struct.unpack("<%d%s" % (len(raw) // size, letter), raw)
+
+
+def q8_0(numbers):
+    """ggml's reference: d = amax / 127, q = roundf(x * (1 / d)), in float32 all the way."""
+    out = b""
+    for at in range(0, len(numbers), 32):
+        block = numbers[at:at + 32]
+        d = f32(max(map(abs, block)) / 127)
+        inverse = f32(1 / d) if d else 0.0
+        out += struct.pack("<e", d)
+        for x in block:
+            y = f32(x * inverse)
+            q = int(abs(y) + 0.5)
+            out += struct.pack("<b", -q if y < 0 else q)
+    return out
+
+
+# ---- Checkpoints ----------------------------------------------------------------------------
+
+CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 64,
+          "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+          "vocab_size": 12, "max_position_embeddings": 99, "rms_norm_eps": 1e-5,
+          "rope_theta": 5000.0, "rope_scaling": None, "torch_dtype": "bfloat16",
+          "hidden_act": "silu", "tie_word_embeddings": False}
+WIDTH, HEADS, KV, HEAD, NEURONS, VOCAB = 32, 4, 2, 8, 64, 12
+F32_TYPE, F16_TYPE, Q8_0_TYPE, I64_TYPE, BF16_TYPE = 0, 1, 8, 27, 30
+GGML = {"F32": F32_TYPE, "F16": F16_TYPE, "BF16": BF16_TYPE}
+
+OURS = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
+        "lm_head.weight": "output.weight"}
+for _layer in range(2):
+    for _theirs, _ours in (
+            ("input_layernorm", "attn_norm"), ("self_attn.q_proj", "attn_q"),
+            ("self_attn.k_proj", "attn_k"), ("self_attn.v_proj", "attn_v"),
+            ("self_attn.o_proj", "attn_output"), ("post_attention_layernorm", "ffn_norm"),
+            ("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"),
+            ("mlp.down_proj", "ffn_down")):
+        OURS["model.layers.%d.%s.weight" % (_layer, _theirs)] = "blk.%d.%s.weight" % (
+            _layer, _ours)
+
+
+def shapes(layers=2, width=WIDTH, q=HEADS * HEAD, kv=KV * HEAD, neurons=NEURONS, vocab=VOCAB):
+    """name -> shape of a LLaMA's tensors."""
+    found = {"model.embed_tokens.weight": [vocab, width], "model.norm.weight": [width],
+             "lm_head.weight": [vocab, width]}
+    for layer in range(layers):
+        for name, shape in (
+                ("input_layernorm", [width]), ("self_attn.q_proj", [q, width]),
+                ("self_attn.k_proj", [kv, width]), ("self_attn.v_proj", [kv, width]),
+                ("self_attn.o_proj", [width, q]), ("post_attention_layernorm", [width]),
+                ("mlp.gate_proj", [neurons, width]), ("mlp.up_proj", [neurons, width]),
+                ("mlp.down_proj", [width, neurons])):
+            found["model.layers.%d.%s.weight" % (layer, name)] = shape
+    return found
+
+
+def product(shape):
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+@functools.lru_cache(maxsize=None)
+def random_weights(dtype, **sizes):
+    rng = random.Random(1)
+    return {name: (dtype, shape, encode([rng.gauss(0, 1) for _ in range(product(shape))], dtype))
+            for name, shape in shapes(**sizes).items()}
+
+
+def weights(dtype="BF16", **sizes):
+    """name -> (dtype, shape, bytes) of a small random model, the same every time."""
+    return dict(random_weights(dtype, **sizes))
+
+
+def safetensors(tensors, metadata=True):
+    header, data = {"__metadata__": {"format": "pt"}} if metadata else {}, b""
+    for name, (dtype, shape, raw) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape,
+                        "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def paired(raw, rows, head):
+    """llama.cpp's order of rows: h*d + 2*i + s comes from h*d + s*d/2 + i."""
+    size = len(raw) // rows
+    out = [None] * rows
+    for h in range(rows // head):
+        for i in range(head // 2):
+            for s in range(2):
+                row = h * head + s * head // 2 + i
+                out[h * head + 2 * i + s] = raw[row * size:(row + 1) * size]
+    return b"".join(out)
+
+
+def expected(name, tensor, head=HEAD):
+    """A tensor's bytes in a GGUF file that keeps its type."""
+    dtype, shape, raw = tensor
+    if len(shape) == 1:
+        return encode(decode(raw, dtype), "F32")
+    return paired(raw, shape[0], head) if "q_proj" in name or "k_proj" in name else raw
+
+
+# ---- SentencePiece models -------------------------------------------------------------------
+
+def varint(value):
+    value &= (1 << 64) - 1
+    out = b""
+    while value > 127:
+        out += bytes([value & 127 | 128])
+        value >>= 7
+    return out + bytes([value])
+
+
+def field(number, value):
+    """One protobuf field: int and bool as varint, float as fixed32, str and bytes by length."""
+    if isinstance(value, float):
+        return varint(number << 3 | 5) + struct.pack("<f", value)
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    value = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+PIECES = [("<unk>", 0.0, UNKNOWN), ("<s>", 0.0, CONTROL), ("</s>", 0.0, CONTROL),
+          ("<0x0A>", 0.0, BYTE), ("<0xFF>", 0.0, BYTE), ("\u2581the", -0.5, None),
+          ("\u8a9e", -1.25, NORMAL), ("<user>", 0.0, USER)]
+
+
+def sentencepiece(pieces=PIECES, trainer=((3, 2),), normalizer=((4, 0),)):
+    """A ModelProto; a piece without a type leaves the field out, as do all other defaults."""
+    out = b""
+    for text, score, kind in pieces:
+        out += field(1, field(1, text) + field(2, score) + (field(3, kind) if kind else b""))
+    return (out + field(2, b"".join(field(*item) for item in trainer))
+            + field(3, b"".join(field(*item) for item in normalizer)))
+
+
+# ---- .pt files ------------------------------------------------------------------------------
+
+class Global:
+    def __init__(self, module, name):
+        self.module, self.name = module, name
+
+
+class Call:
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
+
+
+class Persistent:
+    def __init__(self, identity):
+        self.identity = identity
+
+
+def pickled(value):
+    """The pickle opcodes that make value, but for the frame around them."""
+    if value is None or isinstance(value, bool):
+        return {None: b"N", True: b"\x88", False: b"\x89"}[value]
+    if isinstance(value, int):
+        raw = value.to_bytes(10, "little", signed=True)
+        return b"J" + raw[:4] if -1 << 31 <= value < 1 << 31 else b"\x8a\x0a" + raw
+    if isinstance(value, str):
+        return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+    if isinstance(value, tuple):
+        return b"(" + b"".join(map(pickled, value)) + b"t"
+    if isinstance(value, dict):
+        return b"}(" + b"".join(pickled(k) + pickled(v) for k, v in value.items()) + b"u"
+    if isinstance(value, Global):
+        return ("c%s\n%s\n" % (value.module, value.name)).encode()
+    if isinstance(value, Call):
+        return pickled(value.function) + pickled(value.args) + b"R"
+    if isinstance(value, Persistent):
+        return pickled(value.identity) + b"Q"
+    raise TypeError(value)
+
+
+STORAGE = {"b": "CharStorage", "B": "ByteStorage", "h": "ShortStorage", "i": "IntStorage",
+           "q": "LongStorage", "f": "FloatStorage"}
+
+
+class Pt:
+    """A .pt file in the making: tensors leave their storages here."""
+
+    def __init__(self, order="<"):
+        self.order, self.storages = order, {}
+
+    def tensor(self, numbers, shape, letter="i", offset=0, strides=None, claim=None):
+        key = str(len(self.storages))
+        self.storages[key] = struct.pack("%s%d%s" % (self.order, len(numbers), letter), *numbers)
+        if strides is None:
+            strides = tuple(product(shape[i + 1:]) for i in range(len(shape)))
+        storage = Persistent(("storage", Global("torch", STORAGE[letter]), key, "cpu",
+                              len(numbers) if claim is None else claim))
+        return Call(Global("torch._utils", "_rebuild_tensor_v2"), storage, offset, tuple(shape),
+                    tuple(strides), False, Call(Global("collections", "OrderedDict")))
+
+    def file(self, value, compression=zipfile.ZIP_STORED, order_entry=True, drop=()):
+        """The bytes of the archive; value may be pickle opcodes already."""
+        body = value if isinstance(value, bytes) else pickled(value)
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", compression) as archive:
+            if "data.pkl" not in drop:
+                archive.writestr("x/data.pkl", b"\x80\x02" + body + b".")
+            if order_entry:
+                archive.writestr("x/byteorder", {"<": "little", ">": "big"}[self.order])
+            for key, raw in self.storages.items():
+                if key not in drop:
+                    archive.writestr("x/data/" + key, raw)
+        return out.getvalue()
+
+
+def counts_file(numbers, shape, total, **options):
+    """A plain activation file."""
+    pt = Pt()
+    return pt.file({"n": total, "over_zero": pt.tensor(numbers, shape, **options)})
+
+
+# ---- GGUF -----------------------------------------------------------------------------------
+
+class Gguf:
+    """A GGUF file taken apart: keys name -> (type, value), tensors name -> (type, dims, raw).
+
+    The type of an array is "[T]". Every offset, every byte of padding and the end are checked.
+    """
+
+    TYPES = {4: ("u32", "I"), 5: ("i32", "i"), 6: ("f32", "f"), 7: ("bool", "?"), 10: ("u64", "Q")}
+    SIZES = {F32_TYPE: (1, 4), F16_TYPE: (1, 2), Q8_0_TYPE: (32, 34), I64_TYPE: (1, 8),
+             BF16_TYPE: (1, 2)}
+
+    def __init__(self, path):
+        with open(path, "rb") as file:
+            self.raw = file.read()
+        self.at = 0
+        magic, version, tensors, keys = self.take("4sIQQ")
+        assert (magic, version) == (b"GGUF", 3)
+        self.keys, self.tensors = {}, {}
+        for _ in range(keys):
+            name = self.string()
+            assert name not in self.keys
+            self.keys[name] = self.value(*self.take("I"))
+        infos = []
+        for _ in range(tensors):
+            name, (rank,) = self.string(), self.take("I")
+            infos.append((name, self.take("%dQ" % rank)) + self.take("IQ"))
+        at = self.skip_padding(self.at)
+        start = at
+        for name, dims, kind, offset in infos:
+            assert start + offset == at and name not in self.tensors, name
+            block, size = self.SIZES[kind]
+            assert dims[0] % block == 0
+            end = at + product(dims) // block * size
+            self.tensors[name] = (kind, list(dims), self.raw[at:end])
+            at = self.skip_padding(end)
+        assert at == len(self.raw)
+
+    def take(self, form):
+        values = struct.unpack_from("<" + form, self.raw, self.at)
+        self.at += struct.calcsize("<" + form)
+        return values
+
+    def string(self):
+        length, = self.take("Q")
+        self.at += length
+        return self.raw[self.at - length:self.at].decode("utf-8")
+
+    def value(self, kind):
+        if kind == 8:
+            return "string", self.string()
+        if kind == 9:
+            kind, count = self.take("IQ")
+            items = [self.value(kind) for _ in range(count)]
+            return "[%s]" % items[0][0], [item for _, item in items]
+        name, letter = self.TYPES[kind]
+        return name, self.take(letter)[0]
+
+    def skip_padding(self, at):
+        end = at + -at % 32
+        assert self.raw[at:end] == bytes(end - at)
+        return end
+
+
+# ---- The tests ------------------------------------------------------------------------------
+
+WITHOUT_NUMPY = "import sys; sys.modules['numpy'] = None"
+with open(CONVERT, encoding="utf-8") as _file:
+    PROGRAM = compile(_file.read(), CONVERT, "exec")
+
+
+def run_forked(args, prelude=""):
+    """The program in a forked process: as good as a new interpreter, and ten times as fast."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if child == 0:
+            status = 99
+            try:
+                os.dup2(out.fileno(), 1)
+                os.dup2(err.fileno(), 2)
+                sys.stdout = os.fdopen(1, "w", closefd=False)
+                sys.stderr = os.fdopen(2, "w", closefd=False, errors="backslashreplace")
+                sys.argv = [CONVERT] + args
+                exec(prelude)
+                exec(PROGRAM, {"__name__": "__main__"})
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else 98
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status)
+        status = os.waitpid(child, 0)[1]
+        texts = []
+        for file in out, err:
+            file.seek(0)
+            texts.append(file.read().decode("utf-8"))
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+    return subprocess.CompletedProcess(args, code, *texts)
+
+
+class Case(unittest.TestCase):
+    """A directory of its own for each test, and the program run over it."""
+
+    def setUp(self):
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.dir = holder.name
+        self.model = os.path.join(self.dir, "tiny")
+        self.out = os.path.join(self.dir, "out.gguf")
+        os.mkdir(self.model)
+
+    def write(self, name, data):
+        """A file in the model's directory: bytes as they are, all else as JSON."""
+        with open(os.path.join(self.model, name), "wb") as file:
+            file.write(data if isinstance(data, bytes) else json.dumps(data).encode())
+        return os.path.join(self.model, name)
+
+    def checkpoint(self, tensors=None, **config):
+        """config.json (a value of ... leaves the key out) and model.safetensors."""
+        merged = {k: v for k, v in dict(CONFIG, **config).items() if v is not ...}
+        self.write("config.json", merged)
+        self.write("model.safetensors", safetensors(weights() if tensors is None else tensors))
+
+    def convert(self, *args, prelude=""):
+        """The command hf over the model's directory, which has to succeed."""
+        done = run_forked(["hf", self.model, "-o", self.out, "-q"] + list(args), prelude)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        return Gguf(self.out)
+
+    def assert_refused(self, done, *words):
+        """Exit status 1, one line with these words, and nothing left beside the input."""
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertTrue(done.stderr.startswith("convert.py: "), done.stderr)
+        for word in words:
+            self.assertIn(word, done.stderr)
+        self.assert_no_output()
+
+    def assert_no_output(self):
+        self.assertEqual([name for name in os.listdir(self.dir) if "out.gguf" in name], [])
+
+    def refuse(self, *words, args=(), prelude=""):
+        """The command hf over the model's directory, which has to be refused with these words."""
+        done = run_forked(["hf", self.model, "-o", self.out] + list(args), prelude)
+        self.assert_refused(done, *words)
+
+
+class Weights(Case):
+    """Tensors: their names, order of rows, types and bytes."""
+
+    def check(self, gguf, tensors, head=HEAD, left_out=()):
+        self.assertEqual(set(gguf.tensors), {OURS[name] for name in tensors} - set(left_out))
+        for name, tensor in tensors.items():
+            if OURS[name] not in left_out:
+                kind, dims, raw = gguf.tensors[OURS[name]]
+                self.assertEqual(dims, tensor[1][::-1], name)
+                self.assertEqual(kind, F32_TYPE if len(dims) == 1 else GGML[tensor[0]], name)
+                self.assertEqual(raw, expected(name, tensor, head), name)
+
+    def test_types_are_kept(self):
+        for dtype, file_type in (("F32", 0), ("F16", 1), ("BF16", 32)):
+            with self.subTest(dtype):
+                tensors = weights(dtype)
+                self.checkpoint(tensors)
+                gguf = self.convert()
+                self.check(gguf, tensors)
+                self.assertEqual(gguf.keys["general.file_type"], ("u32", file_type))
+
+    def test_mixed_types_are_kept(self):
+        tensors = dict(weights("F16"))
+        tensors["lm_head.weight"] = weights("F32")["lm_head.weight"]
+        self.checkpoint(tensors)
+        gguf = self.convert()
+        self.check(gguf, tensors)
+        self.assertEqual(gguf.keys["general.file_type"], ("u32", 1))
+
+    def test_rows_of_q_and_k(self):
+        """The order spelled out: row r of q holds the number r."""
+        tensors = weights("F32")
+        name = "model.layers.1.self_attn.q_proj.weight"
+        tensors[name] = ("F32", [32, 32], encode([float(i // 32) for i in range(1024)], "F32"))
+        name = "model.layers.1.self_attn.k_proj.weight"
+        tensors[name] = ("F32", [16, 32], encode([float(i // 32) for i in range(512)], "F32"))
+        self.checkpoint(tensors)
+        gguf = self.convert()
+        head = [0, 4, 1, 5, 2, 6, 3, 7]
+        for name, heads in (("blk.1.attn_q.weight", 4), ("blk.1.attn_k.weight", 2)):
+            rows = decode(gguf.tensors[name][2], "F32")[::32]
+            self.assertEqual(list(rows), [8 * h + i for h in range(heads) for i in head])
+
+    def test_large_tensors_come_in_pieces(self):
+        """Several pieces a tensor, in which heads stay whole: 3 heads of 200 rows of 8 kB each."""
+        sizes = dict(layers=1, width=2048, q=2400, kv=600, neurons=2, vocab=3)
+        rng = random.Random(2)
+        tensors = {name: ("F32", shape, encode([1.5] * 2048, "F32") if len(shape) == 1 else
+                          bytes(rng.getrandbits(8) for _ in range(1000)) * (product(shape) // 250)
+                          + bytes(product(shape) % 250 * 4))
+                   for name, shape in shapes(**sizes).items()}
+        self.checkpoint(tensors, hidden_size=2048, head_dim=200, num_attention_heads=12,
+                        num_key_value_heads=3, intermediate_size=2, vocab_size=3,
+                        num_hidden_layers=1)
+        self.check(self.convert(), tensors, head=200)
+
+    def test_shards(self):
+        tensors = weights()
+        self.checkpoint(tensors)
+        self.convert()
+        with open(self.out, "rb") as file:
+            single = file.read()
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        names, place = sorted(tensors), {}
+        for i in range(3):
+            shard = "model-%05d-of-00003.safetensors" % (i + 1)
+            self.write(shard, safetensors({n: tensors[n] for n in names[i::3]}, metadata=i == 1))
+            place.update((name, shard) for name in names[i::3])
+        self.write("model.safetensors.index.json", {"metadata": {}, "weight_map": place})
+        self.convert()
+        with open(self.out, "rb") as file:
+            self.assertEqual(file.read(), single)
+
+    def test_tied_embeddings(self):
+        tensors = weights()
+        copy = dict(tensors)
+        del tensors["lm_head.weight"]
+        self.checkpoint(tensors, tie_word_embeddings=True)
+        self.check(self.convert(), tensors)
+        copy["lm_head.weight"] = copy["model.embed_tokens.weight"]
+        self.checkpoint(copy, tie_word_embeddings=True)
+        self.check(self.convert(), copy, left_out=["output.weight"])
+
+    def test_rotary_frequencies_are_passed_over(self):
+        tensors = weights()
+        extra = dict(tensors)
+        extra["model.layers.0.self_attn.rotary_emb.inv_freq"] = ("F32", [4], bytes(16))
+        self.checkpoint(extra)
+        self.check(self.convert(), tensors)
+
+    def every_number(self, dtype, numbers, prelude=""):
+        """The embeddings, widened to F32, when they hold these 65536 halves."""
+        tensors = weights(dtype, vocab=2048)
+        tensors["model.embed_tokens.weight"] = (dtype, [2048, 32], struct.pack("<65536H", *numbers))
+        self.checkpoint(tensors, vocab_size=2048)
+        gguf = self.convert("--type", "f32", prelude=prelude)
+        self.assertEqual(gguf.keys["general.file_type"], ("u32", 0))
+        self.assertEqual({kind for kind, _, _ in gguf.tensors.values()}, {F32_TYPE})
+        return tensors["model.embed_tokens.weight"][2], gguf.tensors["token_embd.weight"][2]
+
+    def test_widening_bf16(self):
+        raw, wide = self.every_number("BF16", range(65536))
+        self.assertEqual(wide, struct.pack("<65536I", *(i << 16 for i in range(65536))))
+
+    def test_widening_f16(self):
+        """Every float16 but the infinities and NaNs, with numpy (where it is) and without."""
+        numbers = [i if i & 0x7C00 != 0x7C00 else 0 for i in range(65536)]
+        for prelude in "", WITHOUT_NUMPY:
+            raw, wide = self.every_number("F16", numbers, prelude)
+            self.assertEqual(wide, encode(decode(raw, "F16"), "F32"))
+
+    def test_without_numpy(self):
+        self.checkpoint()
+        self.check(self.convert("--type", "bf16", prelude=WITHOUT_NUMPY), weights())
+        os.remove(self.out)
+        for kind in "f16", "q8_0":
+            self.refuse(self.model, "--type " + kind, "numpy", "pip install", prelude=WITHOUT_NUMPY,
+                        args=["--type", kind])
+
+    # Ties and their neighbours, signs, zeros, denormals, the largest that fit; 32 a row.
+    HARD = [0.0, -0.0, 1.0, -1.0, 1.00390625, 1.01171875, 1.0039063692092896, 1.0009765625 / 2,
+            1.00048828125, 1.00146484375, 1.0004884004592896, -1.00048828125, 65503.99609375,
+            65519.99609375, -65519.99609375, 5.960464477539063e-08, 2.9802322387695312e-08,
+            2.9802325940409414e-08, 8.940696716308594e-08, 1e-30, -1e-40, 3.14159274, 0.1, -0.3,
+            2049.0, 2051.0, 4098.0, 513.0, 127.5, -126.5, 0.5, 100.25]
+
+    def narrowing(self, kind, dtype, ggml, file_type, largest=65520.0):
+        rng = random.Random(3)
+        numbers = [f32(x) for x in self.HARD * 4 if abs(x) < largest]
+        while len(numbers) < 12 * 32:
+            numbers.append(f32(rng.gauss(0, 1) * 10 ** rng.uniform(-6, 3)))
+        tensors = weights(dtype)
+        tensors["lm_head.weight"] = (dtype, [12, 32], encode(numbers, dtype))
+        self.checkpoint(tensors)
+        gguf = self.convert("--type", kind)
+        self.assertEqual(gguf.keys["general.file_type"], ("u32", file_type))
+        for name, tensor in tensors.items():
+            got, dims, raw = gguf.tensors[OURS[name]]
+            before = decode(expected(name, tensor), "F32" if len(dims) == 1 else dtype)
+            if len(dims) == 1:
+                want, form = F32_TYPE, encode(before, "F32")
+            else:
+                want, form = ggml, (q8_0(before) if kind == "q8_0" else
+                                    encode(before, kind.upper()))
+            self.assertEqual((got, raw), (want, form), name)
+
+    @needs_numpy
+    def test_narrowing_to_f16(self):
+        self.narrowing("f16", "F32", F16_TYPE, 1)
+        self.narrowing("f16", "BF16", F16_TYPE, 1, largest=65280.0)
+
+    @needs_numpy
+    def test_narrowing_to_bf16(self):
+        self.narrowing("bf16", "F32", BF16_TYPE, 32)
+        self.narrowing("bf16", "F16", BF16_TYPE, 32)
+
+    @needs_numpy
+    def test_narrowing_to_q8_0(self):
+        for dtype in "F32", "F16", "BF16":
+            self.narrowing("q8_0", dtype, Q8_0_TYPE, 7)
+
+    @needs_numpy
+    def test_q8_0_rounds_half_away_from_zero(self):
+        numbers = [127.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.49999997, 126.5] + [0.0] * 24
+        tensors = weights("F32")
+        tensors["lm_head.weight"] = ("F32", [12, 32], encode(numbers + [0.0] * 352, "F32"))
+        self.checkpoint(tensors)
+        raw = self.convert("--type", "q8_0").tensors["output.weight"][2]
+        self.assertEqual(struct.unpack("<e8b", raw[:10]), (1.0, 127, 1, -1, 2, 3, -3, 0, 127))
+        self.assertEqual(raw[34:], bytes(11 * 34))
+
+    @needs_numpy
+    def test_what_does_not_fit_is_refused(self):
+        name, inf = "model.layers.1.mlp.up_proj.weight", float("inf")
+        nan, last = float("nan"), struct.unpack("<f", b"\xff" * 4)[0]     # last: the greatest NaN
+        for kind, number in (("f16", 65520.0), ("f16", -1e30), ("f16", inf), ("f16", nan),
+                             ("bf16", f32(3.4e38)), ("bf16", -inf), ("bf16", nan), ("bf16", last),
+                             ("q8_0", 1e7), ("q8_0", inf), ("q8_0", nan)):
+            with self.subTest(kind=kind, number=number):
+                tensors = weights("F32")
+                raw = bytearray(tensors[name][2])
+                raw[400:404] = struct.pack("<f", number)
+                tensors[name] = ("F32", [64, 32], bytes(raw))
+                self.checkpoint(tensors)
+                self.refuse("model.safetensors", name, kind, args=["--type", kind])
+
+    @needs_numpy
+    def test_q8_0_wants_rows_of_32(self):
+        self.checkpoint(weights(neurons=40), intermediate_size=40)
+        self.refuse("model.safetensors", "mlp.down_proj.weight", "40", "multiples of 32",
+                    args=["--type", "q8_0"])
+
+
+class Settings(Case):
+    """config.json becomes metadata."""
+
+    EXPECTED = {
+        "general.architecture": ("string", "llama"), "general.name": ("string", "tiny"),
+        "general.file_type": ("u32", 32), "llama.vocab_size": ("u32", 12),
+        "llama.context_length": ("u32", 99), "llama.embedding_length": ("u32", 32),
+        "llama.block_count": ("u32", 2), "llama.feed_forward_length": ("u32", 64),
+        "llama.attention.head_count": ("u32", 4), "llama.attention.head_count_kv": ("u32", 2),
+        "llama.attention.key_length": ("u32", 8), "llama.attention.value_length": ("u32", 8),
+        "llama.rope.dimension_count": ("u32", 8), "llama.rope.freq_base": ("f32", 5000.0),
+        "llama.attention.layer_norm_rms_epsilon": ("f32", f32(1e-5))}
+
+    def test_classic_form(self):
+        self.checkpoint()
+        self.assertEqual(self.convert().keys, self.EXPECTED)
+
+    def test_form_of_transformers_5(self):
+        self.checkpoint(rope_theta=..., rope_scaling=..., torch_dtype=..., dtype="bfloat16",
+                        rope_parameters={"rope_theta": 5000.0, "rope_type": "default"})
+        self.assertEqual(self.convert().keys, self.EXPECTED)
+
+    def test_plain_rotary_positions_in_other_words(self):
+        self.checkpoint(rope_scaling={"type": "default"})
+        self.assertEqual(self.convert().keys, self.EXPECTED)
+
+    def test_defaults_of_llama(self):
+        self.checkpoint(weights(kv=32), num_key_value_heads=..., max_position_embeddings=...,
+                        rms_norm_eps=..., rope_theta=..., rope_scaling=..., hidden_act=...,
+                        tie_word_embeddings=..., torch_dtype=..., sliding_window=7)
+        self.assertEqual(self.convert().keys, dict(self.EXPECTED, **{
+            "llama.attention.head_count_kv": ("u32", 4), "llama.context_length": ("u32", 2048),
+            "llama.rope.freq_base": ("f32", 10000.0),
+            "llama.attention.layer_norm_rms_epsilon": ("f32", f32(1e-6))}))
+
+    def test_defaults_of_mistral(self):
+        self.checkpoint(weights(kv=16), architectures=["MistralForCausalLM"],
+                        num_attention_heads=16, num_key_value_heads=..., rms_norm_eps=...,
+                        max_position_embeddings=..., rope_theta=..., sliding_window=...)
+        self.assertEqual(self.convert().keys, dict(self.EXPECTED, **{
+            "llama.attention.head_count": ("u32", 16), "llama.attention.head_count_kv": ("u32", 8),
+            "llama.attention.key_length": ("u32", 2), "llama.attention.value_length": ("u32", 2),
+            "llama.rope.dimension_count": ("u32", 2), "llama.context_length": ("u32", 131072),
+            "llama.rope.freq_base": ("f32", 10000.0),
+            "llama.attention.sliding_window": ("u32", 4096),
+            "llama.attention.layer_norm_rms_epsilon": ("f32", f32(1e-6))}))
+
+    def test_sliding_window_of_mistral(self):
+        key = "llama.attention.sliding_window"
+        for window, written in ((77, ("u32", 77)), (None, None)):
+            self.checkpoint(architectures=["MistralForCausalLM"], sliding_window=window)
+            self.assertEqual(self.convert().keys.get(key), written)
+
+    def test_head_size_of_its_own(self):
+        for head_dim, q, kv in ((16, 64, 32), (None, 32, 16)):
+            self.checkpoint(weights(q=q, kv=kv), head_dim=head_dim)
+            self.assertEqual(self.convert().keys["llama.attention.key_length"], ("u32", q // 4))
+
+    def test_name(self):
+        self.checkpoint()
+        self.assertEqual(self.convert("--name", "Größe 7").keys["general.name"],
+                         ("string", "Größe 7"))
+
+    def test_refusals(self):
+        for change, words in (
+                ({"architectures": ["GPT2LMHeadModel"]},
+                 ["GPT2LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM"]),
+                ({"architectures": ...}, ["architectures", "LlamaForCausalLM"]),
+                ({"architectures": [["LlamaForCausalLM"]]}, ["architectures"]),
+                ({"rope_scaling": {"type": "linear", "factor": 2.0}}, ["linear"]),
+                ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, ["llama3"]),
+                ({"rope_scaling": "dynamic"}, ["rotary"]),
+                ({"rope_scaling": ..., "rope_parameters": {"rope_type": "yarn"}}, ["yarn"]),
+                ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, ["rotary"]),
+                ({"attention_bias": True}, ["attention_bias"]),
+                ({"mlp_bias": True}, ["mlp_bias"]),
+                ({"hidden_act": "gelu"}, ["hidden_act", "gelu", "silu"]),
+                ({"quantization_config": {"bits": 4}}, ["quantization_config"]),
+                ({"num_key_value_heads": 3}, ["heads"]),
+                ({"head_dim": 7}, ["heads"]),
+                ({"hidden_size": "32"}, ["hidden_size"]),
+                ({"hidden_size": True}, ["hidden_size"]),
+                ({"vocab_size": -12}, ["vocab_size"]),
+                ({"max_position_embeddings": 1 << 40}, ["max_position_embeddings"]),
+                ({"rms_norm_eps": 0}, ["rms_norm_eps"]),
+                ({"rope_theta": float("inf")}, ["rope_theta"]),
+                ({"tie_word_embeddings": 1}, ["tie_word_embeddings"]),
+                ({"num_hidden_layers": 2000000000}, ["model.layers.2.input_layernorm.weight"])):
+            with self.subTest(str(change)):
+                self.checkpoint(**change)
+                self.refuse("config.json", *words)
+        for text in b"", b"[1]", b"{", b"\xff", b"[" * 100000:
+            with self.subTest(text[:9]):
+                self.write("config.json", text)
+                self.refuse("config.json", "JSON")
+        os.remove(os.path.join(self.model, "config.json"))
+        self.refuse("config.json", "No such file")
+
+
+class Damage(Case):
+    """Checkpoints that are not what they should be, and headers that lie."""
+
+    def test_tensors_that_do_not_fit_the_config(self):
+        name = "model.layers.0.mlp.up_proj.weight"
+        for change, words in (
+                ({name: None}, ["config.json", name]),
+                ({"model.layers.2.mlp.up_proj.weight": ("BF16", [64, 32], bytes(4096))},
+                 ["model.safetensors", "model.layers.2.mlp.up_proj.weight"]),
+                ({"evil\n\x1b[2Jname": ("BF16", [1], bytes(2))}, ["evil??[2Jname"]),
+                ({name: ("BF16", [32, 64], bytes(4096))}, ["model.safetensors", name, "[64, 32]"]),
+                ({name: ("BF16", [], bytes(2))}, [name, "[]"]),
+                ({name: ("I8", [64, 32], bytes(2048))}, ["model.safetensors", name, "I8"]),
+                ({name: ("F64", [64, 32], bytes(16384))}, [name, "F64"])):
+            with self.subTest(str(change)[:60]):
+                tensors = dict(weights(), **change)
+                self.checkpoint({k: v for k, v in tensors.items() if v})
+                self.refuse(*words)
+
+    def test_tied_copy_that_differs(self):
+        self.checkpoint(tie_word_embeddings=True)
+        self.refuse("model.safetensors", "lm_head.weight", "tie_word_embeddings")
+
+    def entry(self, **change):
+        """model.safetensors with one lie in the entry of one tensor."""
+        whole = safetensors(weights())
+        length, = struct.unpack("<Q", whole[:8])
+        header = json.loads(whole[8:8 + length])
+        header["model.norm.weight"].update(change)
+        text = json.dumps(header).encode()
+        self.write("model.safetensors", struct.pack("<Q", len(text)) + text + whole[8 + length:])
+        self.refuse("model.safetensors", "model.norm.weight")
+
+    def test_entries(self):
+        self.checkpoint()
+        size = sum(len(raw) for _, _, raw in weights().values())
+        for change in (
+                {"data_offsets": [size, size + 64]}, {"data_offsets": [size - 63, size + 1]},
+                {"data_offsets": [1 << 62, (1 << 62) + 64]}, {"data_offsets": [-64, 0]},
+                {"data_offsets": [128, 64]}, {"data_offsets": [0, 65]}, {"data_offsets": [0]},
+                {"data_offsets": [0, 32, 64]}, {"data_offsets": [0.0, 64.0]},
+                {"data_offsets": [False, 64]}, {"data_offsets": None}, {"data_offsets": {}},
+                {"shape": [33]}, {"shape": [-32]}, {"shape": [-8, -4]}, {"shape": "32"},
+                {"shape": [32.0]}, {"shape": [2 ** 62, 4]}, {"shape": [2 ** 62] * 999},
+                {"shape": [10 ** 1000]}, {"shape": [1] * 100000}, {"shape": None},
+                {"dtype": "F32"}, {"dtype": "BF17"}, {"dtype": None}, {"dtype": ["BF16"]},
+                {"dtype": [[[]]]}):
+            with self.subTest(str(change)[:60]):
+                self.entry(**change)
+
+    def test_headers(self):
+        self.checkpoint()
+        whole = safetensors(weights())
+        self.write("model.safetensors", struct.pack("<Q", len(whole) - 7) + whole[8:])
+        self.refuse("model.safetensors", "a header of %d bytes does not fit" % (len(whole) - 7))
+        for name, raw in (
+                ("empty", b""), ("seven bytes", whole[:7]), ("nothing else", whole[:8]),
+                ("all ones", b"\xff" * 8 + whole[8:]), ("no length", bytes(8) + whole[8:]),
+                ("cut header", struct.pack("<Q", 100) + whole[8:]),
+                ("array", struct.pack("<Q", 2) + b"[]"), ("cut data", whole[:-1]),
+                ("entry is no object", struct.pack("<Q", 7) + b'{"a":1}'),
+                ("UTF-16", struct.pack("<Q", 6) + "{}".encode("utf-16")),
+                ("deep", struct.pack("<Q", 200000) + b"[" * 200000)):
+            with self.subTest(name):
+                self.write("model.safetensors", raw)
+                self.refuse("model.safetensors")
+
+    def test_huge_header(self):
+        """A header over the format's limit is refused unread, even where the file is that large."""
+        self.checkpoint()
+        with open(os.path.join(self.model, "model.safetensors"), "wb") as file:
+            file.write(struct.pack("<Q", 200000000))
+            file.truncate(300000000)
+        self.refuse("model.safetensors", "200000000")
+
+    def test_shards(self):
+        self.checkpoint()
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        tensors = weights()
+        a, b = "a.safetensors", "b.safetensors"
+        halves = [dict(list(tensors.items())[i::2]) for i in range(2)]
+        self.write(a, safetensors(halves[0]))
+        self.write(b, safetensors(halves[1]))
+        index = "model.safetensors.index.json"
+        place = dict({name: a for name in halves[0]}, **{name: b for name in halves[1]})
+        moved = next(iter(halves[0]))
+        for name, weight_map, words in (
+                ("absent shard", dict(place, **{moved: "c.safetensors"}), ["c.safetensors"]),
+                ("absent tensor", dict(place, nowhere=a), [index, "nowhere"]),
+                ("a path", dict(place, **{moved: "../tiny/a.safetensors"}), [index]),
+                ("NUL", dict(place, **{moved: "a\0"}), [index]),
+                ("no name", dict(place, **{moved: ""}), [index]),
+                ("a number", dict(place, **{moved: 1}), [index]),
+                ("the directory above", dict(place, **{moved: ".."}), [".."]),
+                ("no map", [], [index]), ("null", None, [index]), ("empty", {}, ["config.json"])):
+            with self.subTest(name):
+                self.write(index, {"weight_map": weight_map})
+                self.refuse(*words)
+        self.write(index, {"weight_map": place})
+        self.write(b, safetensors(tensors))
+        self.refuse(b, moved, a)
+
+    def test_other_kinds_of_checkpoint(self):
+        self.checkpoint()
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        self.write("pytorch_model.bin", b"PK")
+        self.refuse(self.model, "only safetensors checkpoints are read")
+
+
+class Tokenizer(Case):
+    """tokenizer.model and the JSON files beside it."""
+
+    def keys(self, proto=None, **config):
+        """The tokenizer's part of the metadata."""
+        self.checkpoint(**config)
+        self.write("tokenizer.model", sentencepiece() if proto is None else proto)
+        return {name[len("tokenizer.ggml."):]: value for name, value in self.convert().keys.items()
+                if name.startswith("tokenizer.")}
+
+    EXPECTED = {
+        "model": ("string", "llama"), "pre": ("string", "default"),
+        "tokens": ("[string]", [text for text, _, _ in PIECES] + ["[PAD%d]" % i
+                                                                  for i in range(8, 12)]),
+        "scores": ("[f32]", [score for _, score, _ in PIECES] + [-1000.0] * 4),
+        "token_type": ("[i32]", [kind or NORMAL for _, _, kind in PIECES] + [UNUSED] * 4),
+        "bos_token_id": ("u32", 1), "eos_token_id": ("u32", 2), "unknown_token_id": ("u32", 0),
+        "add_bos_token": ("bool", True), "add_eos_token": ("bool", False),
+        "add_space_prefix": ("bool", True)}
+
+    def test_keys(self):
+        self.assertEqual(self.keys(), self.EXPECTED)
+
+    def test_as_many_pieces_as_rows(self):
+        pieces = PIECES + [(letter, -2.0, NORMAL) for letter in "abcd"]
+        self.assertEqual(self.keys(sentencepiece(pieces))["tokens"],
+                         ("[string]", [text for text, _, _ in pieces]))
+
+    def test_added_tokens(self):
+        self.write("added_tokens.json", {"<one>": 8, "<two>": 10, "<s>": 1, "<far>": 12})
+        self.write("tokenizer_config.json", {"added_tokens_decoder": {
+            "0": {"content": "<unk>"}, "10": {"content": "<zwei>"}, "11": {"content": "\u00fc"}}})
+        keys = self.keys()
+        self.assertEqual(keys["tokens"][1][8:], ["<one>", "[PAD9]", "<zwei>", "\u00fc"])
+        self.assertEqual(keys["token_type"][1][8:], [CONTROL, UNUSED, CONTROL, CONTROL])
+        self.assertEqual(keys["tokens"][1][:8], self.EXPECTED["tokens"][1][:8])
+        self.assertEqual(keys["scores"], self.EXPECTED["scores"])
+
+    def test_special_ids(self):
+        pieces = [PIECES[i] for i in (1, 3, 0, 2, 4, 5)]
+        trainer = ((3, 2), (40, 2), (41, 0), (42, 3))
+        for config, ids, bos, eos in (
+                ({}, trainer, 0, 3),
+                ({}, trainer[:2] + ((41, -1), (42, -1)), None, None),
+                ({"bos_token_id": 5, "eos_token_id": 4}, trainer, 5, 4),
+                ({"bos_token_id": None, "eos_token_id": None}, trainer, 0, 3),
+                ({"bos_token_id": [5], "eos_token_id": [11, 4]}, trainer, 0, 11),
+                ({"eos_token_id": []}, trainer, 0, 3)):
+            with self.subTest(config=config, ids=ids):
+                keys = self.keys(sentencepiece(pieces, ids), **config)
+                self.assertEqual(keys["unknown_token_id"], ("u32", 2))
+                for name, number in (("bos_token_id", bos), ("eos_token_id", eos)):
+                    self.assertEqual(keys.get(name), None if number is None else ("u32", number))
+
+    def test_flags(self):
+        self.write("tokenizer_config.json", {"add_bos_token": False, "add_eos_token": True})
+        keys = self.keys(sentencepiece(normalizer=((3, 0), (4, 0))))
+        self.assertEqual([keys[name] for name in ("add_bos_token", "add_eos_token",
+                                                  "add_space_prefix")],
+                         [("bool", False), ("bool", True), ("bool", False)])
+
+    def test_protobuf_as_others_may_write_it(self):
+        """Unknown fields of every wire type, a spec in two parts, a field given twice."""
+        proto = (field(99, 1) + field(98, b"xyz") + varint(97 << 3 | 1) + bytes(8)
+                 + varint(96 << 3 | 5) + bytes(4) + field(2, field(3, 1) + field(40, 7))
+                 + sentencepiece(trainer=((3, 2), (40, 0), (1, "corpus"), (10, 0.5))))
+        self.assertEqual(self.keys(proto), self.EXPECTED)
+
+    def test_no_tokenizer(self):
+        self.checkpoint()
+        done = run_forked(["hf", self.model, "-o", self.out])
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (0, 1))
+        self.assertIn("token ids only", done.stderr)
+        self.assertFalse([name for name in Gguf(self.out).keys if name.startswith("tokenizer.")])
+
+    def test_refusals(self):
+        self.checkpoint()
+        bpe, plain = ((3, 2),), ((4, 0),)
+        for proto, words in (
+                (sentencepiece(trainer=()), ["unigram", "BPE"]),
+                (sentencepiece(trainer=((3, 1),)), ["unigram", "BPE"]),
+                (sentencepiece(trainer=((3, 3),)), ["word", "BPE"]),
+                (sentencepiece(trainer=((3, 4),)), ["char", "BPE"]),
+                (sentencepiece(trainer=((3, 9),)), ["unknown", "BPE"]),
+                (sentencepiece(normalizer=plain + ((2, b"\0" * 5000),)), ["precompiled_charsmap"]),
+                (sentencepiece(normalizer=()), ["remove_extra_whitespaces"]),
+                (sentencepiece(normalizer=((4, 1),)), ["remove_extra_whitespaces"]),
+                (sentencepiece(normalizer=plain + ((5, 0),)), ["escape_whitespaces"]),
+                (sentencepiece(trainer=bpe + ((24, 1),)), ["treat_whitespace_as_suffix"]),
+                (sentencepiece(PIECES + [("old", 0.0, UNUSED)]), ["old", "UNUSED"]),
+                (sentencepiece(PIECES + [("x%d" % i, 0.0, NORMAL) for i in range(5)]),
+                 ["13 pieces", "12"]),
+                (sentencepiece(PIECES + [("<s>", 0.0, NORMAL)]), ["twice"]),
+                (sentencepiece(PIECES + [("?", 0.0, UNKNOWN)]), ["unknown"]),
+                (sentencepiece(PIECES[1:]), ["unknown"]),
+                (sentencepiece(trainer=bpe + ((40, 1),)), ["unknown"]),
+                (sentencepiece([]), ["unknown"]),
+                (sentencepiece(PIECES + [("", 0.0, NORMAL)]), ["damaged"]),
+                (sentencepiece(PIECES + [("x", 0.0, 7)]), ["damaged"]),
+                (sentencepiece(PIECES + [("x", float("nan"), NORMAL)]), ["damaged"]),
+                (sentencepiece(PIECES + [("<0x-1>", 0.0, BYTE)]), ["damaged"]),
+                (sentencepiece(PIECES + [(b"\xff", 0.0, NORMAL)]), ["damaged"]),
+                (sentencepiece(trainer=((3, b"2"),)), ["damaged"]),
+                (sentencepiece()[:-1], ["damaged"]), (b"", ["unigram"]),
+                (b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", ["damaged"]),
+                (b"\x0a" + b"\xff" * 30, ["damaged"]), (b"\x0b\x0c", ["damaged"]),
+                (sentencepiece() + b"\x98\x06" + b"\x80" * 10 + b"\x01", ["damaged"]),
+                (b"\x80", ["damaged"]), (b"version https://git-lfs", ["damaged"])):
+            with self.subTest(proto[-20:]):
+                self.write("tokenizer.model", proto)
+                self.refuse("tokenizer.model", *words)
+
+    def test_files_beside_it(self):
+        self.checkpoint()
+        self.write("tokenizer.model", sentencepiece())
+        for name, value in (
+                ("added_tokens.json", {"<x>": "8"}), ("added_tokens.json", {"<x>": [8]}),
+                ("added_tokens.json", {"<x>": -1}), ("added_tokens.json", {"": 8}),
+                ("added_tokens.json", {"\ud800": 8}), ("added_tokens.json", []),
+                ("tokenizer_config.json", {"added_tokens_decoder": {"x": {"content": "y"}}}),
+                ("tokenizer_config.json", {"added_tokens_decoder": {"8": "y"}}),
+                ("tokenizer_config.json", {"added_tokens_decoder": {"8": {"content": 8}}}),
+                ("tokenizer_config.json", {"added_tokens_decoder": ["y"]}),
+                ("tokenizer_config.json", {"add_bos_token": "yes"}),
+                ("tokenizer_config.json", b"nothing")):
+            with self.subTest(str(value)):
+                path = self.write(name, value)
+                self.refuse(name)
+                os.remove(path)
+        for key in "bos_token_id", "eos_token_id":
+            self.checkpoint(**{key: 12})
+            self.refuse("config.json", key[:3], "12")
+
+
+class CountsCase(Case):
+    """What tests of the command counts share."""
+
+    def pt(self, name, data):
+        return "%s=%s" % (name, self.write(name + ".pt", data))
+
+    def counts(self, *args):
+        done = run_forked(["counts", *args, "-o", self.out])
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        return Gguf(self.out)
+
+    def refuse_counts(self, *words, args=None, data=None):
+        args = args or [self.pt("en", data)]
+        self.assert_refused(run_forked(["counts", *args, "-o", self.out]), *words)
+
+
+class Counts(CountsCase):
+    """Activation files become a counts file."""
+
+    def test_file(self):
+        numbers = {"en": [0, 5, 7, 1, 2, 3], "de": [9, 0, 0, 0, 0, 9], "Zz-1_": [1] * 6}
+        args = [self.pt(name, counts_file(values, (2, 3), 9)) for name, values in numbers.items()]
+        gguf = self.counts("--name", "toy", *args)
+        self.assertEqual(gguf.keys, {
+            "general.architecture": ("string", "lape-counts"), "general.name": ("string", "toy"),
+            "lape-counts.layers": ("u32", 2), "lape-counts.neurons": ("u32", 3),
+            "lape-counts.languages": ("[string]", ["Zz-1_", "de", "en"]),
+            "lape-counts.tokens": ("[u64]", [9, 9, 9])})
+        self.assertEqual(gguf.tensors, {
+            name + ".positive": (I64_TYPE, [3, 2], struct.pack("<6q", *values))
+            for name, values in numbers.items()})
+        self.assertEqual(self.counts(*args).keys["general.name"], ("string", "unknown"))
+
+    def test_ways_to_write_the_same(self):
+        """Types, byte orders, views, names of the total: one answer."""
+        big, pts = 1 << 40, []
+        pt = Pt()
+        pts.append(pt.file({"total_tokens": big, "over_zero": pt.tensor(range(1, 7), (2, 3))}))
+        pt = Pt(">")
+        pts.append(pt.file({"n": big, "over_zero": pt.tensor(range(1, 7), (2, 3), "q")}))
+        pt = Pt()
+        pts.append(pt.file({"n": pt.tensor([big], (), "q"), "extra": "x", "over_zero": pt.tensor(
+            [0, 1, 4, 2, 5, 3, 6, 0], (2, 3), "h", offset=1, strides=(1, 2))}, order_entry=False))
+        pt = Pt()
+        pts.append(pt.file({"n": big, "over_zero": pt.tensor(range(1, 7), (2, 3), "B")}))
+        for data in pts:
+            gguf = self.counts(self.pt("en", data))
+            self.assertEqual(gguf.keys["lape-counts.tokens"], ("[u64]", [big]))
+            self.assertEqual(gguf.tensors["en.positive"][2], struct.pack("<6q", *range(1, 7)))
+
+    def test_counts_within_the_tokens(self):
+        for numbers, place in (([0, 0, 0, 0, 10, 0], "layer 1, neuron 1"),
+                               ([0, 0, -1, 0, 1, 0], "layer 0, neuron 2")):
+            number = -1 if -1 in numbers else 10
+            self.refuse_counts("en.pt", "en", place, "is %d," % number, "9 tokens",
+                               data=counts_file(numbers, (2, 3), 9))
+        self.counts(self.pt("en", counts_file([0, 9], (1, 2), 9)))
+
+    def test_one_model(self):
+        args = [self.pt("de", counts_file([1] * 6, (2, 3), 9)),
+                self.pt("en", counts_file([1] * 6, (3, 2), 9))]
+        self.refuse_counts("en.pt", "3 layers of 2", "de", args=args)
+
+    def test_usage(self):
+        file = self.write("a.pt", counts_file([1], (1, 1), 9))
+        for args in (["en=" + file, "en=" + file], ["=" + file], ["en="], [file], ["e n=" + file],
+                     ["e" * 25 + "=" + file], ["\u00e9=" + file], ["en\n=" + file], []):
+            with self.subTest(str(args)):
+                done = run_forked(["counts", *args, "-o", self.out])
+                self.assertEqual(done.returncode, 2)
+                self.assertNotIn("Traceback", done.stderr)
+                self.assert_no_output()
+        self.counts("e" * 24 + "=" + file)
+
+    def test_contents(self):
+        def made(total=9, numbers=(1, 2), shape=(1, 2), **options):
+            pt = Pt()
+            return pt.file({"n": total, "over_zero": pt.tensor(list(numbers), shape, **options)})
+
+        pt = Pt()
+        scalar = Call(Global("torch._utils", "_rebuild_tensor_v2"),
+                      pt.tensor([9], (1,)).args[0], 0, (), (), False, None)
+        self.counts(self.pt("en", pt.file({"n": scalar, "over_zero": pt.tensor([1], (1, 1))})))
+        os.remove(self.out)
+        pt = Pt()
+        for data, word in (
+                (made(0), "token total"), (made(-1), "token total"), (made("9"), "token total"),
+                (made(True), "token total"), (made(1 << 63), "token total"),
+                (made(None), "token total"),
+                (pt.file({"n": pt.tensor([9.0], (), "f"), "over_zero": 1}), "token total"),
+                (pt.file({"n": pt.tensor([9], (1,)), "over_zero": 1}), "token total"),
+                (pt.file(()), "token total"), (pt.file({}), "token total"),
+                (pt.file({"n": 9}), "over_zero"), (pt.file({"n": 9, "over_zero": 9}), "over_zero"),
+                (made(letter="f"), "over_zero"), (made(shape=(2,)), "over_zero"),
+                (made(numbers=(), shape=(0, 2)), "over_zero"),
+                (made(numbers=(), shape=(1 << 60, 0)), "over_zero")):
+            self.refuse_counts("en.pt", word, data=data)
+
+
+class HostilePickles(CountsCase):
+    """A .pt file holds a program; only one that makes tensors and plain values is run."""
+
+    def test_names(self):
+        mark = os.path.join(self.dir, "mark")
+        for module, name, argument in (
+                ("os", "system", "touch " + mark), ("posix", "system", "touch " + mark),
+                ("builtins", "eval", "open(%r, 'w')" % mark), ("builtins", "getattr", "x"),
+                ("__builtin__", "eval", "open(%r, 'w')" % mark), ("torch", "load", "x"),
+                ("torch._utils", "_rebuild_tensor", "x"), ("collections", "deque", "x"),
+                ("torch", "IntStorage.__class__", "x"), ("numpy.core.multiarray", "scalar", "x")):
+            with self.subTest(name):
+                body = pickled({"n": Call(Global(module, name), argument)})
+                self.refuse_counts("en.pt", "refused: the pickle wants %s.%s" % (module, name),
+                                   data=Pt().file(body))
+                stacked = pickled(module) + pickled(name) + b"\x93" + pickled((argument,)) + b"R"
+                self.refuse_counts("en.pt", "wants %s.%s" % (module, name),
+                                   data=Pt().file(stacked))
+        self.assertFalse(os.path.exists(mark))
+
+    def test_opcodes(self):
+        dictionary = pickled(Call(Global("collections", "OrderedDict")))
+        rebuild = pickled(Global("torch._utils", "_rebuild_tensor_v2"))
+        storage = pickled(Global("torch", "IntStorage"))
+        for name, body in (
+                ("BUILD of a dict", dictionary + pickled({"x": 1}) + b"b"),
+                ("BUILD of a function", rebuild + pickled((None, {"__defaults__": (1,)})) + b"b"),
+                ("memo of 2^22 slots", b"}r" + struct.pack("<I", 1 << 22)),
+                ("memo by text", b"}p4000000000\n"),
+                ("call of a storage", storage + b"K\x01\x85R"),
+                ("call with no tensor", rebuild + b")R"),
+                ("text beyond the end", b"X\xff\xff\xff\xffx"), ("empty stack", b"R"),
+                ("bytes of 2^62", b"\x8e" + struct.pack("<Q", 1 << 62)),
+                ("persistent text", b"Px\n"), ("persistent number", b"K\x01Q"),
+                ("extension", b"\x82\x01"), ("no opcode", b"\xff"), ("nothing", b"")):
+            with self.subTest(name):
+                self.refuse_counts("en.pt", "damaged", data=Pt().file(body))
+
+    def test_storages(self):
+        for claim, words in ((7, ["claims 7 numbers of 4 bytes", "24 bytes"]),
+                             (5, ["claims 5 numbers"]), (1 << 60, ["claims"]), (-6, ["damaged"])):
+            self.refuse_counts("en.pt", *words, data=counts_file([1] * 6, (2, 3), 9, claim=claim))
+        for key, count, word in (("no such", 6, "damaged"), ("../data.pkl", 6, "damaged"),
+                                 (0, 6, "damaged"), ("0", 7, "claims 7 numbers")):
+            pt = Pt()
+            whole, made = pt.tensor([1] * 6, (2, 3)), pt.tensor([1] * 6, (2, 3))
+            kind, storage, _, place, _ = made.args[0].identity
+            made.args = (Persistent((kind, storage, key, place, count)),) + made.args[1:]
+            self.refuse_counts("en.pt", word,
+                               data=pt.file({"x": whole, "n": 9, "over_zero": made}))
+        pt = Pt()
+        made = pt.tensor([1] * 6, (2, 3))
+        made.args = ("0",) + made.args[1:]
+        self.refuse_counts("en.pt", "damaged", data=pt.file({"n": 9, "over_zero": made}))
+
+    def test_views(self):
+        for name, options in (
+                ("offset", dict(offset=1)), ("far offset", dict(offset=1 << 62)),
+                ("negative offset", dict(offset=-1)), ("stride", dict(strides=(4, 1))),
+                ("negative stride", dict(strides=(-3, 1))), ("too few", dict(strides=(1,))),
+                ("too many", dict(strides=(3, 1, 1))), ("wrapping", dict(strides=(1 << 64, 1)))):
+            with self.subTest(name):
+                self.refuse_counts("en.pt", "damaged",
+                                   data=counts_file([1] * 6, (2, 3), 9, **options))
+        for shape, strides in (((1 << 40, 1 << 40), (0, 0)), ((3, 3), (0, 1)), ((-2, -3), (3, 1)),
+                               ((7, 1), (1, 1)), ((1 << 62, 4), (1, 1))):
+            with self.subTest(str(shape)):
+                self.refuse_counts("en.pt", "damaged",
+                                   data=counts_file([1] * 6, shape, 9, strides=strides))
+
+    def test_archives(self):
+        pt = Pt()
+        value = {"n": 9, "over_zero": pt.tensor([1] * 6, (2, 3))}
+        whole = pt.file(value)
+        strange = pt.file(value).replace(b"little", b"middle")
+        other = io.BytesIO()
+        with zipfile.ZipFile(other, "w") as archive:
+            archive.writestr("x/data.pkl", b"\x80\x02}.")
+            archive.writestr("y/data.pkl", b"\x80\x02}.")
+        for name, data in (
+                ("no zip", b"\x80\x02}."), ("empty", b""), ("cut", whole[:-30]),
+                ("bad checksum", whole.replace(struct.pack("<6i", *[1] * 6), bytes(24))),
+                ("compressed", pt.file(value, compression=zipfile.ZIP_DEFLATED)),
+                ("no pickle", pt.file(value, drop=["data.pkl"])), ("two", other.getvalue()),
+                ("no storage", pt.file(value, drop=["0"])), ("byte order", strange)):
+            with self.subTest(name):
+                self.refuse_counts("en.pt", "damaged", data=data)
+        self.refuse_counts("absent.pt", "No such file", args=["en=absent.pt"])
+        self.refuse_counts(self.dir, args=["en=" + self.dir])
+
+
+class Output(Case):
+    """What becomes of the output file, and what a terminal shows."""
+
+    def test_as_a_program(self):
+        """Once with an interpreter of its own, in place of a fork of this one."""
+        self.checkpoint()
+        command = [sys.executable, CONVERT, "hf", self.model, "-q", "-o"]
+        self.assertEqual(subprocess.run(command + [self.out]).returncode, 0)
+        with open(self.out, "rb") as file:
+            alone = file.read()
+        self.convert()
+        with open(self.out, "rb") as file:
+            self.assertEqual(file.read(), alone)
+        done = subprocess.run(command + [self.model], stderr=subprocess.PIPE)
+        self.assertEqual((done.returncode, done.stderr.count(b"\n")), (1, 1))
+
+    def test_older_output(self):
+        self.checkpoint()
+        with open(self.out, "w") as file:
+            file.write("older")
+        self.assertIn("token_embd.weight", self.convert().tensors)
+        self.assertEqual(sorted(os.listdir(self.dir)), ["out.gguf", "tiny"])
+
+    def test_older_output_stays_when_the_new_one_fails(self):
+        self.checkpoint(mlp_bias=True)
+        with open(self.out, "w") as file:
+            file.write("older")
+        self.assertEqual(run_forked(["hf", self.model, "-o", self.out]).returncode, 1)
+        with open(self.out) as file:
+            self.assertEqual(file.read(), "older")
+
+    def test_places_that_are_refused(self):
+        self.checkpoint()
+        weights_file = os.path.join(self.model, "model.safetensors")
+        pipe = os.path.join(self.model, "pipe")      # no real device: a bug would replace it
+        os.mkfifo(pipe)
+        before = os.listdir(self.model)
+        for out, word in ((self.model, "plain file"), (pipe, "plain file"),
+                          (weights_file, "input"),
+                          (os.path.join(self.dir, "no", "x"), "written")):
+            done = run_forked(["hf", self.model, "-o", out, "-q"])
+            self.assert_refused(done, out, word)
+        self.assertEqual(os.listdir(self.model), before)
+
+    def test_interrupt(self):
+        """At the last moment before the file gets its name."""
+        self.checkpoint()
+        for how in "raise KeyboardInterrupt", "os.kill(os.getpid(), %d)" % signal.SIGTERM:
+            prelude = "import os\ndef stop(*_): %s\nos.replace = stop\n" % how
+            done = run_forked(["hf", self.model, "-o", self.out, "-q"], prelude)
+            self.assertEqual((done.returncode, done.stderr), (130, "convert.py: interrupted\n"))
+            self.assert_no_output()
+
+    def test_full_disk(self):
+        self.checkpoint()
+        limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))"
+        done = run_forked(["hf", self.model, "-o", self.out, "-q"], limit)
+        self.assert_refused(done, "out.gguf", "File too large")
+
+    def test_usage(self):
+        for args in ([], ["hf"], ["hf", self.model], ["hf", self.model, "-o"], ["other"],
+                     ["hf", self.model, "-o", self.out, "--type", "q4_0"]):
+            done = run_forked(args)
+            self.assertEqual(done.returncode, 2)
+            self.assert_no_output()
+
+    def test_progress_on_a_terminal(self):
+        self.checkpoint()
+        self.write("tokenizer.model", sentencepiece())
+        for quiet, shown in (([], True), (["-q"], False)):
+            ours, theirs = os.openpty()
+            command = [sys.executable, CONVERT, "hf", self.model, "-o", self.out]
+            done = subprocess.run(command + quiet, stderr=theirs)
+            os.write(theirs, b"|")
+            seen = os.read(ours, 65536)
+            while not seen.endswith(b"|"):
+                seen += os.read(ours, 65536)
+            os.close(ours)
+            os.close(theirs)
+            self.assertEqual(done.returncode, 0)
+            self.assertEqual(b"\r21/21 blk.1.ffn_down.weight" in seen, shown)
+            self.assertNotIn(b"\n", seen)
+
+
+# ---- The report -----------------------------------------------------------------------------
+
+class Result(unittest.TextTestResult):
+    """Counts a test once, however many of its parts fail."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.passed = 0
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self.passed += 1
+
+    def failed(self):
+        return len({getattr(test, "test_case", test).id()
+                    for test, _ in self.failures + self.errors})
+
+
+def main():
+    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])
+    result = unittest.TextTestRunner(resultclass=Result).run(suite)
+    for test, reason in result.skipped:
+        print("skipped: %s: %s" % (test.id(), reason))
+    print("%d passed, %d failed" % (result.passed, result.failed()))
+    return 1 if result.failed() or not result.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,856 @@
+#!/usr/bin/env python3
+"""Other programs' checkpoints and activation counts become GGUF files.
+
+    convert.py hf DIR -o model.gguf [--type keep|f32|f16|bf16|q8_0] [--name NAME]
+    convert.py counts LANG=FILE.pt ... -o counts.gguf [--name MODELNAME]
+
+It needs Python 3.8 and nothing else; only making numbers narrower (f16, bf16, q8_0) takes numpy.
+Every byte that is read counts as hostile until it is checked: a length against the bytes that are
+there, an offset against the file, a pickle against a short list of names. What is not known exactly
+is refused in one line, since a guess would give a model that runs and is subtly wrong.
+"""
+
+import argparse
+import collections
+import contextlib
+import io
+import json
+import math
+import os
+import pickle
+import pickletools
+import re
+import signal
+import struct
+import sys
+import zipfile
+
+try:
+    import numpy
+except ImportError:
+    numpy = None
+
+CHUNK = 1 << 22              # bytes of a tensor in memory at a time, rounded to whole heads
+SMALL_FILE = 1 << 28         # what is read whole (JSON, the tokenizer) is smaller than this
+HEADER_LIMIT = 100_000_000   # the safetensors format's own limit
+
+
+class Refused(Exception):
+    """Input that is not converted: its file, what is wrong with it, and what would be right."""
+
+    def __init__(self, path, text):
+        super().__init__("%s: %s" % (path, text))
+
+
+def complain(text):
+    """One line on stderr, whatever characters a hostile name brings along."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in text)
+    print("convert.py: " + (line if len(line) < 2000 else line[:2000] + "..."), file=sys.stderr)
+
+
+def is_count(value):
+    """Whether value is an integer from 0 up, and one that a file can need; True is none."""
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def read_small(path):
+    """The bytes of a file that is meant to be small."""
+    if os.path.getsize(path) > SMALL_FILE:
+        raise Refused(path, "is larger than %d MiB: not what its name says" % (SMALL_FILE >> 20))
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def parse_json(path, raw):
+    """The JSON object in raw bytes that come from path."""
+    try:
+        value = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise Refused(path, "does not hold a JSON object where one is expected")
+    return value
+
+
+# ---- GGUF, the one container that is written ------------------------------------------------
+
+U32, I32, F32, BOOL, STRING, ARRAY, U64 = 4, 5, 6, 7, 8, 9, 10      # types of metadata values
+SCALAR = {U32: "<I", I32: "<i", F32: "<f", BOOL: "<?", U64: "<Q"}
+ALIGNMENT = 32
+
+# A tensor type: ggml's number, numbers a block, bytes a block, llama.cpp's general.file_type.
+Type = collections.namedtuple("Type", "ggml block size file")
+TYPES = {"f32": Type(0, 1, 4, 0), "f16": Type(1, 1, 2, 1), "bf16": Type(30, 1, 2, 32),
+         "q8_0": Type(8, 32, 34, 7), "i64": Type(27, 1, 8, None)}
+
+# A tensor to be written: its dims fastest first, its bytes as an iterable of pieces.
+Output = collections.namedtuple("Output", "name dims type pieces")
+
+
+def packed(kind, value):
+    """The bytes of one metadata value; those of a list follow each other."""
+    if isinstance(value, list):
+        return b"".join(packed(kind, item) for item in value)
+    if kind == STRING:
+        text = value.encode("utf-8", "replace")      # a file name may hold what UTF-8 cannot
+        return struct.pack("<Q", len(text)) + text
+    return struct.pack(SCALAR[kind], value)
+
+
+def gguf_head(metadata, tensors):
+    """Everything before the tensor data; metadata is a list of (key, type, value or list)."""
+    head = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)))
+    for key, kind, value in metadata:
+        array = struct.pack("<IIQ", ARRAY, kind, len(value)) if isinstance(value, list) else None
+        head += packed(STRING, key) + (array or struct.pack("<I", kind)) + packed(kind, value)
+    offset = 0
+    for name, dims, dtype, _ in tensors:
+        kind = TYPES[dtype]
+        head += packed(STRING, name) + struct.pack(
+            "<I%dQIQ" % len(dims), len(dims), *dims, kind.ggml, offset)
+        size = math.prod(dims) // kind.block * kind.size
+        offset += size + -size % ALIGNMENT
+    return head + bytes(-len(head) % ALIGNMENT)
+
+
+@contextlib.contextmanager
+def new_file(path, inputs):
+    """A file that gets its name only when it is whole; after any failure nothing is left of it."""
+    if os.path.exists(path):
+        if not os.path.isfile(path):
+            raise Refused(path, "is not a plain file: -o wants the name of a file to write")
+        if any(os.path.samefile(path, source) for source in inputs):
+            raise Refused(path, "is read as input too: -o wants another name")
+    temporary = "%s.%d.tmp" % (path, os.getpid())
+    try:
+        file = open(temporary, "xb")
+    except OSError as problem:
+        raise Refused(path, "cannot be written there: %s" % problem.strerror)
+    try:
+        with file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_gguf(args, metadata, tensors, inputs):
+    """Write args.output, piece by piece, with progress where someone watches."""
+    watched = sys.stderr.isatty() and not args.quiet
+    with new_file(args.output, inputs) as out:
+        out.write(gguf_head(metadata, tensors))
+        try:
+            for number, tensor in enumerate(tensors, 1):
+                if watched:
+                    print("\r%d/%d %s\033[K" % (number, len(tensors), tensor.name), end="",
+                          file=sys.stderr, flush=True)
+                for piece in tensor.pieces:
+                    out.write(piece)
+                out.write(bytes(-out.tell() % ALIGNMENT))
+        finally:
+            if watched:
+                print("\r\033[K", end="", file=sys.stderr)
+
+
+# ---- Number types ---------------------------------------------------------------------------
+
+def widened(raw, dtype):
+    """The same numbers as float32, exactly."""
+    if dtype == "bf16":                              # a bfloat16 is the upper half of a float32
+        wide = bytearray(2 * len(raw))
+        wide[2::4] = raw[0::2]
+        wide[3::4] = raw[1::2]
+        return wide
+    if dtype == "f16" and numpy:
+        return numpy.frombuffer(raw, "<f2").astype("<f4").tobytes()
+    if dtype == "f16":
+        count = len(raw) // 2
+        return struct.pack("<%df" % count, *struct.unpack("<%de" % count, raw))
+    return raw
+
+
+def narrowed(x, dtype):
+    """An array of float32 as f16 or bf16; OverflowError where a result is not finite."""
+    if dtype == "f16":
+        narrow = x.astype("<f2")                     # to nearest even
+        finite = numpy.isfinite(narrow)
+    else:
+        bits = x.view("<u4")
+        # To nearest even: add half a unit of the last place that stays, less one bit where that
+        # place is even, then cut. (NaNs may wrap around, hence the look at x too.)
+        narrow = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
+        finite = numpy.isfinite(x) & (narrow & 0x7F80 != 0x7F80)
+    if not finite.all():
+        raise OverflowError
+    return narrow
+
+
+def quantised(x):
+    """An array of float32 as q8_0: blocks of an f16 scale and 32 int8, as ggml's reference."""
+    blocks = x.reshape(-1, 32)
+    scale = abs(blocks).max(axis=1, keepdims=True) / numpy.float32(127)
+    inverse = 1 / scale
+    inverse[~numpy.isfinite(inverse)] = 0            # blocks of zeros, and of next to nothing
+    scaled = blocks * inverse
+    whole = numpy.floor(abs(scaled))
+    whole += abs(scaled) - whole >= 0.5              # half goes away from zero, as in C's roundf
+    q = numpy.copysign(whole, scaled).astype("i1")
+    return numpy.concatenate([narrowed(scale, "f16").view("u1"), q.view("u1")], axis=1)
+
+
+def recast(raw, have, want):
+    """Numbers of type `have` as type `want`; OverflowError where `want` cannot hold one."""
+    if have == want:
+        return raw
+    wide = widened(raw, have)
+    if want == "f32":
+        return wide
+    x = numpy.frombuffer(wide, "<f4")
+    with numpy.errstate(all="ignore"):               # what overflows is looked for in the result
+        return (quantised(x) if want == "q8_0" else narrowed(x, want)).tobytes()
+
+
+# ---- safetensors ----------------------------------------------------------------------------
+
+DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+
+Stored = collections.namedtuple("Stored", "path name dtype shape start")
+
+
+def check_entry(path, name, entry, data_start, file_size):
+    """One entry of a safetensors header as a Stored, once its bytes are known to be there."""
+    entry = entry if isinstance(entry, dict) else {}
+    dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise Refused(path, "tensor %s is of type %s: only F32, F16 and BF16 are read"
+                      % (name, dtype))
+    for values in shape, offsets:
+        if not isinstance(values, list) or len(values) > 8 or not all(map(is_count, values)):
+            raise Refused(path, "tensor %s: shape or data_offsets are no short lists of counts"
+                          % name)
+    size = TYPES[DTYPES[dtype]].size * math.prod(shape)
+    if len(offsets) != 2 or offsets[1] - offsets[0] != size:
+        raise Refused(path, "tensor %s: data_offsets are %s, but shape and type make %d bytes"
+                      % (name, offsets, size))
+    if data_start + offsets[1] > file_size:
+        raise Refused(path, "tensor %s ends beyond the file: is the file cut off?" % name)
+    return Stored(path, name, DTYPES[dtype], tuple(shape), data_start + offsets[0])
+
+
+def read_safetensors(path):
+    """name -> Stored for every tensor of one file."""
+    file_size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(file_size - 8, HEADER_LIMIT):
+            raise Refused(path, "a header of %d bytes does not fit: is it safetensors?" % length)
+        header = parse_json(path, file.read(length))
+    header.pop("__metadata__", None)
+    return {name: check_entry(path, name, entry, 8 + length, file_size)
+            for name, entry in header.items()}
+
+
+def find_weights(directory):
+    """name -> Stored over model.safetensors, or else over the shards that its index names."""
+    single = os.path.join(directory, "model.safetensors")
+    index = single + ".index.json"
+    if os.path.isfile(single):
+        return read_safetensors(single)
+    if not os.path.isfile(index):
+        raise Refused(directory, "has neither model.safetensors nor model.safetensors.index.json: "
+                      "only safetensors checkpoints are read")
+    place = parse_json(index, read_small(index)).get("weight_map")
+    shards = place.values() if isinstance(place, dict) else [None]
+    if not all(isinstance(shard, str) and shard and shard == os.path.basename(shard)
+               and shard.isprintable() for shard in shards):
+        raise Refused(index, "weight_map does not name a file beside it for every tensor")
+    found = {}
+    for shard in sorted(set(shards)):
+        for name, stored in read_safetensors(os.path.join(directory, shard)).items():
+            if name in found:
+                raise Refused(stored.path, "tensor %s is in %s too" % (name, found[name].path))
+            found[name] = stored
+    for name in place:
+        if name not in found:
+            raise Refused(index, "tensor %s is not in %s" % (name, place[name]))
+    return found
+
+
+def stored_bytes(stored, rows=1):
+    """The bytes of a tensor in order, in pieces of whole groups of so many rows."""
+    row = TYPES[stored.dtype].size * stored.shape[-1]
+    left = TYPES[stored.dtype].size * math.prod(stored.shape)
+    step = rows * row * max(1, CHUNK // (rows * row))
+    with open(stored.path, "rb") as file:
+        file.seek(stored.start)
+        while left:
+            raw = file.read(min(step, left))
+            if len(raw) < min(step, left):
+                raise Refused(stored.path, "became shorter while it was read")
+            left -= len(raw)
+            yield raw
+
+
+def paired_rows(raw, row, head_dim):
+    """Rows of whole heads in llama.cpp's order, where the two rows of a rotary pair are neighbours.
+
+    Checkpoints turn row i of a head with row i + d/2; llama.cpp turns row 2i with row 2i + 1.
+    """
+    raw, out, half = memoryview(raw), bytearray(), head_dim // 2
+    for head in range(0, len(raw) // row, head_dim):
+        for i in range(head, head + half):
+            out += raw[i * row:(i + 1) * row]
+            out += raw[(i + half) * row:(i + half + 1) * row]
+    return bytes(out)
+
+
+def converted(stored, want, head_dim):
+    """The bytes of a tensor as type `want`, piece by piece; head_dim is 0 but for q and k."""
+    for raw in stored_bytes(stored, head_dim or 1):
+        if head_dim:
+            raw = paired_rows(raw, TYPES[stored.dtype].size * stored.shape[-1], head_dim)
+        try:
+            yield recast(raw, stored.dtype, want)
+        except OverflowError:
+            raise Refused(stored.path, "tensor %s holds a number that %s cannot: take --type keep "
+                          "or f32" % (stored.name, want))
+
+
+# ---- Model families, a row of a table each --------------------------------------------------
+
+INTEGER, NUMBER, FLAG = "a positive integer", "a positive number", "true or false"
+IS = {INTEGER: lambda value: is_count(value) and 0 < value < 1 << 31,
+      NUMBER: lambda value: type(value) in (int, float) and 1e-37 < value < 3e38,
+      FLAG: lambda value: isinstance(value, bool)}
+
+
+class Config:
+    """A JSON file of settings over the defaults of those that it leaves out."""
+
+    def __init__(self, path, values, defaults):
+        self.path, self.values, self.defaults = path, values, defaults
+
+    def get(self, key, kind, null=None):
+        """The setting, checked to be of its kind; `null` is what null stands for, if anything."""
+        value = self.values.get(key, self.defaults.get(key))
+        value = null if value is None else value
+        if not IS[kind](value):
+            raise Refused(self.path, "%s is %r: %s is expected" % (key, value, kind))
+        return value
+
+
+# A tensor of a family: the names there and here ({} is the layer), its shape in names of sizes,
+# and whether its rows go from rotated halves to rotated pairs.
+Row = collections.namedtuple("Row", "theirs ours shape paired", defaults=(False,))
+
+# A family: general.architecture; what its class in transformers assumes where a key is absent;
+# keys of which one value is known; a function from Config to (sizes, metadata); the tensors; and
+# the names of tensors that say nothing new.
+Family = collections.namedtuple("Family", "gguf defaults only describe tensors ignored")
+
+
+def describe_llama(config):
+    """The sizes of a LLaMA-like model and its metadata."""
+    width, heads = config.get("hidden_size", INTEGER), config.get("num_attention_heads", INTEGER)
+    kv = config.get("num_key_value_heads", INTEGER, null=heads)
+    head_dim = config.get("head_dim", INTEGER, null=width // heads)
+    if head_dim % 2 or heads % kv:
+        raise Refused(config.path, "%d heads of size %d, %d for keys and values: an even size, and "
+                      "a multiple of the heads for keys, are expected" % (heads, head_dim, kv))
+    sizes = {"vocab": config.get("vocab_size", INTEGER), "width": width, "head_dim": head_dim,
+             "q": heads * head_dim, "kv": kv * head_dim,
+             "neurons": config.get("intermediate_size", INTEGER),
+             "layers": config.get("num_hidden_layers", INTEGER)}
+    metadata = [
+        ("llama.vocab_size", U32, sizes["vocab"]),
+        ("llama.context_length", U32, config.get("max_position_embeddings", INTEGER)),
+        ("llama.embedding_length", U32, width),
+        ("llama.block_count", U32, sizes["layers"]),
+        ("llama.feed_forward_length", U32, sizes["neurons"]),
+        ("llama.attention.head_count", U32, heads),
+        ("llama.attention.head_count_kv", U32, kv),
+        ("llama.attention.key_length", U32, head_dim),
+        ("llama.attention.value_length", U32, head_dim),
+        ("llama.rope.dimension_count", U32, head_dim),
+        ("llama.rope.freq_base", F32, config.get("rope_theta", NUMBER)),
+        ("llama.attention.layer_norm_rms_epsilon", F32, config.get("rms_norm_eps", NUMBER)),
+    ]
+    # LLaMA's class has no window, whatever its config says; Mistral's has one unless it is null.
+    if "sliding_window" in config.defaults and config.values.get("sliding_window", 0) is not None:
+        metadata += [("llama.attention.sliding_window", U32, config.get("sliding_window", INTEGER))]
+    return sizes, metadata
+
+
+LLAMA = Family(
+    gguf="llama",
+    defaults={"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+              "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": None,
+              "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+              "tie_word_embeddings": False},
+    only={"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
+    describe=describe_llama,
+    tensors=(
+        Row("model.embed_tokens.weight", "token_embd.weight", "vocab width"),
+        Row("model.norm.weight", "output_norm.weight", "width"),
+        Row("lm_head.weight", "output.weight", "vocab width"),
+        Row("model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", "width"),
+        Row("model.layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight", "q width", True),
+        Row("model.layers.{}.self_attn.k_proj.weight", "blk.{}.attn_k.weight", "kv width", True),
+        Row("model.layers.{}.self_attn.v_proj.weight", "blk.{}.attn_v.weight", "kv width"),
+        Row("model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight", "width q"),
+        Row("model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight", "width"),
+        Row("model.layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight", "neurons width"),
+        Row("model.layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight", "neurons width"),
+        Row("model.layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight", "width neurons"),
+    ),
+    ignored=r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
+
+FAMILIES = {
+    "LlamaForCausalLM": LLAMA,
+    "MistralForCausalLM": LLAMA._replace(defaults=dict(
+        LLAMA.defaults, intermediate_size=14336, num_key_value_heads=8,
+        max_position_embeddings=4096 * 32, sliding_window=4096)),
+}
+
+
+def read_config(directory):
+    """The family and the Config of a checkpoint."""
+    path = os.path.join(directory, "config.json")
+    values = parse_json(path, read_small(path))
+    names = values.get("architectures")
+    if not isinstance(names, list) or len(names) != 1 or str(names[0]) not in FAMILIES:
+        raise Refused(path, "architectures is %r: supported are %s"
+                      % (names, ", ".join(sorted(FAMILIES))))
+    family = FAMILIES[names[0]]
+    # The rotary settings are rope_theta and rope_scaling, or transformers 5's rope_parameters.
+    rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
+    if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
+        raise Refused(path, "the rotary settings are not one set for all layers")
+    values = dict(values, rope_type=rope.get("rope_type", rope.get("type", "default")),
+                  rope_theta=rope.get("rope_theta", values.get("rope_theta", 10000.0)))
+    for key, known in dict(family.only, quantization_config=None, rope_type="default").items():
+        if values.get(key, known) != known:
+            raise Refused(path, "%s is %r: only %r is known" % (key, values[key], known))
+    return family, Config(path, values, family.defaults)
+
+
+def rows_of(family, layers):
+    """The rows of a family's table, layer by layer; lazily, since a config may claim millions."""
+    yield from (row for row in family.tensors if "{}" not in row.theirs)
+    for layer in range(layers):
+        for row in family.tensors:
+            if "{}" in row.theirs:
+                yield row._replace(theirs=row.theirs.format(layer), ours=row.ours.format(layer))
+
+
+def plan_tensors(family, config, sizes, stored):
+    """[(Row, Stored)] to be written; every tensor stored has to be known and of its shape."""
+    plan, known = [], set()
+    tied = config.get("tie_word_embeddings", FLAG)
+    for row in rows_of(family, sizes["layers"]):
+        known.add(row.theirs)
+        tensor = stored.get(row.theirs)
+        copy = tied and row.ours == "output.weight"
+        if copy and tensor is None:
+            continue
+        if tensor is None:
+            raise Refused(config.path, "calls for tensor %s, which the checkpoint does not hold"
+                          % row.theirs)
+        shape = [sizes[size] for size in row.shape.split()]
+        if list(tensor.shape) != shape:
+            raise Refused(tensor.path, "tensor %s has the shape %s: config.json calls for %s"
+                          % (row.theirs, list(tensor.shape), shape))
+        if not copy:
+            plan.append((row, tensor))
+        elif any(a != b for a, b in zip(stored_bytes(tensor), stored_bytes(plan[0][1]))):
+            raise Refused(tensor.path, "tensor %s differs from the embeddings that config.json "
+                          "ties it to: set tie_word_embeddings to false" % row.theirs)
+    for name in sorted(set(stored) - known):
+        if not re.fullmatch(family.ignored, name):
+            raise Refused(stored[name].path, "tensor %s is not of the model that config.json "
+                          "describes" % name)
+    return plan
+
+
+def choose_type(stored, asked):
+    """The type a tensor is written in: vectors as f32, matrices as asked for."""
+    if len(stored.shape) == 1:
+        return "f32"
+    want = stored.dtype if asked == "keep" else asked
+    if want not in (stored.dtype, "f32") and numpy is None:
+        raise Refused(stored.path, "--type %s needs numpy, which is not installed: pip install "
+                      "numpy, or take --type keep or f32" % want)
+    if stored.shape[-1] % TYPES[want].block:
+        raise Refused(stored.path, "tensor %s has rows of %d numbers: q8_0 wants multiples of %d"
+                      % (stored.name, stored.shape[-1], TYPES[want].block))
+    return want
+
+
+# ---- The tokenizer: SentencePiece's protobuf ------------------------------------------------
+
+# The fields that matter of each message: number -> (name, wire type, the schema's default).
+VARINT, BYTES, FIXED32 = 0, 2, 5
+PIECE = {1: ("piece", BYTES, b""), 2: ("score", FIXED32, bytes(4)), 3: ("type", VARINT, 1)}
+TRAINER = {3: ("model_type", VARINT, 1), 24: ("treat_whitespace_as_suffix", VARINT, 0),
+           40: ("unk_id", VARINT, 0), 41: ("bos_id", VARINT, 1), 42: ("eos_id", VARINT, 2)}
+NORMALIZER = {2: ("precompiled_charsmap", BYTES, b""), 3: ("add_dummy_prefix", VARINT, 1),
+              4: ("remove_extra_whitespaces", VARINT, 1), 5: ("escape_whitespaces", VARINT, 1)}
+MODEL_TYPES = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
+SUPPORTED = {"model_type": "BPE", "precompiled_charsmap": b"", "remove_extra_whitespaces": 0,
+             "escape_whitespaces": 1, "treat_whitespace_as_suffix": 0}
+UNKNOWN, CONTROL, UNUSED, BYTE = 2, 3, 5, 6          # types of pieces, the same in GGUF
+
+
+def varint(data, at):
+    """The integer of seven bits a byte that starts at data[at], and where it ends."""
+    value = 0
+    for i, byte in enumerate(data[at:at + 10]):
+        value |= (byte & 127) << 7 * i
+        if byte < 128:
+            return value, at + i + 1
+    raise ValueError("a varint that does not end")
+
+
+def fields(data):
+    """(number, wire type, value) of every field of a protobuf message."""
+    at = 0
+    while at < len(data):
+        tag, at = varint(data, at)
+        value, end = varint(data, at) if tag & 7 in (VARINT, BYTES) else (None, at)
+        if tag & 7 != VARINT:
+            size = {1: 8, BYTES: value, FIXED32: 4}[tag & 7]
+            value, end = data[end:end + size], end + size
+            if end > len(data):
+                raise ValueError("a field that does not end")
+        at = end
+        yield tag >> 3, tag & 7, value
+
+
+def message(data, schema):
+    """name -> value of a message's fields that matter; the last of several holds."""
+    values = {name: default for name, _, default in schema.values()}
+    for number, wire, value in fields(data):
+        if number in schema:
+            name, expected, _ = schema[number]
+            if wire != expected:
+                raise ValueError("a field of another type")
+            # A number below zero is written as 64 bits of two's complement.
+            values[name] = value - (1 << 64) if wire == VARINT and value >> 63 else value
+    return values
+
+
+def read_piece(path, data):
+    """(text, score, type) of one piece of the vocabulary."""
+    piece = message(data, PIECE)
+    text, kind = piece["piece"].decode("utf-8"), piece["type"]
+    score, = struct.unpack("<f", piece["score"])
+    if kind == UNUSED:
+        raise Refused(path, "piece %s is of type UNUSED, which is not supported" % text)
+    if not text or not 1 <= kind <= BYTE or not math.isfinite(score) or (
+            kind == BYTE and not re.fullmatch("<0x[0-9A-F]{2}>", text)):
+        raise ValueError("an impossible piece")
+    return text, score, kind
+
+
+def read_sentencepiece(path):
+    """The pieces and the settings of a tokenizer.model."""
+    data, parts = read_small(path), {1: [], 2: [], 3: []}
+    try:
+        for number, wire, value in fields(data):
+            if number in parts and wire == BYTES:
+                parts[number].append(value)
+        # A message that comes in parts is, by protobuf's rules, the message of the parts joined.
+        spec = dict(message(b"".join(parts[2]), TRAINER), **message(b"".join(parts[3]), NORMALIZER))
+        spec["model_type"] = MODEL_TYPES.get(spec["model_type"], "unknown")
+        for key, known in SUPPORTED.items():
+            if spec[key] != known:
+                raise Refused(path, "%s is %.30r: only %r is supported" % (key, spec[key], known))
+        pieces = [read_piece(path, piece) for piece in parts[1]]
+    except (ValueError, KeyError, struct.error):
+        raise Refused(path, "is damaged, or not a SentencePiece model")
+    unknown = [i for i, (_, _, kind) in enumerate(pieces) if kind == UNKNOWN]
+    if unknown != [spec["unk_id"]] or len({text for text, _, _ in pieces}) < len(pieces):
+        raise Refused(path, "has a piece twice, or not just one unknown piece, at unk_id")
+    return pieces, spec
+
+
+def read_optional(directory, name):
+    """A JSON file that a checkpoint may lack, as a Config."""
+    path = os.path.join(directory, name)
+    return Config(path, parse_json(path, read_small(path)) if os.path.isfile(path) else {}, {})
+
+
+def added_tokens(directory, settings):
+    """id -> text of the tokens that a checkpoint adds to its tokenizer.model."""
+    texts = read_optional(directory, "added_tokens.json").values
+    try:
+        added = {number: text for text, number in texts.items()}
+        for number, token in (settings.values.get("added_tokens_decoder") or {}).items():
+            added[int(number)] = token["content"]
+        if not all(is_count(number) and text.encode() for number, text in added.items()):
+            raise ValueError
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise Refused(settings.path, "added_tokens_decoder, or added_tokens.json beside it, does "
+                      "not give every token a text and an id")
+    return added
+
+
+def tokenizer_metadata(directory, config, rows):
+    """The tokenizer's keys for so many rows of embeddings; none without a tokenizer.model."""
+    path = os.path.join(directory, "tokenizer.model")
+    if not os.path.isfile(path):
+        return []
+    pieces, spec = read_sentencepiece(path)
+    if len(pieces) > rows:
+        raise Refused(path, "has %d pieces: config.json's vocab_size is %d, and should not be less"
+                      % (len(pieces), rows))
+    settings = read_optional(directory, "tokenizer_config.json")
+    added = added_tokens(directory, settings)
+    for number in range(len(pieces), rows):          # rows that training rounded up to, mostly
+        pieces.append((added[number], -1000.0, CONTROL) if number in added else
+                      ("[PAD%d]" % number, -1000.0, UNUSED))
+    texts, scores, types = map(list, zip(*pieces))
+    metadata = [
+        ("tokenizer.ggml.model", STRING, "llama"),
+        ("tokenizer.ggml.pre", STRING, "default"),
+        ("tokenizer.ggml.tokens", STRING, texts),
+        ("tokenizer.ggml.scores", F32, scores),
+        ("tokenizer.ggml.token_type", I32, types),
+        ("tokenizer.ggml.unknown_token_id", U32, spec["unk_id"]),
+    ]
+    for name in ("bos", "eos"):
+        number = config.values.get(name + "_token_id")
+        if name == "eos" and isinstance(number, list) and number:
+            number = number[0]                       # the others end a turn of a chat
+        number = number if type(number) is int else spec[name + "_id"]
+        if number >= rows:
+            raise Refused(config.path, "the id of %s is %d: there are %d tokens"
+                          % (name, number, rows))
+        if number >= 0:                              # -1: the tokenizer has no such token
+            metadata.append(("tokenizer.ggml.%s_token_id" % name, U32, number))
+    return metadata + [
+        ("tokenizer.ggml.add_bos_token", BOOL, settings.get("add_bos_token", FLAG, null=True)),
+        ("tokenizer.ggml.add_eos_token", BOOL, settings.get("add_eos_token", FLAG, null=False)),
+        ("tokenizer.ggml.add_space_prefix", BOOL, bool(spec["add_dummy_prefix"])),
+    ]
+
+
+def convert_hf(args):
+    """The command hf: a Hugging Face checkpoint becomes a GGUF model."""
+    family, config = read_config(args.directory)
+    sizes, settings = family.describe(config)
+    plan = plan_tensors(family, config, sizes, find_weights(args.directory))
+    tensors, volume = [], collections.Counter()
+    for row, stored in plan:
+        want = choose_type(stored, args.type)
+        volume[want] += math.prod(stored.shape)
+        pieces = converted(stored, want, sizes["head_dim"] if row.paired else 0)
+        tensors.append(Output(row.ours, stored.shape[::-1], want, pieces))
+    tokenizer = tokenizer_metadata(args.directory, config, sizes["vocab"])
+    metadata = [
+        ("general.architecture", STRING, family.gguf),
+        ("general.name", STRING,
+         args.name or os.path.basename(os.path.abspath(args.directory))),
+        ("general.file_type", U32, TYPES[max(volume, key=volume.get)].file),
+    ]
+    write_gguf(args, metadata + settings + tokenizer, tensors, {s.path for _, s in plan})
+    if not tokenizer and not args.quiet:
+        complain("%s: no tokenizer.model: the model takes token ids only" % args.directory)
+
+
+# ---- PyTorch's .pt files --------------------------------------------------------------------
+
+# The storages that torch.save names, as struct's letters; H of bfloat16 needs a step more.
+STORAGES = {"ByteStorage": "B", "CharStorage": "b", "ShortStorage": "h", "IntStorage": "i",
+            "LongStorage": "q", "BoolStorage": "?", "HalfStorage": "e", "BFloat16Storage": "H",
+            "FloatStorage": "f", "DoubleStorage": "d"}
+INTEGERS = "Bbhiq"
+
+Storage = collections.namedtuple("Storage", "code numbers")
+PtTensor = collections.namedtuple("PtTensor", "storage offset shape strides")
+
+
+def numbers_of(tensor):
+    """The numbers of a PtTensor in row-major order."""
+    places = [tensor.offset] if math.prod(tensor.shape) else []
+    for length, stride in zip(tensor.shape, tensor.strides):
+        places = [place + i * stride for place in places for i in range(length)]
+    return [tensor.storage.numbers[place] for place in places]
+
+
+def rebuild_tensor(storage, offset, shape, strides, *_):
+    """What stands for torch._utils._rebuild_tensor_v2: a view that lies within its storage."""
+    if not isinstance(storage, Storage) or len(shape) != len(strides) or not all(
+            map(is_count, (offset,) + shape + strides)):
+        raise ValueError("no tensor")
+    size, count = math.prod(shape), len(storage.numbers)
+    last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides))
+    # More numbers than the storage has take a stride of 0: a few bytes that claim terabytes.
+    if size > count or size and last >= count:
+        raise ValueError("a tensor beyond its storage")
+    return PtTensor(storage, offset, shape, strides)
+
+
+class PtUnpickler(pickle.Unpickler):
+    """The pickle of a .pt archive, which may name tensors, storages and ordered dicts only."""
+
+    def __init__(self, path, archive):
+        self.path, self.archive, self.storages = path, archive, {}
+        self.left = os.path.getsize(path)
+        self.prefix, = [name[:-8] for name in archive.namelist() if name.endswith("/data.pkl")]
+        order = "little"
+        if self.prefix + "byteorder" in archive.namelist():
+            order = self.entry("byteorder").decode("ascii")
+        self.order = {"little": "<", "big": ">"}[order]
+        data = self.entry("data.pkl")
+        for opcode, argument, _ in pickletools.genops(data):
+            # BUILD writes into objects past all checks, and memo n costs n slots of memory.
+            if opcode.name == "BUILD" or "PUT" in opcode.name and argument > len(data):
+                raise ValueError(opcode.name)
+        super().__init__(io.BytesIO(data))
+
+    def entry(self, name):
+        """The bytes of an entry; all of them together are stored in no more than the file."""
+        info = self.archive.getinfo(self.prefix + name)
+        self.left -= info.file_size
+        if info.compress_type != zipfile.ZIP_STORED or self.left < 0:
+            raise ValueError("a compressed entry")
+        return self.archive.read(info)
+
+    def find_class(self, module, name):
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return rebuild_tensor
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if module == "torch" and name in STORAGES:
+            return STORAGES[name]
+        raise Refused(self.path, "refused: the pickle wants %s.%s: only tensors in dicts, lists "
+                      "and tuples are read" % (module, name))
+
+    def persistent_load(self, identity):
+        _, code, key, _, count = identity
+        if code not in STORAGES.values() or not is_count(count):
+            raise ValueError("no storage")
+        if (code, key, count) not in self.storages:
+            data, size = self.entry("data/" + key), struct.calcsize("=" + code)
+            if len(data) != count * size:
+                raise Refused(self.path, "storage %s claims %d numbers of %d bytes: %d bytes are "
+                              "there" % (key, count, size, len(data)))
+            numbers = struct.unpack("%s%d%s" % (self.order, count, code), data)
+            if code == "H":
+                wide = struct.pack("=%dI" % count, *(number << 16 for number in numbers))
+                numbers = struct.unpack("=%df" % count, wide)
+            self.storages[code, key, count] = Storage(code, numbers)
+        return self.storages[code, key, count]
+
+
+def load_pt(path):
+    """What torch.save wrote to path: dicts, lists, tuples, plain values, and PtTensors."""
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return PtUnpickler(path, archive).load()
+        except Refused:
+            raise
+        except Exception:     # a hostile zip or pickle can make these modules raise nearly anything
+            raise Refused(path, "is damaged, or not as torch.save has written since PyTorch 1.6")
+
+
+# ---- Counts ---------------------------------------------------------------------------------
+
+def read_counts(language, path):
+    """(token total, (layers, neurons), counts as bytes of i64) of one language."""
+    saved = load_pt(path)
+    saved = saved if isinstance(saved, dict) else {}
+    total, counts = saved.get("n", saved.get("total_tokens")), saved.get("over_zero")
+    if isinstance(total, PtTensor) and total.shape == () and total.storage.code in INTEGERS:
+        total, = numbers_of(total)
+    if not is_count(total) or total == 0:
+        raise Refused(path, "has no token total of 1 or more under n or total_tokens")
+    if not isinstance(counts, PtTensor) or len(counts.shape) != 2 or not all(counts.shape) or (
+            counts.storage.code not in INTEGERS):
+        raise Refused(path, "has no tensor of integers, layers by neurons, under over_zero")
+    numbers = numbers_of(counts)
+    if min(numbers) < 0 or max(numbers) > total:
+        place = next(i for i, count in enumerate(numbers) if not 0 <= count <= total)
+        raise Refused(path, "%s, layer %d, neuron %d: the count is %d, and should be from 0 to the "
+                      "%d tokens" % ((language,) + divmod(place, counts.shape[1])
+                                     + (numbers[place], total)))
+    return total, counts.shape, struct.pack("<%dq" % len(numbers), *numbers)
+
+
+def convert_counts(args):
+    """The command counts: activation files of the paper's released code become a counts file."""
+    files = dict(sorted(args.files))                 # by code point: for labels, by bytes
+    totals, tensors = [], []
+    for language, path in files.items():
+        total, shape, counts = read_counts(language, path)
+        totals.append(total)
+        tensors.append(Output(language + ".positive", shape[::-1], "i64", [counts]))
+        if tensors[-1].dims != tensors[0].dims:
+            raise Refused(path, "%d layers of %d neurons, where %s has %d of %d: all files should "
+                          "be of one model" % (shape + (min(files),) + tensors[0].dims[::-1]))
+    metadata = [
+        ("general.architecture", STRING, "lape-counts"),
+        ("general.name", STRING, args.name or "unknown"),
+        ("lape-counts.layers", U32, shape[0]),
+        ("lape-counts.neurons", U32, shape[1]),
+        ("lape-counts.languages", STRING, list(files)),
+        ("lape-counts.tokens", U64, totals),
+    ]
+    write_gguf(args, metadata, tensors, files.values())
+
+
+# ---- The command line -----------------------------------------------------------------------
+
+def language_file(text):
+    """LANG=FILE of the command line as a pair."""
+    language, _, path = text.partition("=")
+    if not path or not re.fullmatch("[A-Za-z0-9_-]{1,24}", language):
+        raise argparse.ArgumentTypeError("%r: LANG=FILE is expected, LANG being 1 to 24 letters, "
+                                         "digits, _ or -" % text)
+    return language, path
+
+
+def parse_arguments(argv):
+    """The command line; wrong usage ends the program with status 2."""
+    parser = argparse.ArgumentParser(prog="convert.py", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    hf = commands.add_parser("hf", help="a Hugging Face checkpoint becomes a GGUF model")
+    hf.add_argument("directory", metavar="DIR", help="holds config.json and safetensors files")
+    hf.add_argument("--type", choices=["keep", "f32", "f16", "bf16", "q8_0"], default="keep",
+                    help="of the matrices (default: as they are)")
+    hf.set_defaults(run=convert_hf)
+    counts = commands.add_parser("counts", help="activation counts (.pt) become a counts file")
+    counts.add_argument("files", metavar="LANG=FILE.pt", nargs="+", type=language_file)
+    counts.set_defaults(run=convert_counts)
+    for command in (hf, counts):
+        command.add_argument("-o", dest="output", metavar="FILE", required=True)
+        command.add_argument("--name", help="of the model, for general.name")
+        command.add_argument("-q", dest="quiet", action="store_true", help="no progress, no notes")
+    args = parser.parse_args(argv)
+    if args.command == "counts" and len(dict(args.files)) < len(args.files):
+        counts.error("a language is given twice")
+    return args
+
+
+def main(argv):
+    args = parse_arguments(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)        # to clean up then too
+    try:
+        args.run(args)
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+    except Refused as problem:
+        complain(str(problem))
+        return 1
+    except OSError as problem:                       # one without a name comes from writing
+        complain("%s: %s" % (problem.filename or args.output, problem.strerror))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
