@@ -1,27 +1,58 @@
-# lape: make, make demo, make test. Needs a C compiler, make and python3 (for tests).
+# lape: `make`, `make demo`, `make test` need a C compiler, make, and python3 for the tests.
 CC      = cc
 NATIVE := $(shell $(CC) -march=native -E -x c /dev/null -o /dev/null 2>/dev/null && echo -march=native)
 CFLAGS  = -O3 $(NATIVE)
 
-# What the bits depend on: nothing may be fused or reordered but what is written so.
+# What the bits depend on: nothing is fused or reordered but what is written so.
 STRICT  = -std=c11 -ffp-contract=off
 WARN    = -Wall -Wextra -Wpedantic
 LIBS    = -lm -lpthread
 ifdef OPENMP
 STRICT += -fopenmp
 endif
-COMPILE = $(CC) $(CFLAGS) $(STRICT) $(WARN)
+COMPILE = $(CC) $(CFLAGS) $(STRICT) $(WARN) -I.
 SOURCES = lape.c model.c tokenizer.c
+TESTS   = build/test_model build/test_gguf build/test_tokenizer build/test_lape
+PYTHON  = .venv/bin/python
 
 lape: $(SOURCES) lape.h build/compile
 	$(COMPILE) -o $@ $(SOURCES) $(LIBS)
 
-# Changes when the compiler or its flags do, and so has everything built anew.
+# Changes when the compiler or its flags do; everything is built anew then.
 build/compile: force
 	@mkdir -p build
 	@echo '$(COMPILE)' | cmp -s - $@ || echo '$(COMPILE)' > $@
 
-clean:
-	rm -rf lape build
+demo: lape
+	@demo/run.sh ./lape
 
-.PHONY: clean force
+# Each test includes the file it tests, so that it reaches what is static there.
+build/test_model: test/test_model.c model.c lape.h test/check.h build/compile
+	$(COMPILE) -o $@ $< $(LIBS)
+build/test_gguf: test/test_gguf.c model.c lape.h build/compile
+	$(COMPILE) -o $@ $< model.c $(LIBS)
+build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) lape.h test/check.h build/compile
+	$(COMPILE) -o $@ $< model.c tokenizer.c $(LIBS)
+
+test: lape $(TESTS)
+	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py
+
+# Against transformers, sentencepiece and PyTorch, which are installed for it into .venv.
+oracle: lape build/dump $(PYTHON)
+	$(PYTHON) test/oracle.py
+golden: $(PYTHON)
+	$(PYTHON) test/oracle.py golden
+build/dump: test/dump.c model.c lape.h build/compile
+	$(COMPILE) -o $@ $< model.c $(LIBS)
+$(PYTHON): test/requirements.txt
+	python3 -m venv .venv
+	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<
+	@touch $@
+
+format:
+	clang-format -i *.c *.h test/*.c test/*.h
+
+clean:
+	rm -rf lape build demo/out
+
+.PHONY: demo test oracle golden format clean force

@@ -10,13 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
-/* ---- Text -------------------------------------------------------------------------------------
- */
+/* ---- Text ------------------------------------------------------------------------------------ */
 
 static struct span text_span(const char *s) { return (struct span){s, s ? strlen(s) : 0}; }
 
@@ -49,12 +49,11 @@ static bool set_label(char label[LABEL_SIZE], struct span s) {
     bool good = s.n > 0 && s.n < LABEL_SIZE;
     for (size_t i = 0; good && i < s.n; i++)
         good = isalnum((unsigned char)s.at[i]) || s.at[i] == '_' || s.at[i] == '-';
-    if (good) snprintf(label, LABEL_SIZE, "%.*s", (int)s.n, s.at);
+    if (good) span_copy(label, LABEL_SIZE, s);
     return good;
 }
 
-/* ---- Counts -----------------------------------------------------------------------------------
- */
+/* ---- Counts ---------------------------------------------------------------------------------- */
 
 static const char *const statistic_name[] = {"positive", "near_above",   "near_below",
                                              "sum",      "positive_sum", "histogram"};
@@ -177,7 +176,7 @@ static int read_languages(struct counts *c, const struct gguf *g, struct error *
         struct language *l = insert_language(c, name);
         l->tokens = get_u64(tokens->data.at + 8 * k);
         l->pieces = pieces == tokens ? 0 : get_u64(pieces->data.at + 8 * k);
-        if (l->tokens < 1 || l->tokens > INT64_MAX)
+        if (l->tokens > INT64_MAX)
             bad = fail(e, "language %s has %llu tokens", name, (unsigned long long)l->tokens);
         else
             bad = read_language(c, l, g, e);
@@ -209,7 +208,7 @@ static int read_counts(struct counts *c, const struct gguf *g, struct error *e) 
         read_uint(g, "lape-counts.bos", 0, 1, &c->bos, e) ||
         (gguf_find(g, "lape-counts.near") && gguf_float(g, "lape-counts.near", &c->near, e)))
         return -1;
-    snprintf(c->model, sizeof c->model, "%.*s", (int)least(s.n, 127), s.at);
+    span_copy(c->model, sizeof c->model, s);
     c->layers = (int)layers;
     c->neurons = (int)neurons;
     c->vocab = (int)vocab;
@@ -271,19 +270,12 @@ int counts_add(struct counts *to, const struct counts *from, struct error *e) {
     return 0;
 }
 
-/* ---- The hook that counts ---------------------------------------------------------------------
- */
+/* ---- The hook that counts -------------------------------------------------------------------- */
 
-enum { COUNT_BLOCK = 64 }; /* neurons in a job: their sums of a batch stay in the cache */
-
-/* a x 2^20 to the nearest integer, half to even: added to 1.5 x 2^52, its last bit counts ones. */
-static inline int64_t fixed(real a) {
-    double shifted = (double)a * 0x1p20 + 0x1.8p52, zero = 0x1.8p52;
-    int64_t bits, base;
-    memcpy(&bits, &shifted, sizeof bits);
-    memcpy(&base, &zero, sizeof base);
-    return bits - base;
-}
+enum {
+    COUNT_BLOCK = 64, /* neurons in a job: their sums stay in the cache */
+    SUM_ROWS = 4096   /* tokens whose fixed-point activations are summed in double, exactly */
+};
 
 static void count_near(void *context, int block, int thread) {
     const struct counter *c = context;
@@ -305,30 +297,39 @@ static void count_near(void *context, int block, int thread) {
     }
 }
 
-static void count_positive(void *context, int block, int thread) {
-    const struct counter *c = context;
-    const size_t F = c->counts->neurons, first = (size_t)block * COUNT_BLOCK;
-    const size_t n = least(F - first, COUNT_BLOCK), at = c->layer * F + first;
-    int32_t positive[COUNT_BLOCK] = {0}, bad[COUNT_BLOCK] = {0};
-    int64_t sum[COUNT_BLOCK] = {0}, positive_sum[COUNT_BLOCK] = {0};
-    (void)thread;
-    for (int t = 0; t < c->rows; t++) {
+/* Rounds a x 2^20 to integers (half to even: added to 1.5 x 2^52, the last bit counts ones) and
+ * sums them as doubles. While the positive ones and the others each sum to less than 2^51, every
+ * step of that is exact; beyond it, or with what is no number, the count is spoilt for good. */
+static void sum_rows(const struct counter *c, int first_row, int rows, size_t first, size_t n) {
+    const size_t F = c->counts->neurons, at = c->layer * F + first;
+    int32_t positive[COUNT_BLOCK] = {0};
+    double sum[COUNT_BLOCK] = {0}, positive_sum[COUNT_BLOCK] = {0};
+    for (int t = first_row; t < first_row + rows; t++) {
         const real *a = c->values + t * F + first;
         for (size_t i = 0; i < n; i++) {
-            int64_t f = fixed(a[i]);
-            bad[i] |= !(a[i] > -0x1p24f && a[i] < 0x1p24f);
-            positive[i] += a[i] > 0;
-            sum[i] += f;
-            positive_sum[i] += a[i] > 0 ? f : 0;
+            double fixed = ((double)a[i] * 0x1p20 + 0x1.8p52) - 0x1.8p52;
+            sum[i] += fixed;
+            positive_sum[i] += fixed > 0 ? fixed : 0;
         }
+        for (size_t i = 0; i < n; i++) positive[i] += a[i] > 0;
     }
     for (size_t i = 0; i < n; i++) {
         int64_t **of = c->language->of;
+        bool exact = positive_sum[i] < 0x1p51 && positive_sum[i] - sum[i] < 0x1p51;
         of[POSITIVE][at + i] += positive[i];
-        if (bad[i] || add_overflows(&of[SUM][at + i], sum[i]) ||
-            add_overflows(&of[POSITIVE_SUM][at + i], positive_sum[i]))
+        if (!exact || add_overflows(&of[SUM][at + i], (int64_t)sum[i]) ||
+            add_overflows(&of[POSITIVE_SUM][at + i], (int64_t)positive_sum[i]))
             of[POSITIVE][at + i] = INT64_MIN; /* found by count_is_sound() */
     }
+}
+
+static void count_positive(void *context, int block, int thread) {
+    const struct counter *c = context;
+    const size_t first = (size_t)block * COUNT_BLOCK;
+    (void)thread;
+    for (int t = 0; t < c->rows; t += SUM_ROWS)
+        sum_rows(c, t, (int)least(c->rows - t, SUM_ROWS), first,
+                 least(c->counts->neurons - first, COUNT_BLOCK));
 }
 
 void count_neurons(void *counter, enum point at, int layer, real *values, int rows, int columns) {
@@ -351,8 +352,7 @@ int count_is_sound(const struct counter *c, struct error *e) {
     return 0;
 }
 
-/* ---- Finding language-specific neurons --------------------------------------------------------
- */
+/* ---- Finding language-specific neurons ------------------------------------------------------- */
 
 struct scored {
     double score;
@@ -502,14 +502,16 @@ int find_neurons(const struct counts *c, struct find *f, struct neurons *out, st
     const size_t N = all_neurons(c);
     struct search s = {c, N, new_array(N * c->n, sizeof *s.p),
                        new_array(N * c->n, sizeof *s.member), new_array(N, sizeof *s.selected)};
-    for (int k = 0; k < c->n; k++)
-        for (size_t i = 0; i < N; i++)
-            s.p[i * c->n + k] =
-                (double)c->language[k].of[POSITIVE][i] / (double)c->language[k].tokens;
     int bad = 0;
-    if (f->like)
+    for (int k = 0; k < c->n; k++) {
+        const struct language *l = &c->language[k];
+        if (l->tokens == 0) bad = fail(e, "language %s has no tokens", l->label);
+        for (size_t i = 0; i < N; i++)
+            s.p[i * c->n + k] = (double)l->of[POSITIVE][i] / (double)l->tokens;
+    }
+    if (!bad && f->like)
         bad = select_like(&s, f, e);
-    else
+    else if (!bad)
         select_lowest(&s, f);
     if (!bad) collect(&s, out);
     free(s.p);
@@ -526,8 +528,7 @@ void neurons_free(struct neurons *n) {
     *n = (struct neurons){0};
 }
 
-/* ---- Neuron lists -----------------------------------------------------------------------------
- */
+/* ---- Neuron lists ---------------------------------------------------------------------------- */
 
 void neurons_print(const struct neurons *n, const struct counts *c, const struct find *f,
                    FILE *to) {
@@ -574,8 +575,7 @@ static int read_header(struct neurons *n, struct span line, struct error *e) {
     uint64_t number;
     if (line.n < 2 || !next_part(&value, ':', &key) || value.n < 2) return 0;
     value = (struct span){value.at + 1, value.n - 1};
-    if (span_is(key, "model"))
-        snprintf(n->model, sizeof n->model, "%.*s", (int)least(value.n, 127), value.at);
+    if (span_is(key, "model")) span_copy(n->model, sizeof n->model, value);
     if (span_is(key, "layers") || span_is(key, "neurons")) {
         if (!parse_number(value, 1 << 24, &number))
             return fail(e, "the number of %.*s is not one", width(key), key.at);
@@ -653,8 +653,7 @@ int neurons_open(struct neurons *n, const char *path, struct error *e) {
     return fail_in(e, path);
 }
 
-/* ---- Ablation and steering --------------------------------------------------------------------
- */
+/* ---- Ablation and steering ------------------------------------------------------------------- */
 
 static double mean(const struct language *l, size_t neuron) {
     return (double)l->of[SUM][neuron] / 0x1p20 / (double)l->tokens;
@@ -686,19 +685,17 @@ static const struct language *steering_means(const struct neurons *n, const stru
                                              struct error *e) {
     const struct counts *c = s->counts;
     const struct language *l = find_language(c, n->label[s->on]);
+    bool sums = true;
+    for (int k = 0; k < c->n; k++) sums &= c->language[k].of[SUM] && c->language[k].tokens;
     if (c->layers != n->layers || c->neurons != n->neurons)
         fail(e, "the counts are of a model of %d x %d neurons, the list of %d x %d", c->layers,
              c->neurons, n->layers, n->neurons);
     else if (!l)
         fail(e, "the counts lack language %s", n->label[s->on]);
-    else {
-        for (int k = 0; k < c->n; k++)
-            if (!c->language[k].of[SUM]) {
-                fail(e, "the counts hold no sums of activations: there are no means to steer by");
-                return NULL;
-            }
+    else if (!sums)
+        fail(e, "the counts hold no sums of activations: there are no means to steer by");
+    else
         return l;
-    }
     return NULL;
 }
 
@@ -736,8 +733,7 @@ void edit_neurons(void *edits, enum point at, int layer, real *values, int rows,
         }
 }
 
-/* ---- A checkpoint with its tokenizer ----------------------------------------------------------
- */
+/* ---- A checkpoint with its tokenizer --------------------------------------------------------- */
 
 struct checkpoint {
     struct model model;
@@ -821,7 +817,7 @@ static void checkpoint_close(struct checkpoint *c) {
     model_close(&c->model);
 }
 
-/* ---- Corpora ----------------------------------------------------------------------------------
+/* ---- Corpora -----------------------------------------------------------------------------------
  *
  * A file is one text: encoded whole, cut into pieces of equal length, the ragged end dropped, as
  * the released code does. Or it holds ids already: .npy of any integer type, or raw .bin.
@@ -854,7 +850,13 @@ static int read_integers(struct buffer *ids, struct span data, size_t size, bool
     return 0;
 }
 
-/* NumPy's format, versions 1 to 3: a header that is a Python dict, then the numbers. */
+/* The value of a key in the header of a .npy file, which is a Python dict; "" when it is absent. */
+static const char *npy_value(const char *header, const char *key) {
+    const char *at = strstr(header, key), *colon = at ? strchr(at, ':') : NULL;
+    return colon ? colon + 1 + strspn(colon + 1, " ") : "";
+}
+
+/* NumPy's format, versions 1 to 3. */
 static int read_npy(struct buffer *ids, struct span file, int vocab, struct error *e) {
     char text[1 << 12], type, order;
     unsigned size;
@@ -865,12 +867,19 @@ static int read_npy(struct buffer *ids, struct span file, int vocab, struct erro
         return fail(e, "the .npy header is cut short");
     memcpy(text, file.at + start, header);
     text[header] = '\0';
-    const char *descr = strstr(text, "'descr'");
-    if (!descr || sscanf(descr, "'descr' : '%c%c%u'", &order, &type, &size) != 3 || order == '>' ||
+    if (sscanf(npy_value(text, "'descr'"), "'%c%c%u'", &order, &type, &size) != 3 || order == '>' ||
         (type != 'i' && type != 'u') || (size != 1 && size != 2 && size != 4 && size != 8) ||
-        strstr(text, "'fortran_order': True"))
+        strncmp(npy_value(text, "'fortran_order'"), "False", 5) != 0)
         return fail(e, "a .npy file of ids holds little-endian integers in C order");
-    struct span data = {file.at + start + header, file.n - start - header};
+    const struct span data = {file.at + start + header, file.n - start - header};
+    uint64_t left = data.n / size;
+    char *at = strchr(npy_value(text, "'shape'"), '(');
+    for (unsigned long long n; at && (n = strtoull(at + 1, &at, 10)) > 0;) {
+        if (left % n) break;
+        left /= n;
+    }
+    if (left != 1 || data.n % size)
+        return fail(e, "the .npy file is not as long as its shape says");
     return read_integers(ids, data, size, type == 'i', vocab, e);
 }
 
@@ -907,8 +916,7 @@ static int corpus_open(struct corpus *c, const struct checkpoint *m, size_t toke
     return 0;
 }
 
-/* ---- Pushing pieces through the model ---------------------------------------------------------
- */
+/* ---- Pushing pieces through the model -------------------------------------------------------- */
 
 struct feed {
     const struct checkpoint *m;
@@ -952,13 +960,12 @@ static int feed_pieces(struct feed *f, const struct corpus *c, size_t first, siz
     return forward(f->run, f->sequence, n, hook, e);
 }
 
-/* ---- Progress ---------------------------------------------------------------------------------
- */
+/* ---- Progress -------------------------------------------------------------------------------- */
 
 struct progress {
     bool quiet, terminal;
-    double start, shown; /* seconds */
-    double done, all;    /* tokens */
+    double start, shown, saved; /* seconds: begun, shown last, saved last */
+    double done, all;           /* tokens */
 };
 
 static double now(void) {
@@ -970,7 +977,7 @@ static double now(void) {
 static void progress_start(struct progress *p, bool quiet) {
     p->quiet = quiet;
     p->terminal = isatty(STDERR_FILENO);
-    p->start = p->shown = now();
+    p->start = p->shown = p->saved = now();
 }
 
 /* On a terminal a line that is rewritten, elsewhere a line now and then. */
@@ -991,8 +998,7 @@ static void progress_end(const struct progress *p) {
                 p->done, spent, spent > 0 ? p->done / spent : 0);
 }
 
-/* ---- Perplexity -------------------------------------------------------------------------------
- */
+/* ---- Perplexity ------------------------------------------------------------------------------ */
 
 enum { LOGIT_NUMBERS = 1 << 22 }; /* logits held at once: 16 MB, whatever the vocabulary */
 
@@ -1059,8 +1065,7 @@ static int perplexity(struct evaluation *v, const struct corpus *c, const struct
     return 0;
 }
 
-/* ---- Generation -------------------------------------------------------------------------------
- */
+/* ---- Generation ------------------------------------------------------------------------------ */
 
 struct sampling {
     int tokens;         /* at most, after the prompt */
@@ -1141,6 +1146,22 @@ static int32_t draw(struct generation *g) {
     return g->weight[n - 1].id;
 }
 
+/* Bytes that are no character, which a model may well produce, become U+FFFD; in the cell of a
+ * table, tabs, line ends and backslashes are escaped as in C. */
+static void print_characters(struct span s, bool cell, FILE *to) {
+    static const char special[] = "\t\n\r\\", letter[] = "tnr\\";
+    uint32_t code;
+    for (size_t n; s.n; s.at += n, s.n -= n) {
+        const char *at = cell && *s.at ? strchr(special, *s.at) : NULL;
+        n = character(s, &code);
+        if (at)
+            fprintf(to, "\\%c", letter[at - special]);
+        else
+            fwrite(n ? s.at : "\xef\xbf\xbd", 1, n ? n : 3, to);
+        n += n == 0;
+    }
+}
+
 /* Decodes what there is; prints the whole characters that are new. */
 static int show_text(struct generation *g, bool last, struct error *e) {
     const size_t shown = whole_characters((struct span){g->text.at, g->text.n});
@@ -1149,7 +1170,7 @@ static int show_text(struct generation *g, bool last, struct error *e) {
     const struct span text = {g->text.at, g->text.n};
     const size_t n = last ? text.n : whole_characters(text);
     if (g->stream && n > shown) {
-        fwrite(text.at + shown, 1, n - shown, g->stream);
+        print_characters((struct span){text.at + shown, n - shown}, false, g->stream);
         fflush(g->stream);
     }
     return 0;
@@ -1204,13 +1225,13 @@ static int generate(struct generation *g, struct span prompt, struct error *e) {
     return bad;
 }
 
-/* ---- Command line -----------------------------------------------------------------------------
+/* ---- Command line ------------------------------------------------------------------------------
  *
  * Every command is a function over the options; a table says which it takes. What a command opens
  * is kept in struct work, and freed by main().
  */
 struct options {
-    const char *word[256]; /* what is no option: files and LANG=FILE */
+    const char *word[256]; /* what is no option: files and LANG=FILE; as many as commands take */
     int words;
     const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like;
     const char *how, *method, *shard;
@@ -1264,7 +1285,8 @@ static int open_corpora(struct work *w, struct options *o, struct error *e) {
     for (int k = 0; k < w->corpora; k++) {
         const char *word = o->word[k + 1], *equals = strchr(word, '=');
         struct corpus *c = &w->corpus[k];
-        if (!equals || !set_label(c->label, (struct span){word, (size_t)(equals - word)}))
+        if (!equals || !equals[1] ||
+            !set_label(c->label, (struct span){word, (size_t)(equals - word)}))
             return usage(e, "LANG=FILE is wanted, LANG of 1 to 24 letters, digits, _ or -: ", word);
         c->path = equals + 1;
         for (int j = 0; j < k; j++)
@@ -1275,7 +1297,8 @@ static int open_corpora(struct work *w, struct options *o, struct error *e) {
     if (checkpoint_open(&w->m, o->word[0], (int)o->threads, e)) return FAILED;
     const int context = w->m.model.config.context;
     if (!o->length) o->length = least(context, 4096);
-    if (!o->batch) o->batch = o->length < 4096 ? 4096 / o->length : 1;
+    if (!o->batch) o->batch = least(o->threads * 512, 1 << 16) / o->length;
+    if (!o->batch) o->batch = 1;
     if (o->length < 2) return fail(e, "--seq: a piece needs two tokens at least");
     if (o->bos && w->m.bos < 0) return fail(e, "--bos: the model has no begin-of-sequence token");
     if (!o->quiet && o->length > (uint64_t)context)
@@ -1306,8 +1329,7 @@ static int open_neurons(struct work *w, const struct options *o, struct error *e
                         o->any_model, e);
 }
 
-/* ---- lape count -------------------------------------------------------------------------------
- */
+/* ---- lape count ------------------------------------------------------------------------------ */
 
 struct shard {
     size_t first, step; /* pieces first, first + step, ... */
@@ -1397,7 +1419,6 @@ static int count_language(struct work *w, int k, const struct options *o, struct
     const struct corpus *c = &w->corpus[k];
     struct counter counter = {.pool = w->m.pool, .counts = &w->counts, .language = l};
     const struct hook hook = {count_neurons, &counter};
-    double saved = now();
     while (l->pieces < pieces_of(s, c)) {
         const int n = (int)least(pieces_of(s, c) - l->pieces, w->feed.batch);
         if (feed_pieces(&w->feed, c, s.first + l->pieces * s.step, s.step, n, &hook, e) ||
@@ -1407,9 +1428,9 @@ static int count_language(struct work *w, int k, const struct options *o, struct
         l->pieces += n;
         l->tokens += (uint64_t)n * w->feed.length;
         progress_add(p, l->label, (double)n * w->feed.length);
-        if (o->save_every > 0 && now() - saved >= o->save_every) {
+        if (o->save_every > 0 && now() - p->saved >= o->save_every) {
             if (counts_save(&w->counts, partial, e)) return -1;
-            saved = now();
+            p->saved = now();
         }
     }
     return 0;
@@ -1445,11 +1466,13 @@ static int run_count(struct work *w, struct options *o, struct error *e) {
     progress_end(&p);
     if (counts_save(&w->counts, o->output, e)) return FAILED;
     remove(partial);
+    w->text.n--; /* and what a kill may have left when it was being written */
+    buffer_add(&w->text, ".tmp", sizeof ".tmp");
+    remove(w->text.at);
     return DONE;
 }
 
-/* ---- lape merge, lape find --------------------------------------------------------------------
- */
+/* ---- lape merge, lape find ------------------------------------------------------------------- */
 
 static int run_merge(struct work *w, struct options *o, struct error *e) {
     if (!o->output) return usage(e, "-o FILE is missing; counts are not text", "");
@@ -1497,8 +1520,6 @@ static int run_find(struct work *w, struct options *o, struct error *e) {
     if (!f.random && strcmp(o->method, "lape") != 0)
         return usage(e, "--method is lape or random, not ", o->method);
     if (o->like && !f.random) return usage(e, "--like goes with --method random", "");
-    if (o->words > 1)
-        return usage(e, "one counts file is wanted, `lape merge` makes it: ", o->word[1]);
     if (counts_open(&w->counts, o->word[0], e) || (o->like && neurons_open(&like, o->like, e)))
         return FAILED;
     f.like = o->like ? &like : NULL;
@@ -1512,8 +1533,7 @@ static int run_find(struct work *w, struct options *o, struct error *e) {
     return DONE;
 }
 
-/* ---- lape ppl ---------------------------------------------------------------------------------
- */
+/* ---- lape ppl -------------------------------------------------------------------------------- */
 
 /* One row: the perplexity of every corpus with the neurons of language `off` at 0. */
 static int print_row(struct work *w, int off, struct error *e) {
@@ -1563,8 +1583,7 @@ static int run_ppl(struct work *w, struct options *o, struct error *e) {
     return DONE;
 }
 
-/* ---- lape generate ----------------------------------------------------------------------------
- */
+/* ---- lape generate --------------------------------------------------------------------------- */
 
 static int parse_how(const char *word, enum how *how, struct error *e) {
     static const char *const name[] = {"replace", "add", "scale", "diffmean"};
@@ -1593,24 +1612,12 @@ static int open_edits(struct work *w, const struct options *o, enum how how, str
     return edits_new(&w->edits, n, &s, e);
 }
 
-/* Text in a cell of a table: tabs, line ends and backslashes become \t, \n, \r and \\. */
-static void print_cell(struct span s, FILE *to) {
-    static const char special[] = "\t\n\r\\", letter[] = "tnr\\";
-    for (size_t i = 0; i < s.n; i++) {
-        const char *at = s.at[i] ? strchr(special, s.at[i]) : NULL;
-        if (at)
-            fprintf(to, "\\%c", letter[at - special]);
-        else
-            putc(s.at[i], to);
-    }
-}
-
 static void print_generation(const struct generation *g, struct span prompt, FILE *to) {
     const int32_t *ids = g->ids.at;
     const char *text = g->text.at;
-    print_cell(prompt, to);
+    print_characters(prompt, true, to);
     putc('\t', to);
-    print_cell((struct span){text + g->prompt_bytes, g->text.n - g->prompt_bytes}, to);
+    print_characters((struct span){text + g->prompt_bytes, g->text.n - g->prompt_bytes}, true, to);
     putc('\t', to);
     for (size_t i = g->prompt; i < ids_in(&g->ids); i++)
         fprintf(to, "%s%d", i > g->prompt ? " " : "", ids[i]);
@@ -1625,7 +1632,6 @@ static int run_generate(struct work *w, struct options *o, struct error *e) {
     enum how how;
     int bad = parse_how(o->how, &how, e);
     if (bad) return bad;
-    if (o->words > 1) return usage(e, "one model is wanted: ", o->word[1]);
     if (!o->prompt == !o->prompts) return usage(e, "a prompt is wanted: -p TEXT or -f FILE", "");
     if (steered && !o->neurons) return usage(e, "--off and --on go with --neurons", "");
     if (o->on && how != SCALE && !o->counts)
@@ -1639,10 +1645,14 @@ static int run_generate(struct work *w, struct options *o, struct error *e) {
     if (!table) w->generation.stream = w->output.file;
     struct span prompts = o->prompts ? w->file : text_span(o->prompt), prompt;
     if (table) fprintf(w->output.file, "prompt\toutput\ttokens\n");
-    while (next_part(&prompts, o->prompts ? '\n' : '\0', &prompt)) {
+    for (size_t line = 1; next_part(&prompts, o->prompts ? '\n' : '\0', &prompt); line++) {
         if (prompt.n == 0 && o->prompts) continue;
-        if (generate(&w->generation, prompt, e))
-            return fail_in(e, o->prompts ? o->prompts : "the prompt");
+        if (generate(&w->generation, prompt, e)) {
+            char where[32];
+            snprintf(where, sizeof where, o->prompts ? "line %zu" : "the prompt", line);
+            fail_in(e, where);
+            return o->prompts ? fail_in(e, o->prompts) : FAILED;
+        }
         if (table)
             print_generation(&w->generation, prompt, w->output.file);
         else
@@ -1651,8 +1661,7 @@ static int run_generate(struct work *w, struct options *o, struct error *e) {
     return output_finish(&w->output, e);
 }
 
-/* ---- lape tokenize ----------------------------------------------------------------------------
- */
+/* ---- lape tokenize --------------------------------------------------------------------------- */
 
 static int print_ids(const struct checkpoint *m, struct span text, bool bos, struct error *e) {
     struct buffer ids = {0};
@@ -1692,8 +1701,9 @@ static int run_tokenize(struct work *w, struct options *o, struct error *e) {
     while ((n = fread(block, 1, sizeof block, stdin)) > 0) buffer_add(&w->text, block, n);
     if (ferror(stdin)) return fail(e, "standard input: cannot read: %s", strerror(errno));
     struct span all = {w->text.at, w->text.n}, line = all;
-    for (size_t i = 0; o->decode && !o->lines && i < all.n; i++) /* any space parts ids */
-        if (isspace((unsigned char)all.at[i])) ((char *)w->text.at)[i] = ' ';
+    for (size_t i = 0; o->decode && i < all.n; i++) /* any space parts ids */
+        if (isspace((unsigned char)all.at[i]) && !(o->lines && all.at[i] == '\n'))
+            ((char *)w->text.at)[i] = ' ';
     if (!o->lines) {
         if (o->decode ? print_text(&w->m, all, e) : print_ids(&w->m, all, o->bos, e))
             return fail_in(e, "standard input");
@@ -1708,8 +1718,7 @@ static int run_tokenize(struct work *w, struct options *o, struct error *e) {
     return DONE;
 }
 
-/* ---- lape info --------------------------------------------------------------------------------
- */
+/* ---- lape info ------------------------------------------------------------------------------- */
 
 static void print_model(const struct checkpoint *m) {
     static const char *const type[] = {
@@ -1763,7 +1772,6 @@ static void print_layers(const struct neurons *n) {
 static int run_info(struct work *w, struct options *o, struct error *e) {
     struct gguf g;
     struct span kind = {0};
-    if (o->words > 1) return usage(e, "one file at a time: ", o->word[1]);
     if (map_file(o->word[0], &w->file, e)) return FAILED;
     if (w->file.at[0] == '#') {
         if (neurons_open(&w->neurons, o->word[0], e)) return FAILED;
@@ -1783,20 +1791,22 @@ static int run_info(struct work *w, struct options *o, struct error *e) {
     return DONE;
 }
 
-/* ---- main -------------------------------------------------------------------------------------
- */
+/* ---- main ------------------------------------------------------------------------------------ */
 
 static const struct command {
     const char *name, *words, *what;
+    int most_words;
     int (*run)(struct work *w, struct options *o, struct error *e);
 } command_table[] = {
-    {"info", "FILE", "what a model, counts or neurons file holds", run_info},
-    {"tokenize", "MODEL", "text on standard input to token ids, or back", run_tokenize},
-    {"count", "MODEL LANG=FILE... -o COUNTS", "count every neuron's activations", run_count},
-    {"merge", "COUNTS... -o COUNTS", "add up counts, exactly and in any order", run_merge},
-    {"find", "COUNTS [-o NEURONS]", "select the language-specific neurons", run_find},
-    {"ppl", "MODEL LANG=FILE... [--neurons NEURONS]", "perplexity, plain and ablated", run_ppl},
-    {"generate", "MODEL -p TEXT | -f PROMPTS", "continue prompts, plain or steered", run_generate},
+    {"info", "FILE", "what a model, counts or neurons file holds", 1, run_info},
+    {"tokenize", "MODEL", "text on standard input to token ids, or back", 1, run_tokenize},
+    {"count", "MODEL LANG=FILE... -o COUNTS", "count every neuron's activations", 256, run_count},
+    {"merge", "COUNTS... -o COUNTS", "add up counts, exactly and in any order", 256, run_merge},
+    {"find", "COUNTS [-o NEURONS]", "select the language-specific neurons", 1, run_find},
+    {"ppl", "MODEL LANG=FILE... [--neurons NEURONS]", "perplexity, plain and ablated", 256,
+     run_ppl},
+    {"generate", "MODEL -p TEXT | -f PROMPTS", "continue prompts, plain or steered", 1,
+     run_generate},
 };
 enum { COMMANDS = sizeof command_table / sizeof *command_table };
 
@@ -1816,7 +1826,8 @@ static const struct option {
     {"--seq", WHOLE, AT(length), 2, 1 << 24, " count ppl ",
      "N   tokens in a piece (the model's context, at most 4096)"},
     {"--tokens", WHOLE, AT(tokens), 1, 1e15, " count ppl ", "N   of every language (all)"},
-    {"--batch", WHOLE, AT(batch), 1, 1 << 20, " count ppl ", "N   pieces at once (4096 tokens)"},
+    {"--batch", WHOLE, AT(batch), 1, 1 << 20, " count ppl ",
+     "N   pieces at once (512 tokens a thread)"},
     {"--bos", FLAG, AT(bos), 0, 0, " count ppl tokenize ",
      "   begin with the begin-of-sequence token, every piece"},
     {"--near", NUMBER, AT(near), 0, 1e6, " count ",
@@ -1907,8 +1918,7 @@ static int parse_options(struct options *o, const struct command *c, char **word
     for (; *word; word++) {
         const struct option *found = NULL;
         if ((*word)[0] != '-') {
-            if (o->words == (int)(sizeof o->word / sizeof *o->word))
-                return usage(e, "too many files: ", *word);
+            if (o->words == c->most_words) return usage(e, "one file too many: ", *word);
             o->word[o->words++] = *word;
             continue;
         }
@@ -1925,6 +1935,25 @@ static int parse_options(struct options *o, const struct command *c, char **word
     if (o->words || o->help) return DONE;
     fail(e, "wanted: lape %s %s", c->name, c->words);
     return USAGE;
+}
+
+static bool same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+/* A result must not take the place of what it is made from; sums of counts may. */
+static int check_output(const struct options *o, struct error *e) {
+    const char *const named[] = {o->neurons, o->counts, o->prompts, o->like};
+    bool input = false;
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++)
+        input |= same_file(o->output, named[i]);
+    for (int i = 0; i < o->words; i++) {
+        const char *equals = strchr(o->word[i], '=');
+        input |= same_file(o->output, o->word[i]) || (equals && same_file(o->output, equals + 1));
+    }
+    return input ? usage(e, "-o names a file that is read, too: ", o->output) : DONE;
 }
 
 int main(int argc, char **argv) {
@@ -1951,6 +1980,7 @@ int main(int argc, char **argv) {
         status = parse_options(&o, c, argv + 2, &e);
     else if (argc < 2 || (strcmp(argv[1], "-h") != 0 && strcmp(argv[1], "--help") != 0))
         status = usage(&e, "no such command, lape -h lists them: ", argc > 1 ? argv[1] : "(none)");
+    if (c && c->run != run_merge && !status) status = check_output(&o, &e);
     if (!status && (!c || o.help))
         print_help(c);
     else if (!status)

@@ -26,7 +26,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* ---- Numbers ----------------------------------------------------------------------------------
+/* ---- Numbers -----------------------------------------------------------------------------------
  *
  * The forward pass is made of IEEE-754 +, -, *, /, sqrt, fma and exact conversions, and every
  * reduction is one chain in index order. So its bits do not depend on machine, compiler, vector
@@ -45,8 +45,7 @@ double log64(double x);
 double sin64(double x);
 double cos64(double x);
 
-/* ---- Errors and memory ------------------------------------------------------------------------
- */
+/* ---- Errors and memory ----------------------------------------------------------------------- */
 
 struct error {
     char text[512]; /* one line, no newline: what is wrong, and what would be right */
@@ -69,6 +68,8 @@ struct span {
     size_t n;
 };
 bool span_is(struct span s, const char *text);
+/* As a string of one line, cut to `room` with its end. */
+void span_copy(char *to, size_t room, struct span s);
 
 /* Bytes, or items of one type, that grow. Starts as {0}; free(b.at) ends it. */
 struct buffer {
@@ -78,8 +79,7 @@ struct buffer {
 /* Appends a copy of n bytes. */
 void buffer_add(struct buffer *b, const void *bytes, size_t n);
 
-/* ---- Files ------------------------------------------------------------------------------------
- */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
 /* Maps a regular file that is not empty; munmap() ends it. */
 int map_file(const char *path, struct span *to, struct error *e);
@@ -96,7 +96,7 @@ int output_finish(struct output *o, struct error *e);
 /* Gives it up: nothing is left. Does nothing after output_finish. */
 void output_discard(struct output *o);
 
-/* ---- GGUF -------------------------------------------------------------------------------------
+/* ---- GGUF --------------------------------------------------------------------------------------
  *
  * The container of ggml and llama.cpp, version 3, little-endian: typed key-value pairs, then named
  * tensors. Checkpoints and counts are both such files. The reader maps the file and trusts nothing
@@ -202,8 +202,7 @@ void put_i64_tensor(struct gguf_writer *w, const char *name, const int64_t *v, u
 int gguf_save(const struct gguf_writer *w, const char *path, struct error *e);
 void gguf_discard(struct gguf_writer *w);
 
-/* ---- Threads ----------------------------------------------------------------------------------
- */
+/* ---- Threads --------------------------------------------------------------------------------- */
 
 struct pool;
 
@@ -216,8 +215,7 @@ int pool_threads(const struct pool *p);
  * call pool_run. */
 void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int thread), void *context);
 
-/* ---- Model and forward pass -------------------------------------------------------------------
- */
+/* ---- Model and forward pass ------------------------------------------------------------------ */
 
 struct config {
     char name[128]; /* general.name */
@@ -317,7 +315,7 @@ void logits(struct run *r, int first, int n, real *out, const struct hook *hook)
 void cross_entropy(struct pool *p, real *logits, int n, int vocab, const int32_t *target,
                    double *loss);
 
-/* ---- Tokenizer --------------------------------------------------------------------------------
+/* ---- Tokenizer ---------------------------------------------------------------------------------
  *
  * SentencePiece's byte-pair encoding with scores and byte fallback (LLaMA-2, Mistral), as the
  * sentencepiece library computes it for models without normalisation.
@@ -353,10 +351,13 @@ int encode(const struct tokenizer *t, struct span text, struct buffer *ids, stru
  * outside the vocabulary. */
 int decode(const struct tokenizer *t, const int32_t *ids, size_t n, struct buffer *text,
            struct error *e);
+/* Bytes and code point of the character at the start of a text, which is not empty; 0 bytes when
+ * what stands there is not UTF-8. */
+size_t character(struct span s, uint32_t *code);
 /* Bytes at the start of `text` that end with a whole character: what a stream may print. */
 size_t whole_characters(struct span text);
 
-/* ---- Counts -----------------------------------------------------------------------------------
+/* ---- Counts ------------------------------------------------------------------------------------
  *
  * What the method needs to know of a corpus: section 2.2 of the paper counts how often a neuron is
  * above zero; kept besides is what steering and certifying others' counts need. All are integers,
@@ -410,10 +411,11 @@ struct counter {
     int rows, layer;
 };
 void count_neurons(void *counter, enum point at, int layer, real *values, int rows, int columns);
-/* -1 when an activation was not a number or beyond 2^24, or a sum left 64 bits: says where. */
+/* -1 when an activation was not a number, or activations were too large to be added up exactly
+ * (4096 of one neuron's to 2^31, all of them to 2^43): says where. */
 int count_is_sound(const struct counter *c, struct error *e);
 
-/* ---- Finding language-specific neurons --------------------------------------------------------
+/* ---- Finding language-specific neurons ---------------------------------------------------------
  *
  * p(i, k) = POSITIVE / tokens for neuron i and language k; q = p normalised to sum 1 over k;
  * LAPE = -sum_k q ln q (section 2.2). Selected as by the released code:
@@ -443,7 +445,8 @@ struct find {
     double threshold, bar_value; /* out: the two p; -1 for none */
 };
 
-/* -1 when `like` is of another model or has a language that the counts lack. */
+/* -1 when a language has no tokens, or `like` is of another model or has a language that the counts
+ * lack. */
 int find_neurons(const struct counts *c, struct find *f, struct neurons *out, struct error *e);
 void neurons_free(struct neurons *n);
 /* Tab-separated values with a commented header; README.md says which columns. */

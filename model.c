@@ -28,8 +28,9 @@
 #include <arm_neon.h>
 #endif
 
-_Static_assert(FLT_EVAL_METHOD == 0, "float arithmetic must be done in float: on x86 use "
-                                     "-msse2 -mfpmath=sse, on s390x -fexcess-precision=fast");
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
+#error "float must be computed in float: on x86 with -mfpmath=sse, on s390x -fexcess-precision=fast"
+#endif
 _Static_assert(CHAR_BIT == 8 && sizeof(int) == 4 && sizeof(float) == 4 && sizeof(double) == 8,
                "the file format and the bit tricks below need these sizes");
 
@@ -37,8 +38,7 @@ static int min_int(int a, int b) { return a < b ? a : b; }
 
 static int max_int(int a, int b) { return a > b ? a : b; }
 
-/* ---- Errors and memory ------------------------------------------------------------------------
- */
+/* ---- Errors and memory ----------------------------------------------------------------------- */
 
 int fail(struct error *e, const char *format, ...) {
     va_list args;
@@ -69,6 +69,12 @@ void *grow_array(void *p, size_t n, size_t size) {
     exit(EXIT_FAILURE);
 }
 
+void span_copy(char *to, size_t room, struct span s) {
+    size_t n = s.n < room ? s.n : room - 1;
+    for (size_t i = 0; i < n; i++) to[i] = (unsigned char)s.at[i] < ' ' ? '?' : s.at[i];
+    to[n] = '\0';
+}
+
 bool span_is(struct span s, const char *text) {
     return s.n == strlen(text) && memcmp(s.at, text, s.n) == 0;
 }
@@ -82,8 +88,7 @@ void buffer_add(struct buffer *b, const void *bytes, size_t n) {
     b->n += n;
 }
 
-/* ---- Output files -----------------------------------------------------------------------------
- */
+/* ---- Output files ---------------------------------------------------------------------------- */
 
 int output_open(struct output *o, const char *path, struct error *e) {
     *o = (struct output){.file = stdout};
@@ -99,28 +104,27 @@ int output_open(struct output *o, const char *path, struct error *e) {
 }
 
 int output_finish(struct output *o, struct error *e) {
-    bool bad = fflush(o->file) != 0 || ferror(o->file);
-    if (bad || (o->path && rename(o->temporary, o->path) != 0)) {
+    bool bad = ferror(o->file) != 0;
+    bad |= (o->path ? fclose(o->file) : fflush(o->file)) != 0;
+    o->file = NULL;
+    bad = bad || (o->path && rename(o->temporary, o->path) != 0);
+    if (bad)
         fail(e, "%s: cannot write: %s", o->path ? o->path : "standard output", strerror(errno));
-        output_discard(o);
-        return -1;
-    }
-    free(o->temporary);
-    o->temporary = NULL;
+    else if (o->temporary)
+        o->temporary[0] = '\0'; /* nothing to remove */
     output_discard(o);
-    return 0;
+    return bad ? -1 : 0;
 }
 
 void output_discard(struct output *o) {
     if (o->file && o->file != stdout) fclose(o->file);
-    if (o->temporary) remove(o->temporary);
+    if (o->temporary && *o->temporary) remove(o->temporary);
     free(o->path);
     free(o->temporary);
     *o = (struct output){0};
 }
 
-/* ---- GGUF: reading ----------------------------------------------------------------------------
- */
+/* ---- GGUF: reading --------------------------------------------------------------------------- */
 
 uint32_t get_u32(const void *at) {
     const uint8_t *b = at;
@@ -189,33 +193,32 @@ static struct span take_string(struct cursor *c) {
     return (struct span){at ? at : "", at ? n : 0};
 }
 
-/* The printable start of a name from a file, for messages. */
+/* The start of a name from a file, for messages. */
 static const char *shown(struct span s, char room[65]) {
-    size_t n = s.n < 64 ? s.n : 64;
-    memcpy(room, s.at, n);
-    room[n] = '\0';
+    span_copy(room, 65, s);
     return room;
 }
 
 static int take_value(struct cursor *c, struct gguf_value *v, struct error *e) {
     char name[65];
     v->key = take_string(c);
+    if (c->ended) return fail(e, "the file ends inside its metadata");
     v->type = v->item = take_u32(c);
     v->count = 1;
     if (v->type == GGUF_ARRAY) {
         v->item = take_u32(c);
         v->count = take_u64(c);
     }
-    if (v->item >= TYPES || v->item == GGUF_ARRAY)
+    if (!c->ended && (v->item >= TYPES || v->item == GGUF_ARRAY))
         return fail(e, "value '%s' has type %u, which GGUF does not define or is not read here",
                     shown(v->key, name), v->item);
     v->data.at = c->at;
-    if (v->item != GGUF_STRING && v->count <= c->left)
-        take(c, v->count * type_size[v->item]);
-    else
+    if (v->item == GGUF_STRING)
         for (uint64_t i = 0; !c->ended && i < v->count; i++) take_string(c);
+    else
+        take(c, v->count > c->left ? UINT64_MAX : v->count * type_size[v->item]);
     v->data.n = (size_t)(c->at - v->data.at);
-    return c->ended ? fail(e, "the file ends inside its metadata") : 0;
+    return c->ended ? fail(e, "the file ends inside value '%s'", shown(v->key, name)) : 0;
 }
 
 /* Bytes of n consecutive elements; 0 for a type that is not read here. */
@@ -422,8 +425,7 @@ struct span *gguf_strings(const struct gguf_value *array) {
     return s;
 }
 
-/* ---- GGUF: writing ----------------------------------------------------------------------------
- */
+/* ---- GGUF: writing --------------------------------------------------------------------------- */
 
 static void add_u32(struct buffer *b, uint32_t v) {
     uint8_t bytes[4] = {(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)};
@@ -542,7 +544,7 @@ void gguf_discard(struct gguf_writer *w) {
     *w = (struct gguf_writer){0};
 }
 
-/* ---- Numbers ----------------------------------------------------------------------------------
+/* ---- Numbers -----------------------------------------------------------------------------------
  *
  * An fma is written as one; everything else is rounded step by step (-ffp-contract=off). The
  * transcendental functions are ours because every libm has its own last bit.
@@ -581,7 +583,8 @@ static double round64(double x) { return (x + 0x1.8p52) - 0x1.8p52; }
 /* e^x = 2^n e^r with |r| <= ln 2 / 2, and e^r by its Taylor series: the first term left out is
  * below 2^-57. The power of two is applied in two halves, so that it may leave the normal range. */
 double exp64(double x) {
-    double c = x < -746 ? -746 : x > 710 ? 710 : x;
+    double c = x > -746 ? x : -746; /* -746, too, for what is no number */
+    c = c < 710 ? c : 710;
     double n = round64(c * LOG2_E);
     double r = fma(n, -LN2_LO, fma(n, -LN2_HI, c));
     double p = INVERSE_FACTORIAL[13];
@@ -636,8 +639,8 @@ static inline real real_exp(real x) {
     return exp64(x);
 #else
     const float hi = 0x1.62e43p-1f, lo = -0x1.05c61p-29f; /* ln 2 */
-    float c = x < -104 ? -104 : x;
-    c = c > 89 ? 89 : c;
+    float c = x > -104 ? x : -104;
+    c = c < 89 ? c : 89;
     float n = (c * 0x1.715476p0f + 0x1.8p23f) - 0x1.8p23f;
     float r = fmaf(n, -lo, fmaf(n, -hi, c));
     float p = 1.0f / 5040;
@@ -668,8 +671,7 @@ static real largest(const real *x, int n) {
     return lane[0];
 }
 
-/* ---- Threads ----------------------------------------------------------------------------------
- */
+/* ---- Threads --------------------------------------------------------------------------------- */
 
 struct pool {
     int threads;
@@ -771,7 +773,7 @@ void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int threa
 }
 #endif
 
-/* ---- Kernels ----------------------------------------------------------------------------------
+/* ---- Kernels -----------------------------------------------------------------------------------
  *
  * One kernel carries all matrix products, attention's included. It computes a tile of ROWS x WIDTH
  * outputs; lanes run across outputs, so that each output is one chain of fma over k in order:
@@ -846,10 +848,11 @@ enum {
 
 /* `rows` is ROWS or 1, a constant where it is called: the loops unroll and `sum` is registers. */
 static inline void tile(const int rows, int n, const real *x, size_t x_row, const real *panel,
-                        real *out, size_t out_row) {
+                        real *out, size_t out_row, bool first) {
     vec sum[ROWS][VECS];
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < VECS; v++) sum[r][v] = vec_load(out + r * out_row + v * LANES);
+        for (int v = 0; v < VECS; v++)
+            sum[r][v] = first ? vec_all(0) : vec_load(out + r * out_row + v * LANES);
     for (int k = 0; k < n; k++) {
         vec w[VECS];
         for (int v = 0; v < VECS; v++) w[v] = vec_load(panel + k * WIDTH + v * LANES);
@@ -862,13 +865,14 @@ static inline void tile(const int rows, int n, const real *x, size_t x_row, cons
         for (int v = 0; v < VECS; v++) vec_store(out + r * out_row + v * LANES, sum[r][v]);
 }
 
-/* out [rows, WIDTH] += x [rows, n] panel [n, WIDTH] */
+/* out [rows, WIDTH] = x [rows, n] panel [n, WIDTH] for the first piece of k, += for the others */
 static void tiles(int rows, int n, const real *x, size_t x_row, const real *panel, real *out,
-                  size_t out_row) {
+                  size_t out_row, bool first) {
     int r = 0;
     for (; r + ROWS <= rows; r += ROWS)
-        tile(ROWS, n, x + r * x_row, x_row, panel, out + r * out_row, out_row);
-    for (; r < rows; r++) tile(1, n, x + r * x_row, x_row, panel, out + r * out_row, out_row);
+        tile(ROWS, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
+    for (; r < rows; r++)
+        tile(1, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
 }
 
 static float float_of_half(uint32_t h) {
@@ -903,15 +907,47 @@ static void widen(real *out, const struct matrix *m, int row, int from, int n) {
     }
 }
 
-/* panel [n, WIDTH] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them
+/* panel [n, WIDTH] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them.
  */
-static void transpose(real *panel, int rows, int n, const real *x, size_t x_row) {
-    for (int r = 0; r < WIDTH; r++)
-        for (int k = 0; k < n; k++) panel[k * WIDTH + r] = r < rows ? x[r * x_row + k] : 0;
+static void turn(real *panel, int rows, int n, const real *x, size_t x_row) {
+    for (int k = 0; k < n; k++)
+        for (int r = 0; r < WIDTH; r++) panel[k * WIDTH + r] = r < rows ? x[r * x_row + k] : 0;
 }
 
-/* ---- Model ------------------------------------------------------------------------------------
- */
+/* panel [n, WIDTH] from the rows of a matrix. A few columns at a time, so that what is read and
+ * what is written stay in the first-level cache together. */
+static void pack(real *panel, const struct matrix *m, int row, int rows, int from, int n) {
+    enum { SOME = 32 };
+    real wide[WIDTH * SOME];
+    for (int k = 0; k < n; k += SOME) {
+        int some = min_int(n - k, SOME);
+        for (int r = 0; r < rows; r++) widen(wide + r * SOME, m, row + r, from + k, some);
+        turn(panel + k * WIDTH, rows, some, wide, SOME);
+    }
+}
+
+enum { CHAINS = 8 };
+
+/* The sum of every row of x, or of its squares, for up to CHAINS rows: side by side, since a chain
+ * alone spends its time waiting for its last step. */
+static inline void row_sums(int rows, int n, const real *x, size_t x_row, bool squares, real *sum) {
+    real s[CHAINS] = {0};
+    if (rows == CHAINS)
+        for (int k = 0; k < n; k++)
+            for (int r = 0; r < CHAINS; r++) {
+                real v = x[r * x_row + k];
+                s[r] = squares ? real_fma(v, v, s[r]) : s[r] + v;
+            }
+    else
+        for (int r = 0; r < rows; r++)
+            for (int k = 0; k < n; k++) {
+                real v = x[r * x_row + k];
+                s[r] = squares ? real_fma(v, v, s[r]) : s[r] + v;
+            }
+    memcpy(sum, s, rows * sizeof *s);
+}
+
+/* ---- Model ----------------------------------------------------------------------------------- */
 
 struct layer {
     real *attn_norm, *ffn_norm;      /* [D] */
@@ -1016,15 +1052,20 @@ static int load_config(struct model *m, struct error *e) {
     const struct gguf *g = &m->file;
     struct config *c = &m->config;
     struct span s;
+    char name[65];
     int value_dim, rotated;
     if (gguf_string(g, "general.architecture", &s, e)) return -1;
     if (span_is(s, "lape-counts")) return fail(e, "this is a counts file; a model is wanted here");
     if (!span_is(s, "llama"))
         return fail(e, "architecture '%.*s' is not supported; 'llama' is (LLaMA, Mistral)",
                     (int)(s.n < 64 ? s.n : 64), s.at);
-    if (gguf_find(g, "llama.rope.scaling.type") &&
-        (gguf_string(g, "llama.rope.scaling.type", &s, e) || !span_is(s, "none")))
-        return fail(e, "scaled rotary positions (llama.rope.scaling.type) are not supported");
+    const bool unscaled = gguf_find(g, "llama.rope.scaling.type") &&
+                          gguf_string(g, "llama.rope.scaling.type", &s, e) == 0 &&
+                          span_is(s, "none");
+    for (size_t i = 0; !unscaled && i < g->values; i++)
+        if (g->value[i].key.n > 15 && memcmp(g->value[i].key.at, "llama.rope.scal", 15) == 0)
+            return fail(e, "value '%s': scaled rotary positions are not supported",
+                        shown(g->value[i].key, name));
     if (load_int(m, "block_count", 1, 4096, -1, &c->layers, e) ||
         load_int(m, "embedding_length", 1, 1 << 20, -1, &c->width, e) ||
         load_int(m, "feed_forward_length", 1, 1 << 22, -1, &c->neurons, e) ||
@@ -1050,7 +1091,7 @@ static int load_config(struct model *m, struct error *e) {
         return fail(e, "a norm epsilon of %g or a rotary base of %g makes no sense", c->norm_eps,
                     c->rope_base);
     if (gguf_find(g, "general.name") && gguf_string(g, "general.name", &s, e) == 0)
-        snprintf(c->name, sizeof c->name, "%.*s", (int)(s.n < 127 ? s.n : 127), s.at);
+        span_copy(c->name, sizeof c->name, s);
     return 0;
 }
 
@@ -1103,19 +1144,16 @@ void model_close(struct model *m) {
     *m = (struct model){0};
 }
 
-/* ---- Room for a forward pass ------------------------------------------------------------------
- */
+/* ---- Room for a forward pass ----------------------------------------------------------------- */
 
 /* What one thread works in. A query block has `block` rows, one per query and head. */
 struct scratch {
-    real *panel;    /* [DEPTH, WIDTH] */
-    real *wide;     /* [WIDTH, DEPTH] weights not yet turned */
-    real *edge;     /* [TOKEN_BLOCK, WIDTH] */
-    real *queries;  /* [block, d] */
-    real *scores;   /* [block, cache rows rounded up to WIDTH] */
-    real *sum;      /* [block] of e^score */
-    real *mix;      /* [block, d rounded up to WIDTH] */
-    int *from, *to; /* [block] keys that a row attends to */
+    real *panel;   /* [DEPTH, WIDTH] */
+    real *edge;    /* [TOKEN_BLOCK, WIDTH] */
+    real *queries; /* [block, d] */
+    real *scores;  /* [block, cache rows rounded up to WIDTH] */
+    real *sum;     /* [block] of e^score */
+    real *mix;     /* [block, d rounded up to WIDTH] */
 };
 
 struct run {
@@ -1171,14 +1209,11 @@ static void lay_out(struct run *r, struct arena *a) {
     for (int i = 0; i < pool_threads(r->pool); i++) {
         struct scratch s = {
             .panel = carve(a, DEPTH * WIDTH, sizeof(real)),
-            .wide = carve(a, WIDTH * DEPTH, sizeof(real)),
             .edge = carve(a, TOKEN_BLOCK * WIDTH, sizeof(real)),
             .queries = carve(a, block * d, sizeof(real)),
             .scores = carve(a, block * round_up(r->rows, WIDTH), sizeof(real)),
             .sum = carve(a, block, sizeof(real)),
             .mix = carve(a, block * round_up(c->head_dim, WIDTH), sizeof(real)),
-            .from = carve(a, block, sizeof(int)),
-            .to = carve(a, block, sizeof(int)),
         };
         r->scratch[i] = s;
     }
@@ -1228,8 +1263,7 @@ void run_free(struct run *r) {
     free(r);
 }
 
-/* ---- Steps of the forward pass ----------------------------------------------------------------
- */
+/* ---- Steps of the forward pass --------------------------------------------------------------- */
 
 /* out [T, O] = x [T, n] W^T, in jobs of one panel and one block of tokens each. */
 struct product {
@@ -1250,12 +1284,11 @@ static void product_job(void *context, int i, int thread) {
     /* The last panel may stick out over the edge of `out`: it gets a place of its own. */
     real *out = outputs < WIDTH ? s->edge : p->out + (size_t)first * w->rows + column;
     const size_t out_row = outputs < WIDTH ? WIDTH : w->rows;
-    for (int t = 0; t < tokens; t++) memset(out + (size_t)t * out_row, 0, WIDTH * sizeof *out);
     for (int k = 0; k < w->columns; k += DEPTH) {
         int n = min_int(w->columns - k, DEPTH);
-        for (int row = 0; row < outputs; row++) widen(s->wide + row * DEPTH, w, column + row, k, n);
-        transpose(s->panel, outputs, n, s->wide, DEPTH);
-        tiles(tokens, n, p->x + (size_t)first * w->columns + k, w->columns, s->panel, out, out_row);
+        pack(s->panel, w, column, outputs, k, n);
+        tiles(tokens, n, p->x + (size_t)first * w->columns + k, w->columns, s->panel, out, out_row,
+              k == 0);
     }
     for (int t = 0; out == s->edge && t < tokens; t++)
         memcpy(p->out + (size_t)(first + t) * w->rows + column, s->edge + t * WIDTH,
@@ -1285,13 +1318,16 @@ struct rows {
     int tokens, columns, per_job;
 };
 
-/* |x| is the root mean square: RMSNorm (Zhang and Sennrich, 2019). */
-static void norm_row(real *restrict out, const real *restrict x, const real *restrict weight, int n,
-                     real eps) {
-    real squares = 0;
-    for (int k = 0; k < n; k++) squares = real_fma(x[k], x[k], squares);
-    real scale = 1 / real_sqrt(squares / (real)n + eps);
-    for (int k = 0; k < n; k++) out[k] = x[k] * scale * weight[k];
+/* |x| is the root mean square: RMSNorm (Zhang and Sennrich, 2019). At most CHAINS rows. */
+static void norm_rows(real *restrict out, const real *restrict x, const real *restrict weight,
+                      int rows, int n, real eps) {
+    real squares[CHAINS];
+    row_sums(rows, n, x, n, true, squares);
+    for (int r = 0; r < rows; r++) {
+        const real scale = 1 / real_sqrt(squares[r] / (real)n + eps);
+        for (int k = 0; k < n; k++)
+            out[(size_t)r * n + k] = x[(size_t)r * n + k] * scale * weight[k];
+    }
 }
 
 /* Turns pair i of every head by position x frequency i (RoPE: Su et al., 2021). Pairs are
@@ -1309,7 +1345,7 @@ static void step_row(const struct rows *j, real *restrict out, const real *restr
     const struct config *c = &j->r->m->config;
     const int n = j->columns;
     switch (j->step) {
-    case NORM: norm_row(out, x, j->weight, n, (real)c->norm_eps); break;
+    case NORM: break; /* not row by row */
     case ROTATE:
         rotate_row(out, n, j->r->rotation + (size_t)j->r->position[token] * c->head_dim,
                    c->head_dim);
@@ -1328,15 +1364,18 @@ static void step_row(const struct rows *j, real *restrict out, const real *restr
 
 static void rows_job(void *context, int i, int thread) {
     const struct rows *j = context;
+    const int end = min_int(j->tokens, (i + 1) * j->per_job);
+    const size_t n = j->columns;
     (void)thread;
-    for (int t = i * j->per_job; t < min_int(j->tokens, (i + 1) * j->per_job); t++) {
-        size_t at = (size_t)t * j->columns;
-        step_row(j, j->out + at, j->x + at, t);
-    }
+    for (int t = i * j->per_job; j->step != NORM && t < end; t++)
+        step_row(j, j->out + t * n, j->x + t * n, t);
+    for (int t = i * j->per_job; j->step == NORM && t < end; t += CHAINS)
+        norm_rows(j->out + t * n, j->x + t * n, j->weight, min_int(CHAINS, end - t), j->columns,
+                  (real)j->r->m->config.norm_eps);
 }
 
 static void each_row(struct rows j) {
-    j.per_job = max_int(1, (1 << 14) / j.columns); /* enough work to be worth handing over */
+    j.per_job = max_int(CHAINS, (1 << 14) / j.columns); /* enough to be worth handing over */
     pool_run(j.r->pool, (j.tokens + j.per_job - 1) / j.per_job, rows_job, &j);
 }
 
@@ -1348,7 +1387,7 @@ static void each(struct run *r, enum step step, real *out, const real *x, int co
     each_row((struct rows){r, step, out, x, NULL, r->tokens, columns, 0});
 }
 
-/* ---- Attention --------------------------------------------------------------------------------
+/* ---- Attention ---------------------------------------------------------------------------------
  *
  * For a query q at position p, over the keys k_j and values v_j of its window, j = from .. p:
  *
@@ -1356,7 +1395,7 @@ static void each(struct run *r, enum step step, real *out, const real *x, int co
  *
  * with each sum one chain in the order of j. The queries of a block of tokens, for all the heads
  * that share a key-value head, are the rows of two tile products: with the keys, and with the
- * values. Rows end at different j; where a tile's rows disagree, each goes on alone.
+ * values. Where a row's window ends before the block's, its e_j are 0, which changes no sum.
  */
 struct attention {
     struct run *r;
@@ -1365,69 +1404,36 @@ struct attention {
     int blocks;                /* of queries, in the longest sequence */
 };
 
-/* In place: e^(s scale - max). Returns their sum. */
-static real softmax(real *s, int n, real scale) {
-    real sum = 0;
+/* In place: e^(s scale - max). */
+static void exponentials(real *s, int n, real scale) {
     for (int j = 0; j < n; j++) s[j] *= scale;
     const real most = largest(s, n);
     for (int j = 0; j < n; j++) s[j] = real_exp(s[j] - most);
-    for (int j = 0; j < n; j++) sum += s[j];
-    return sum;
 }
 
 /* scores [rows, keys] = queries [rows, d] keys^T */
 static void score(struct scratch *s, int rows, const real *keys, size_t kv, int n, int d,
                   size_t scores_row) {
-    memset(s->scores, 0, (size_t)rows * scores_row * sizeof *s->scores);
     for (int j = 0; j < n; j += WIDTH)
         for (int k = 0; k < d; k += DEPTH) {
-            int depth = min_int(d - k, DEPTH);
-            transpose(s->panel, min_int(n - j, WIDTH), depth, keys + (size_t)j * kv + k, kv);
-            tiles(rows, depth, s->queries + k, d, s->panel, s->scores + j, scores_row);
+            const int depth = min_int(d - k, DEPTH);
+            turn(s->panel, min_int(n - j, WIDTH), depth, keys + j * kv + k, kv);
+            tiles(rows, depth, s->queries + k, d, s->panel, s->scores + j, scores_row, k == 0);
         }
 }
 
-/* mix [rows, WIDTH] += scores [rows, j in [first, first + n)] panel [n, WIDTH], of each row only
- * its keys [from, to); both ascend with the row. */
-static void mix_tile(const struct scratch *s, int row, int rows, int first, int n, real *mix,
-                     size_t mix_row, size_t scores_row) {
-    const int *from = s->from + row, *to = s->to + row;
-    const real *scores = s->scores + (size_t)row * scores_row;
-    int common = max_int(from[rows - 1], first), end = min_int(to[0], first + n);
-    if (rows < ROWS || common >= end) /* nothing that all rows share */
-        common = end = first + n;
-    for (int i = 0; i < rows; i++) {
-        int at = max_int(from[i], first), stop = min_int(to[i], common);
-        if (at < stop)
-            tiles(1, stop - at, scores + (size_t)i * scores_row + at, scores_row,
-                  s->panel + (at - first) * WIDTH, mix + (size_t)i * mix_row, mix_row);
-    }
-    if (common < end)
-        tiles(rows, end - common, scores + common, scores_row, s->panel + (common - first) * WIDTH,
-              mix, mix_row);
-    for (int i = 0; i < rows; i++) {
-        int at = max_int(from[i], end), stop = min_int(to[i], first + n);
-        if (at < stop)
-            tiles(1, stop - at, scores + (size_t)i * scores_row + at, scores_row,
-                  s->panel + (at - first) * WIDTH, mix + (size_t)i * mix_row, mix_row);
-    }
-}
-
 /* mix [rows, d] = scores [rows, n] values [n, d] */
-static void mix_values(struct scratch *s, int rows, const real *values, size_t kv, int n, int d,
-                       size_t scores_row) {
-    const size_t mix_row = (size_t)round_up(d, WIDTH);
-    memset(s->mix, 0, (size_t)rows * mix_row * sizeof *s->mix);
+static void mix(struct scratch *s, int rows, const real *values, size_t kv, int n, int d,
+                size_t scores_row) {
     for (int c = 0; c < d; c += WIDTH)
         for (int j = 0; j < n; j += DEPTH) {
-            int depth = min_int(n - j, DEPTH), columns = min_int(d - c, WIDTH);
-            for (int i = 0; i < depth; i++)
-                for (int k = 0; k < WIDTH; k++)
-                    s->panel[i * WIDTH + k] =
-                        k < columns ? values[(size_t)(j + i) * kv + (size_t)(c + k)] : 0;
-            for (int row = 0; row < rows; row += ROWS)
-                mix_tile(s, row, min_int(rows - row, ROWS), j, depth,
-                         s->mix + (size_t)row * mix_row + c, mix_row, scores_row);
+            const int depth = min_int(n - j, DEPTH), columns = min_int(d - c, WIDTH);
+            for (int i = 0; i < depth; i++) {
+                memcpy(s->panel + i * WIDTH, values + (j + i) * kv + c, columns * sizeof(real));
+                memset(s->panel + i * WIDTH + columns, 0, (WIDTH - columns) * sizeof(real));
+            }
+            tiles(rows, depth, s->scores + j, scores_row, s->panel, s->mix + c, round_up(d, WIDTH),
+                  j == 0);
         }
 }
 
@@ -1446,26 +1452,31 @@ static void attend_job(void *context, int i, int thread) {
     const int rows = n * group, position = q->past + first; /* of the block's first query */
     const int start = c->window ? max_int(0, position + 1 - c->window) : 0; /* its first key */
     const int keys = position + n - start;
-    const size_t scores_row = (size_t)round_up(keys, WIDTH);
-    const size_t key0 = (size_t)(q->row + start) * kv + (size_t)(head * d);
-    real *query =
-        r->q + (size_t)(a->r->first[q - a->s] + first) * q_row + (size_t)(head * group * d);
+    const size_t scores_row = round_up(keys, WIDTH), mix_row = round_up(d, WIDTH);
+    const size_t key0 = (q->row + start) * kv + head * d;
+    real *query = r->q + (r->first[q - a->s] + first) * q_row + head * group * d;
 
-    for (int row = 0; row < rows; row++) {
-        memcpy(s->queries + row * d, query + (size_t)(row / group) * q_row + row % group * d,
-               (size_t)d * sizeof *query);
-        s->to[row] = position + row / group + 1 - start;
-        s->from[row] = c->window ? max_int(0, s->to[row] - c->window) : 0;
-    }
+    for (int row = 0; row < rows; row++)
+        memcpy(s->queries + row * d, query + row / group * q_row + row % group * d,
+               d * sizeof *query);
     score(s, rows, a->keys + key0, kv, keys, d, scores_row);
+    for (int row = 0; row < rows; row++) {
+        real *e = s->scores + row * scores_row;
+        const int end = position + row / group + 1 - start; /* of the row's window */
+        const int from = c->window ? max_int(0, end - c->window) : 0;
+        exponentials(e + from, end - from, 1 / real_sqrt((real)d));
+        memset(e, 0, from * sizeof *e);
+        memset(e + end, 0, (keys - end) * sizeof *e);
+    }
+    for (int row = 0; row < rows; row += CHAINS)
+        row_sums(min_int(CHAINS, rows - row), keys, s->scores + row * scores_row, scores_row, false,
+                 s->sum + row);
+    mix(s, rows, a->values + key0, kv, keys, d, scores_row);
     for (int row = 0; row < rows; row++)
-        s->sum[row] = softmax(s->scores + (size_t)row * scores_row + s->from[row],
-                              s->to[row] - s->from[row], 1 / real_sqrt((real)d));
-    mix_values(s, rows, a->values + key0, kv, keys, d, scores_row);
-    for (int row = 0; row < rows; row++)
-        for (int k = 0; k < d; k++)
-            query[(size_t)(row / group) * q_row + (size_t)(row % group * d + k)] =
-                s->mix[row * round_up(d, WIDTH) + k] / s->sum[row];
+        for (int k = 0; k < d;
+             k++) /* + 0: a sum that underflowed to -0 is 0 with or without more */
+            query[row / group * q_row + row % group * d + k] =
+                (s->mix[row * mix_row + k] + 0) / s->sum[row];
 }
 
 static void attend(struct run *r, int layer, const struct sequence *s, int n) {
@@ -1487,8 +1498,7 @@ static void remember(struct run *r, int layer) {
     }
 }
 
-/* ---- The forward pass -------------------------------------------------------------------------
- */
+/* ---- The forward pass ------------------------------------------------------------------------ */
 
 /* Checks the sequences, places their tokens, and sets x to the tokens' embeddings. */
 static int embed(struct run *r, const struct sequence *s, int n, struct error *e) {

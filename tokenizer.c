@@ -28,11 +28,9 @@ struct tokenizer {
     size_t longest_user;
 };
 
-/* ---- UTF-8 ------------------------------------------------------------------------------------
- */
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
 
-/* Bytes of the character at the start, 0 when they are not UTF-8. */
-static size_t character(struct span s, uint32_t *code) {
+size_t character(struct span s, uint32_t *code) {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000}; /* overlong below it */
     const uint8_t *b = (const uint8_t *)s.at;
     size_t n = b[0] < 0x80 ? 1 : b[0] >> 5 == 6 ? 2 : b[0] >> 4 == 14 ? 3 : b[0] >> 3 == 30 ? 4 : 0;
@@ -58,8 +56,7 @@ size_t whole_characters(struct span text) {
     return text.n;
 }
 
-/* ---- The tables -------------------------------------------------------------------------------
- */
+/* ---- The tables ------------------------------------------------------------------------------ */
 
 static uint64_t hash_bytes(struct span s) {
     uint64_t h = 0xcbf29ce484222325; /* FNV-1a */
@@ -176,8 +173,7 @@ void tokenizer_free(struct tokenizer *t) {
     free(t);
 }
 
-/* ---- Encoding ---------------------------------------------------------------------------------
- */
+/* ---- Encoding -------------------------------------------------------------------------------- */
 
 /* A piece of the text in the making. Joined ones lie on the left symbol; the right one is empty. */
 struct symbol {
@@ -331,15 +327,14 @@ int encode(const struct tokenizer *t, struct span text, struct buffer *ids, stru
     struct buffer prepared = {0};
     struct encoder c = {.t = t, .ids = ids};
     int bad = prepare(t, text, &prepared, e);
-    if (!bad) encode_all(&c, (struct span){prepared.at, prepared.n});
+    if (!bad && prepared.n) encode_all(&c, (struct span){prepared.at, prepared.n});
     free(prepared.at);
     free(c.symbols.at);
     free(c.heap.at);
     return bad;
 }
 
-/* ---- Decoding ---------------------------------------------------------------------------------
- */
+/* ---- Decoding -------------------------------------------------------------------------------- */
 
 static void add_spaced(struct buffer *text, struct span piece) {
     for (size_t i = 0, n; i < piece.n; i += n) {

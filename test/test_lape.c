@@ -1,0 +1,471 @@
+/* The method: counting, merging, selecting, ablating and steering, against plain reimplementations
+ * and against what the paper's released code selects from real counts of LLaMA-2-7B.
+ */
+#define main lape_main
+#include "../lape.c"
+#undef main
+
+#include "check.h"
+#include <math.h>
+
+/* ---- Counting -------------------------------------------------------------------------------- */
+
+static struct counts small_counts(int layers, int neurons, int vocab, const char *const *label) {
+    struct counts c = {
+        .layers = layers, .neurons = neurons, .vocab = vocab, .piece = 8, .near = 1e-3};
+    strcpy(c.model, "small");
+    for (int k = 0; label[k]; k++) {
+        struct language *l = insert_language(&c, label[k]);
+        for (int s = 0; s < STATISTICS; s++) l->of[s] = new_statistic(&c, s);
+    }
+    return c;
+}
+
+/* Counts as random as they come: of each statistic, in each language. */
+static struct counts random_counts(int layers, int neurons, const char *const *label) {
+    struct counts c = small_counts(layers, neurons, 11, label);
+    for (int k = 0; k < c.n; k++) {
+        struct language *l = &c.language[k];
+        l->tokens = 1000 + test_random() % 1000;
+        l->pieces = 5;
+        for (int s = 0; s < STATISTICS; s++)
+            for (size_t i = 0; i < rows_of(&c, s) * columns_of(&c, s); i++)
+                l->of[s][i] = (int64_t)(test_random() % 1000);
+    }
+    return c;
+}
+
+static void test_counting(struct pool *p) {
+    static const char *const label[] = {"xx", NULL};
+    enum {
+        F = 150,
+        ROWS = 5000
+    }; /* no multiple of the block; more rows than one exact sum takes */
+    struct counts c = small_counts(2, F, 3, label);
+    struct counter counter = {.pool = p, .counts = &c, .language = &c.language[0]};
+    real *gate = malloc(sizeof *gate * ROWS * F), *act = malloc(sizeof *act * ROWS * F);
+    static const real edge[] = {0, -0.0f, 1e-3f, -1e-3f, 9.99e-4f, -9.99e-4f, 1e-30f, -1e-30f};
+    for (int i = 0; i < ROWS * F; i++) {
+        gate[i] = i % 7 ? (real)((test_fraction() - 0.5) * (i % 3 ? 8 : 3e-3)) : edge[i / 7 % 8];
+        act[i] = i % 2 ? gate[i] : (real)((i % 1024 - 512) * 0x1.8p-21); /* halves: rounding ties */
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        count_neurons(&counter, AT_GATE, 1, gate, ROWS, F);
+        count_neurons(&counter, AT_ACT, 1, act, ROWS, F);
+        count_neurons(&counter, AT_UP, 1, act, ROWS, F);
+    }
+    struct error e;
+    CHECK(count_is_sound(&counter, &e) == 0, "%s", e.text);
+    int wrong = 0;
+    const real near = (real)c.near;
+    for (int i = 0; i < F; i++) {
+        int64_t want[STATISTICS] = {0};
+        for (int t = 0; t < ROWS; t++) {
+            real g = gate[t * F + i], a = act[t * F + i];
+            long long fixed = llrint((double)a * 1048576);
+            want[POSITIVE] += 2 * (a > 0);
+            want[NEAR_ABOVE] += 2 * (g > 0 && g < near);
+            want[NEAR_BELOW] += 2 * (g <= 0 && g >= -near);
+            want[SUM] += 2 * fixed;
+            want[POSITIVE_SUM] += a > 0 ? 2 * fixed : 0;
+        }
+        for (int s = 0; s < HISTOGRAM; s++)
+            wrong += c.language[0].of[s][F + i] != want[s] || c.language[0].of[s][i] != 0;
+    }
+    CHECK(wrong == 0, "%d statistics are not what plain loops count", wrong);
+    static const real unsound[] = {(real)NAN, (real)INFINITY, -(real)INFINITY, 3e9f, -3e9f};
+    for (int k = 0; k < 5; k++) {
+        counts_free(&c);
+        c = small_counts(2, F, 3, label);
+        counter = (struct counter){.pool = p, .counts = &c, .language = &c.language[0]};
+        act[3 * F + 70] = unsound[k];
+        count_neurons(&counter, AT_ACT, 1, act, ROWS, F);
+        CHECK(count_is_sound(&counter, &e) < 0 && strstr(e.text, "layer 1, neuron 70"),
+              "activation %g is not reported", (double)unsound[k]);
+    }
+    counts_free(&c);
+    free(gate);
+    free(act);
+}
+
+/* ---- Counts files ---------------------------------------------------------------------------- */
+
+static bool same_counts(const struct counts *a, const struct counts *b) {
+    bool same = a->n == b->n && a->layers == b->layers && a->neurons == b->neurons &&
+                a->vocab == b->vocab && a->piece == b->piece && a->bos == b->bos &&
+                a->near == b->near && strcmp(a->model, b->model) == 0;
+    for (int k = 0; same && k < a->n; k++) {
+        const struct language *x = &a->language[k], *y = &b->language[k];
+        same = strcmp(x->label, y->label) == 0 && x->tokens == y->tokens && x->pieces == y->pieces;
+        for (int s = 0; same && s < STATISTICS; s++)
+            same = !x->of[s] == !y->of[s] &&
+                   (!x->of[s] || !memcmp(x->of[s], y->of[s],
+                                         rows_of(a, s) * columns_of(a, s) * sizeof(int64_t)));
+    }
+    return same;
+}
+
+static void test_counts_files(const char *folder) {
+    static const char *const label[] = {"zz", "a-1", "m_M", NULL};
+    struct counts c = random_counts(3, 70, label), back;
+    struct error e;
+    char path[256];
+    snprintf(path, sizeof path, "%s/counts.gguf", folder);
+    c.bos = 1;
+    c.language[1].of[SUM][5] = -123456789012345;
+    CHECK(strcmp(c.language[0].label, "a-1") == 0 && strcmp(c.language[2].label, "zz") == 0,
+          "languages are not sorted");
+    CHECK(counts_save(&c, path, &e) == 0 && counts_open(&back, path, &e) == 0, "%s", e.text);
+    CHECK(same_counts(&c, &back), "counts do not come back from their file");
+    counts_free(&back);
+    c.language[1].of[POSITIVE][71] = (int64_t)c.language[1].tokens + 1;
+    CHECK(counts_save(&c, path, &e) == 0 && counts_open(&back, path, &e) < 0 &&
+              strstr(e.text, "m_M") && strstr(e.text, "layer 1, neuron 1"),
+          "a count above its tokens is not refused: %s", e.text);
+    c.language[1].of[POSITIVE][71] = -1;
+    CHECK(counts_save(&c, path, &e) == 0 && counts_open(&back, path, &e) < 0, "a negative count");
+    remove(path);
+    counts_free(&c);
+}
+
+static void test_merging(void) {
+    static const char *const abc[] = {"a", "b", "c", NULL}, *const bd[] = {"b", "d", NULL};
+    struct counts part[4] = {random_counts(2, 9, abc), random_counts(2, 9, bd),
+                             random_counts(2, 9, abc), random_counts(2, 9, bd)};
+    struct counts want = {0};
+    struct error e;
+    int order[4] = {0, 1, 2, 3}, wrong = 0, orders = 0;
+    for (int code = 0; code < 256;
+         code++) { /* all 24 orders, and (0 + 1) + 2 against 0 + (1 + 2) */
+        int used = 0;
+        for (int i = 0; i < 4; i++) used |= 1 << (order[i] = code >> 2 * i & 3);
+        if (used != 15) continue;
+        struct counts sum = {.layers = 2, .neurons = 9, .vocab = 11, .piece = 8, .near = 1e-3};
+        struct counts half = sum;
+        strcpy(sum.model, "small");
+        strcpy(half.model, "small");
+        wrong += counts_add(&sum, &part[order[0]], &e) || counts_add(&half, &part[order[1]], &e) ||
+                 counts_add(&half, &part[order[2]], &e) || counts_add(&sum, &half, &e) ||
+                 counts_add(&sum, &part[order[3]], &e);
+        if (orders++ == 0)
+            want = sum;
+        else {
+            wrong += !same_counts(&sum, &want);
+            counts_free(&sum);
+        }
+        counts_free(&half);
+    }
+    CHECK(orders == 24 && wrong == 0, "%d of %d orders of merging differ", wrong, orders);
+    CHECK(want.language[1].of[SUM][4] ==
+              part[0].language[1].of[SUM][4] + part[1].language[0].of[SUM][4] +
+                  part[2].language[1].of[SUM][4] + part[3].language[0].of[SUM][4],
+          "a sum of four is not their sum");
+    part[0].language[0].of[SUM][3] = INT64_MAX;
+    CHECK(counts_add(&part[0], &part[2], &e) < 0 && strstr(e.text, "64 bits"),
+          "an overflow passes");
+    part[1].near = 0.5;
+    CHECK(counts_add(&part[3], &part[1], &e) < 0, "another tolerance passes");
+    free(part[2].language[1].of[NEAR_ABOVE]);
+    part[2].language[1].of[NEAR_ABOVE] = NULL;
+    CHECK(counts_add(&want, &part[2], &e) < 0 && strstr(e.text, "near_above"), "a gap passes");
+    strcpy(part[3].model, "other");
+    CHECK(counts_add(&want, &part[3], &e) < 0 && strstr(e.text, "other"), "another model passes");
+    counts_free(&want);
+    for (int i = 0; i < 4; i++) counts_free(&part[i]);
+}
+
+/* ---- Selection ------------------------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void test_ranks(void) {
+    double v[300], copy[300], sorted[300];
+    for (int n = 1; n <= 300; n += 13)
+        for (int kinds = 1; kinds <= 1000; kinds *= 10) {
+            for (int i = 0; i < n; i++) sorted[i] = v[i] = (double)(test_random() % kinds);
+            qsort(sorted, n, sizeof *sorted, by_value);
+            int wrong = 0;
+            for (int k = 0; k < n; k++) {
+                memcpy(copy, v, sizeof v);
+                wrong += kth_smallest(copy, n, k) != sorted[k];
+            }
+            CHECK(wrong == 0, "%d ranks of %d numbers of %d kinds are wrong", wrong, n, kinds);
+        }
+    static const struct {
+        double x;
+        size_t want;
+    } row[] = {{0, 0},
+               {0.5, 0},
+               {1.5, 2},
+               {2.5, 2},
+               {2.4999999999999996, 2},
+               {3.5, 4},
+               {0.49999999999999994, 0},
+               {7.51, 8},
+               {1003929.6, 1003930}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        CHECK(round_half_even(row[i].x) == row[i].want, "round(%.17g) gave %zu", row[i].x,
+              round_half_even(row[i].x));
+}
+
+/* The selection once more, by counting instead of sorting: the value of rank r is the p that fewer
+ * than r are below, and at least r are not above. */
+static double value_of_rank(const double *p, size_t n, size_t rank) {
+    for (size_t i = 0; rank && i < n; i++) {
+        size_t below = 0, not_above = 0;
+        for (size_t j = 0; j < n; j++) {
+            below += p[j] < p[i];
+            not_above += p[j] <= p[i];
+        }
+        if (below < rank && not_above >= rank) return p[i];
+    }
+    return -1;
+}
+
+static double plain_entropy(const double *p, int K) {
+    long double sum = 0, h = 0;
+    for (int k = 0; k < K; k++) sum += p[k];
+    for (int k = 0; k < K; k++)
+        if (p[k] > 0) h -= p[k] / sum * logl(p[k] / sum);
+    return (double)h;
+}
+
+/* What is wrong with a selection, NULL if nothing is. */
+static const char *judge(const struct counts *c, const struct find *f, const struct neurons *got) {
+    const int K = c->n;
+    const size_t N = all_neurons(c);
+    double *p = malloc(N * K * sizeof *p), worst = -1, best_left = INFINITY;
+    const char *fault = NULL;
+    size_t candidates = 0, at = 0;
+    for (size_t i = 0; i < N; i++)
+        for (int k = 0; k < K; k++)
+            p[i * K + k] = (double)c->language[k].of[POSITIVE][i] / (double)c->language[k].tokens;
+    const double least_p = value_of_rank(p, N * K, (size_t)nearbyint(f->filter * (double)(N * K)));
+    const double bar = value_of_rank(p, N * K, (size_t)nearbyint(f->bar * (double)(N * K)));
+    for (size_t i = 0; i < N; i++) {
+        bool candidate = false;
+        for (int k = 0; k < K; k++) candidate |= p[i * K + k] > least_p;
+        candidates += candidate;
+        const double h = plain_entropy(p + i * K, K);
+        const bool in =
+            at < got->n &&
+            (size_t)got->neuron[at].layer * c->neurons + (size_t)got->neuron[at].index == i;
+        if (in && !candidate) fault = "a neuron is selected that the filter drops";
+        if (in) worst = fmax(worst, h);
+        if (!in && candidate) best_left = fmin(best_left, h);
+        for (int k = 0; in && k < K; k++)
+            if (got->member[at * K + k] != (p[i * K + k] > bar)) fault = "a language is wrong";
+        at += in;
+    }
+    if (at != got->n) fault = "neurons are not in order";
+    if (worst > best_left + 1e-12) fault = "a neuron of lower entropy was left out";
+    if (got->n != least((size_t)nearbyint(f->top * (double)N), candidates))
+        fault = "their number is wrong";
+    if (fabs(f->threshold - least_p) > 0 || fabs(f->bar_value - bar) > 0)
+        fault = "a threshold is wrong";
+    free(p);
+    return fault;
+}
+
+static void test_selection(void) {
+    static const char *const all[] = {"a", "b", "c", "d", "e", NULL};
+    struct error e;
+    for (int round = 0; round < 300; round++) {
+        const int K = 1 + (int)(test_random() % 5), kinds = round % 3 ? 1000 : 4;
+        const char *label[6] = {0};
+        for (int k = 0; k < K; k++) label[k] = all[k];
+        struct counts c = random_counts(1 + round % 3, 20 + round % 50, label);
+        for (int k = 0; k < K; k++)
+            for (size_t i = 0; i < all_neurons(&c); i++)
+                c.language[k].of[POSITIVE][i] =
+                    test_random() % 4 ? (int64_t)(test_random() % kinds) : 0;
+        struct find f = {.top = test_fraction() * (round % 5 ? 0.2 : 1),
+                         .filter = test_fraction(),
+                         .bar = test_fraction()};
+        struct neurons got;
+        CHECK(find_neurons(&c, &f, &got, &e) == 0, "%s", e.text);
+        const char *fault = judge(&c, &f, &got);
+        CHECK(!fault, "selection %d: %s", round, fault);
+        neurons_free(&got);
+        counts_free(&c);
+    }
+}
+
+/* Ties go by layer and index: of equal neurons the first are taken. */
+static void test_ties(void) {
+    static const char *const label[] = {"a", "b", NULL};
+    struct counts c = random_counts(2, 10, label);
+    for (size_t i = 0; i < 20; i++) {
+        c.language[0].of[POSITIVE][i] = 30;
+        c.language[1].of[POSITIVE][i] = i % 2 ? 60 : 0;
+    }
+    c.language[0].tokens = c.language[1].tokens = 100;
+    struct find f = {.top = 0.35, .filter = 0, .bar = 0.5};
+    struct neurons got;
+    struct error e;
+    CHECK(find_neurons(&c, &f, &got, &e) == 0 && got.n == 7, "%zu selected of 7", got.n);
+    for (size_t i = 0; i < got.n; i++)
+        CHECK(got.neuron[i].layer * 10 + got.neuron[i].index == (int)i * 2, "tie %zu went to %d %d",
+              i, got.neuron[i].layer, got.neuron[i].index);
+    neurons_free(&got);
+    f = (struct find){.random = true, .like = &got, .seed = 5};
+    struct neurons like;
+    CHECK(find_neurons(&c, &(struct find){.top = .5, .filter = 0, .bar = 0.9}, &like, &e) == 0,
+          "%s", e.text);
+    f.like = &like;
+    CHECK(find_neurons(&c, &f, &got, &e) == 0, "%s", e.text);
+    for (int k = 0; k < 2; k++)
+        for (int layer = 0; layer < 2; layer++) {
+            int a = 0, b = 0;
+            for (size_t i = 0; i < like.n; i++)
+                a += like.neuron[i].layer == layer && like.member[i * 2 + k];
+            for (size_t i = 0; i < got.n; i++)
+                b += got.neuron[i].layer == layer && got.member[i * 2 + k];
+            CHECK(a == b, "%d random neurons instead of %d at layer %d", b, a, layer);
+        }
+    neurons_free(&got);
+    neurons_free(&like);
+    counts_free(&c);
+}
+
+/* test/official.tsv: some neurons of LLaMA-2-7B with their counts in real text, and the languages
+ * that the paper's released code gives them. The rates are set so that the ranks fall where they
+ * fall among all 352,256 neurons. */
+static void test_official(void) {
+    static const char *const label[] = {"de", "en", "tr", NULL};
+    struct golden *g = golden_open("test/official.tsv");
+    struct counts c = {0};
+    struct find f = {0};
+    struct neurons got;
+    struct error e;
+    int rows = 0, wrong = 0;
+    char want[512][32];
+    while (golden_next(g, "rates")) {
+        f.top = atof(g->field[1]), f.filter = atof(g->field[2]), f.bar = atof(g->field[3]);
+        c = small_counts(1, atoi(g->field[4]), 0, label);
+        for (int k = 0; k < 3; k++) c.language[k].tokens = strtoull(g->field[5 + k], NULL, 10);
+    }
+    golden_close(g);
+    g = golden_open("test/official.tsv");
+    for (; golden_next(g, "neuron") && rows < c.neurons; rows++) {
+        for (int k = 0; k < 3; k++) c.language[k].of[POSITIVE][rows] = atoll(g->field[3 + k]);
+        snprintf(want[rows], sizeof want[rows], "%s", g->field[6]);
+    }
+    golden_close(g);
+    CHECK(rows >= 100 && rows == c.neurons, "%d neurons in test/official.tsv", rows);
+    CHECK(find_neurons(&c, &f, &got, &e) == 0, "%s", e.text);
+    for (int i = 0, at = 0; i < rows; i++) {
+        char languages[32] = "-";
+        if (at < (int)got.n && got.neuron[at].index == i) {
+            languages[0] = '\0';
+            for (int k = 0; k < 3; k++)
+                if (got.member[at * 3 + k])
+                    strcat(strcat(languages, *languages ? "," : ""), got.label[k]);
+            at++;
+        }
+        wrong += strcmp(languages, want[i]) != 0;
+    }
+    CHECK(wrong == 0, "%d of %d neurons are not as the released code has them", wrong, rows);
+    neurons_free(&got);
+    counts_free(&c);
+}
+
+static void test_neuron_files(const char *folder) {
+    static const char *const label[] = {"a", "bb", "c", NULL};
+    struct counts c = random_counts(3, 40, label);
+    struct find f = {.top = 0.3, .filter = 0.5, .bar = 0.9};
+    struct neurons n, back;
+    struct error e;
+    char path[256];
+    snprintf(path, sizeof path, "%s/neurons.tsv", folder);
+    CHECK(find_neurons(&c, &f, &n, &e) == 0, "%s", e.text);
+    FILE *file = fopen(path, "wb");
+    neurons_print(&n, &c, &f, file);
+    fclose(file);
+    CHECK(neurons_open(&back, path, &e) == 0, "%s", e.text);
+    CHECK(back.n == n.n && back.languages == 3 && back.layers == 3 && back.neurons == 40 &&
+              strcmp(back.model, "small") == 0 &&
+              !memcmp(back.neuron, n.neuron, n.n * sizeof *n.neuron) &&
+              !memcmp(back.member, n.member, n.n * 3) && strcmp(back.label[1], "bb") == 0,
+          "neurons do not come back from their file");
+    remove(path);
+    neurons_free(&n);
+    neurons_free(&back);
+    counts_free(&c);
+}
+
+/* ---- Ablation and steering ------------------------------------------------------------------- */
+
+static void test_edits(void) {
+    static const char *const label[] = {"a", "b", "c", NULL};
+    struct counts c = random_counts(2, 8, label);
+    char names[2][LABEL_SIZE] = {"a", "b"};
+    struct neuron neuron[] = {{0, 1}, {0, 6}, {1, 0}, {1, 3}, {1, 7}};
+    bool member[] = {true, false, false, true, true, true, false, false, false, true};
+    struct neurons n = {"small", 2, 8, 2, names, 5, neuron, member, NULL};
+    const real before[16] = {1, -2, 3, 4, 5, 6, 7, 8, -1, -2, -3, -4, 5, 6, 7, -8};
+    struct error e;
+    for (int how = REPLACE; how <= DIFFMEAN; how++)
+        for (int which = 1; which < 4; which++) { /* off only, on only, both */
+            struct steer s = {which & 1 ? 0 : -1, which & 2 ? 1 : -1, (enum how)how, 2.5, &c};
+            struct edits x;
+            CHECK(edits_new(&x, &n, &s, &e) == 0, "%s", e.text);
+            for (int layer = 0; layer < 2; layer++) {
+                real a[16];
+                memcpy(a, before, sizeof a);
+                edit_neurons(&x, AT_GATE, layer, a, 2, 8);
+                CHECK(!memcmp(a, before, sizeof a), "gates are left alone");
+                edit_neurons(&x, AT_ACT, layer, a, 2, 8);
+                for (int i = 0; i < 16; i++) {
+                    double want = before[i];
+                    for (int j = 0; j < 5; j++) {
+                        if (neuron[j].layer != layer || neuron[j].index != i % 8) continue;
+                        double mean[3];
+                        for (int k = 0; k < 3; k++)
+                            mean[k] = (double)c.language[k].of[SUM][layer * 8 + i % 8] / 1048576 /
+                                      (double)c.language[k].tokens;
+                        if (s.off == 0 && member[2 * j]) want = 0;
+                        if (s.on < 0 || !member[2 * j + 1]) continue;
+                        if (how == REPLACE) want = 2.5 * mean[1];
+                        if (how == ADD_MEAN) want += 2.5 * mean[1];
+                        if (how == SCALE) want *= 2.5;
+                        if (how == DIFFMEAN) want += 2.5 * (mean[1] - (mean[0] + mean[2]) / 2);
+                    }
+                    CHECK(fabs(a[i] - want) < 1e-6, "how %d, which %d, place %d: %g, not %g", how,
+                          which, i, (double)a[i], want);
+                }
+            }
+            edits_free(&x);
+        }
+    struct edits x;
+    struct steer s = {-1, 1, REPLACE, 1, &c};
+    free(c.language[2].of[SUM]);
+    c.language[2].of[SUM] = NULL;
+    CHECK(edits_new(&x, &n, &s, &e) < 0, "means out of counts without sums");
+    counts_free(&c);
+}
+
+int main(void) {
+    struct error e;
+    struct pool *p = pool_new(3, &e);
+    char folder[] = "build/test-XXXXXX";
+    if (!mkdtemp(folder)) {
+        printf("FAIL: cannot make a folder in build/ (run the tests from the top folder)\n");
+        return 1;
+    }
+    test_counting(p);
+    test_counts_files(folder);
+    test_merging();
+    test_ranks();
+    test_selection();
+    test_ties();
+    test_official();
+    test_neuron_files(folder);
+    test_edits();
+    rmdir(folder);
+    pool_free(p);
+    return finish();
+}

@@ -1,0 +1,516 @@
+/* Numbers, kernels and the forward pass, against loops that do the same the plain way. */
+#include "../model.c"
+
+#include "check.h"
+
+/* ---- Numbers --------------------------------------------------------------------------------- */
+
+static double ulps(double got, long double want, int mantissa) {
+    int exponent;
+    frexpl(want, &exponent);
+    return (double)fabsl((got - want) / ldexpl(1, exponent - mantissa));
+}
+
+static void test_numbers(void) {
+    double worst[5] = {0};
+    for (int i = 0; i < 1000000; i++) {
+        double x = (test_fraction() * 2 - 1) * 700, y = exp(x / 2),
+               angle = (double)(float)(x * 300);
+        double u[5] = {ulps(exp64(x), expl(x), 53), ulps(log64(y), logl(y), 53),
+                       fabsl(sin64(angle) - sinl(angle)) / 0x1p-53,
+                       fabsl(cos64(angle) - cosl(angle)) / 0x1p-53,
+                       ulps(real_exp((real)(x / 8.1)), expl((real)(x / 8.1)),
+                            sizeof(real) * 8 == 32 ? 24 : 53)};
+        for (int k = 0; k < 5; k++) worst[k] = u[k] > worst[k] ? u[k] : worst[k];
+    }
+    printf("worst error: exp64 %.2f, log64 %.2f ulp, sin64 %.2f, cos64 %.2f x 2^-53, real_exp %.2f "
+           "ulp\n",
+           worst[0], worst[1], worst[2], worst[3], worst[4]);
+    CHECK(worst[0] < 2 && worst[1] < 2, "exp64 or log64 is off by more than 2 ulp");
+    CHECK(worst[2] < 2 && worst[3] < 2, "sin64 or cos64 is off by more than 2 x 2^-53");
+    CHECK(worst[4] < 1, "real_exp is off by more than 1 ulp");
+    CHECK(exp64(1000) == INFINITY && exp64(-1000) == 0 && isnan(exp64(NAN)), "limits of exp64");
+    CHECK(exp64(-740) > 0 && exp64(0) == 1, "exp64 underflows gradually");
+    CHECK(real_exp(1000) == (real)INFINITY && real_exp(-1000) == 0 && isnan(real_exp(NAN)),
+          "limits of real_exp");
+    CHECK(real_exp((real)-INFINITY) == 0 && real_exp(0) == 1, "real_exp of -inf and 0");
+    CHECK(log64(1) == 0, "log64(1)");
+}
+
+static void test_halves(void) {
+    int wrong = 0;
+    for (uint32_t h = 0; h < 1 << 16; h++) {
+        int exponent = h >> 10 & 31, fraction = h & 1023;
+        double want = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+        if (exponent == 31) want = fraction ? NAN : INFINITY;
+        float got = float_of_half(h);
+        bool sign = h >> 15;
+        wrong += isnan(want) ? !isnan(got) : (fabs(got) != want || (signbit(got) != 0) != sign);
+    }
+    CHECK(wrong == 0, "%d of 65536 half-precision numbers are widened wrongly", wrong);
+}
+
+/* ---- Threads --------------------------------------------------------------------------------- */
+
+static void count_job(void *context, int i, int thread) {
+    ((int *)context)[i] += 1 + 1000 * thread;
+}
+
+static void test_pool(void) {
+    struct error e;
+    for (int threads = 1; threads <= 7; threads += 2) {
+        struct pool *p = pool_new(threads, &e);
+        int seen[1000], wrong = 0;
+        for (int n = 0; n <= 1000; n += 50) {
+            memset(seen, 0, sizeof seen);
+            pool_run(p, n, count_job, seen);
+            for (int i = 0; i < 1000; i++)
+                wrong += i < n ? seen[i] % 1000 != 1 || seen[i] / 1000 >= threads : seen[i] != 0;
+        }
+        CHECK(wrong == 0, "%d threads: %d jobs were not run exactly once", threads, wrong);
+        pool_free(p);
+    }
+}
+
+/* ---- A random model, and the same by definition ---------------------------------------------- */
+
+/* Random weights in the file's order of bytes; the struct matrix points into `at`. */
+static struct matrix random_matrix(uint32_t type, int rows, int columns) {
+    size_t n = (size_t)rows * columns, bytes = type_bytes(type, n);
+    uint8_t *at = malloc(bytes);
+    for (size_t i = 0; i < bytes; i++) at[i] = (uint8_t)test_random();
+    size_t step = type == TENSOR_F32 ? 4 : type == TENSOR_Q8_0 ? 34 : 2;
+    for (size_t i = 0; i < bytes; i += step) { /* the exponents: numbers of about 2^-3 to 2^-1 */
+        uint32_t bits = (uint32_t)(test_random() & 0x8180ffff) | 0x3e000000;
+        if (type == TENSOR_F32)
+            for (int b = 0; b < 4; b++) at[i + b] = (uint8_t)(bits >> 8 * b);
+        if (type == TENSOR_BF16) at[i + 1] = (uint8_t)(bits >> 24), at[i] = (uint8_t)test_random();
+        if (type == TENSOR_F16) at[i + 1] = (uint8_t)(0x30 | (test_random() & 0x83));
+        if (type == TENSOR_Q8_0) at[i + 1] = 0x18; /* a scale of about 2^-9 */
+    }
+    return (struct matrix){(char *)at, type, rows, columns, bytes / rows};
+}
+
+static real weight_at(const struct matrix *m, int row, int column) {
+    const uint8_t *at = (const uint8_t *)m->at + row * m->row_bytes;
+    if (m->type == TENSOR_F32) return get_f32(at + 4 * column);
+    if (m->type == TENSOR_BF16)
+        return float_of_bits((uint32_t)at[2 * column] << 16 | (uint32_t)at[2 * column + 1] << 24);
+    if (m->type == TENSOR_F16)
+        return float_of_half(at[2 * column] | (uint32_t)at[2 * column + 1] << 8);
+    const uint8_t *block = at + column / 32 * 34;
+    return float_of_half(block[0] | (uint32_t)block[1] << 8) * (int8_t)block[2 + column % 32];
+}
+
+static void random_vector(real *to, size_t n, double size) {
+    for (size_t i = 0; i < n; i++) to[i] = (real)((test_fraction() * 2 - 1) * size);
+}
+
+static void test_products(struct pool *p) {
+    static const uint32_t type[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0};
+    static const int shape[][3] = {{1, 1, 32},      {1, 64, 64},    {5, 33, 96},
+                                   {13, 31, 288},   {24, 65, 32},   {40, 7, 1024},
+                                   {513, 100, 544}, {12, 128, 256}, {1100, 40, 64}};
+    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
+        for (int t = 0; t < 4; t++) {
+            const int T = shape[i][0], O = shape[i][1], K = shape[i][2];
+            struct matrix w = random_matrix(type[t], O, K);
+            struct scratch scratch[8];
+            struct run r = {.pool = p, .scratch = scratch};
+            for (int k = 0; k < 8; k++)
+                scratch[k] = (struct scratch){.panel = malloc(DEPTH * WIDTH * sizeof(real)),
+                                              .edge = malloc(TOKEN_BLOCK * WIDTH * sizeof(real))};
+            real *x = malloc(sizeof *x * T * K), *out = malloc(sizeof *out * T * O);
+            random_vector(x, (size_t)T * K, 1);
+            product(&r, out, x, T, &w);
+            int wrong = 0;
+            for (int a = 0; a < T; a++)
+                for (int b = 0; b < O; b++) {
+                    real sum = 0;
+                    for (int k = 0; k < K; k++)
+                        sum = real_fma(x[(size_t)a * K + k], weight_at(&w, b, k), sum);
+                    wrong += memcmp(&sum, &out[(size_t)a * O + b], sizeof sum) != 0;
+                }
+            CHECK(wrong == 0, "product %d x %d x %d, type %u: %d outputs are not the chain", T, O,
+                  K, type[t], wrong);
+            for (int k = 0; k < 8; k++) free(scratch[k].panel), free(scratch[k].edge);
+            free(x), free(out), free((char *)w.at);
+        }
+}
+
+static void test_sums(void) {
+    real x[CHAINS * 100], sum[CHAINS];
+    random_vector(x, CHAINS * 100, 3);
+    for (int rows = 1; rows <= CHAINS; rows++)
+        for (int squares = 0; squares < 2; squares++) {
+            row_sums(rows, 97, x, 100, squares, sum);
+            for (int r = 0; r < rows; r++) {
+                real want = 0;
+                for (int k = 0; k < 97; k++) {
+                    real v = x[r * 100 + k];
+                    want = squares ? real_fma(v, v, want) : want + v;
+                }
+                CHECK(want == sum[r], "row_sums of %d rows, row %d", rows, r);
+            }
+        }
+    for (int n = 1; n < 60; n++) {
+        real want = x[0];
+        for (int k = 1; k < n; k++) want = x[k] > want ? x[k] : want;
+        CHECK(largest(x, n) == want, "largest of %d", n);
+    }
+}
+
+static struct model random_model(struct config c, uint32_t type) {
+    struct model m = {.config = c};
+    const int q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, D = c.width;
+    m.embedding = random_matrix(type, c.vocab, D);
+    m.output = random_matrix(TENSOR_F32, c.vocab, D);
+    m.output_norm = malloc(D * sizeof(real));
+    random_vector(m.output_norm, D, 2);
+    m.layer = calloc(c.layers, sizeof *m.layer);
+    for (int l = 0; l < c.layers; l++) {
+        struct layer *w = &m.layer[l];
+        *w = (struct layer){.attn_norm = malloc(D * sizeof(real)),
+                            .ffn_norm = malloc(D * sizeof(real)),
+                            .q = random_matrix(type, q, D),
+                            .k = random_matrix(type, kv, D),
+                            .v = random_matrix(type, kv, D),
+                            .attn_out = random_matrix(type, D, q),
+                            .gate = random_matrix(type, c.neurons, D),
+                            .up = random_matrix(type, c.neurons, D),
+                            .down = random_matrix(type, D, c.neurons)};
+        random_vector(w->attn_norm, D, 2);
+        random_vector(w->ffn_norm, D, 2);
+    }
+    return m;
+}
+
+static void free_random_model(struct model *m) {
+    for (int l = 0; l < m->config.layers; l++) {
+        struct layer *w = &m->layer[l];
+        const struct matrix *all[] = {&w->q,    &w->k,  &w->v,   &w->attn_out,
+                                      &w->gate, &w->up, &w->down};
+        for (int k = 0; k < 7; k++) free((char *)all[k]->at);
+    }
+    free((char *)m->embedding.at), free((char *)m->output.at);
+    model_close(m);
+}
+
+static void plain_product(real *out, const real *x, int T, const struct matrix *w) {
+    for (int t = 0; t < T; t++)
+        for (int o = 0; o < w->rows; o++) {
+            real sum = 0;
+            for (int k = 0; k < w->columns; k++)
+                sum = real_fma(x[(size_t)t * w->columns + k], weight_at(w, o, k), sum);
+            out[(size_t)t * w->rows + o] = sum;
+        }
+}
+
+static void plain_norm(real *out, const real *x, int T, const real *weight,
+                       const struct config *c) {
+    for (int t = 0; t < T; t++) {
+        real squares = 0;
+        for (int k = 0; k < c->width; k++)
+            squares = real_fma(x[t * c->width + k], x[t * c->width + k], squares);
+        real scale = 1 / real_sqrt(squares / (real)c->width + (real)c->norm_eps);
+        for (int k = 0; k < c->width; k++)
+            out[t * c->width + k] = x[t * c->width + k] * scale * weight[k];
+    }
+}
+
+static void plain_rotate(real *x, int T, int heads, const struct config *c) {
+    for (int t = 0; t < T; t++)
+        for (int h = 0; h < heads; h++)
+            for (int i = 0; i < c->head_dim / 2; i++) {
+                real *pair = x + (t * heads + h) * c->head_dim + 2 * i;
+                real exponent = (real)(2 * i) / (real)c->head_dim;
+                real angle = (real)t * (1 / (real)exp64(exponent * log64(c->rope_base)));
+                real cosine = (real)cos64(angle), sine = (real)sin64(angle), a = pair[0];
+                pair[0] = a * cosine - pair[1] * sine;
+                pair[1] = pair[1] * cosine + a * sine;
+            }
+}
+
+static void plain_attention(real *out, const real *q, const real *k, const real *v, int T,
+                            const struct config *c) {
+    const int d = c->head_dim, group = c->heads / c->kv_heads;
+    real *e = malloc(T * sizeof *e);
+    for (int t = 0; t < T; t++)
+        for (int h = 0; h < c->heads; h++) {
+            const int from = c->window && t + 1 > c->window ? t + 1 - c->window : 0;
+            real most = 0, sum = 0;
+            for (int j = from; j <= t; j++) {
+                real dot = 0;
+                for (int i = 0; i < d; i++)
+                    dot = real_fma(q[(t * c->heads + h) * d + i],
+                                   k[(j * c->kv_heads + h / group) * d + i], dot);
+                e[j] = dot * (1 / real_sqrt((real)d));
+                most = j == from || e[j] > most ? e[j] : most;
+            }
+            for (int j = from; j <= t; j++) sum += e[j] = real_exp(e[j] - most);
+            for (int i = 0; i < d; i++) {
+                real mixed = 0;
+                for (int j = from; j <= t; j++)
+                    mixed = real_fma(e[j], v[(j * c->kv_heads + h / group) * d + i], mixed);
+                out[(t * c->heads + h) * d + i] = mixed / sum;
+            }
+        }
+    free(e);
+}
+
+/* The whole forward pass as the formulas have it, one sequence, one thread: logits [T, V]. */
+static real *plain_forward(const struct model *m, const int32_t *tokens, int T) {
+    const struct config *c = &m->config;
+    const int D = c->width, F = c->neurons, Q = c->heads * c->head_dim;
+    const int KV = c->kv_heads * c->head_dim;
+    real *x = malloc(sizeof(real) * T * (4 * (size_t)D + 2 * Q + 2 * KV + 2 * F + c->vocab));
+    real *h = x + T * D, *q = h + T * D, *k = q + T * Q, *v = k + T * KV, *a = v + T * KV;
+    real *g = a + T * Q, *u = g + T * F, *out = malloc(sizeof(real) * T * c->vocab);
+    for (int t = 0; t < T; t++)
+        for (int i = 0; i < D; i++) x[t * D + i] = weight_at(&m->embedding, tokens[t], i);
+    for (int l = 0; l < c->layers; l++) {
+        const struct layer *w = &m->layer[l];
+        plain_norm(h, x, T, w->attn_norm, c);
+        plain_product(q, h, T, &w->q);
+        plain_product(k, h, T, &w->k);
+        plain_product(v, h, T, &w->v);
+        plain_rotate(q, T, c->heads, c);
+        plain_rotate(k, T, c->kv_heads, c);
+        plain_attention(a, q, k, v, T, c);
+        plain_product(h, a, T, &w->attn_out);
+        for (int i = 0; i < T * D; i++) x[i] += h[i];
+        plain_norm(h, x, T, w->ffn_norm, c);
+        plain_product(g, h, T, &w->gate);
+        plain_product(u, h, T, &w->up);
+        for (int i = 0; i < T * F; i++) g[i] = g[i] / (1 + real_exp(-g[i])) * u[i];
+        plain_product(h, g, T, &w->down);
+        for (int i = 0; i < T * D; i++) x[i] += h[i];
+    }
+    plain_norm(h, x, T, m->output_norm, c);
+    plain_product(out, h, T, &m->output);
+    free(x);
+    return out;
+}
+
+/* Pushes the tokens through in steps of `step`, and compares all logits with `want`, in every bit.
+ */
+static int wrong_logits(const struct model *m, struct pool *p, const int32_t *tokens, int T,
+                        int step, const real *want) {
+    struct error e;
+    const int V = m->config.vocab;
+    struct run *r = run_new(m, p, T, T, step < T, &e);
+    real *out = malloc(sizeof *out * T * V);
+    int wrong = 0;
+    for (int t = 0; t < T; t += step) {
+        const int n = min_int(step, T - t);
+        if (forward(r, &(struct sequence){tokens + t, n, t, 0}, 1, NULL, &e)) return -1;
+        logits(r, 0, n, out, NULL);
+        wrong += memcmp(out, want + (size_t)t * V, sizeof *out * n * V) != 0;
+    }
+    free(out);
+    run_free(r);
+    return wrong;
+}
+
+/* Several sequences of different lengths at once, each of which must come out as it does alone. */
+static int wrong_packed(const struct model *m, struct pool *p, const int32_t *tokens, int T) {
+    struct error e;
+    const int V = m->config.vocab, n = 4, length[] = {T / 2, 1, T, T / 3};
+    struct sequence s[4];
+    int all = 0, wrong = 0;
+    for (int i = 0; i < n; i++) {
+        s[i] = (struct sequence){tokens + (i == 3 ? T - length[i] : 0), length[i], 0, all};
+        all += length[i];
+    }
+    struct run *r = run_new(m, p, all, all, false, &e);
+    real *out = malloc(sizeof *out * all * V);
+    if (forward(r, s, n, NULL, &e)) return -1;
+    logits(r, 0, all, out, NULL);
+    for (int i = 0; i < n; i++) {
+        real *want = plain_forward(m, s[i].tokens, s[i].n);
+        wrong += memcmp(out + (size_t)s[i].row * V, want, sizeof *out * s[i].n * V) != 0;
+        free(want);
+    }
+    free(out);
+    run_free(r);
+    return wrong;
+}
+
+static void test_forward(struct pool *p) {
+    static const struct config config[] = {
+        {.layers = 2,
+         .width = 64,
+         .neurons = 96,
+         .heads = 4,
+         .kv_heads = 2,
+         .head_dim = 16,
+         .vocab = 67,
+         .norm_eps = 1e-5,
+         .rope_base = 10000},
+        {.layers = 3,
+         .width = 96,
+         .neurons = 160,
+         .heads = 6,
+         .kv_heads = 1,
+         .head_dim = 10,
+         .vocab = 33,
+         .window = 7,
+         .norm_eps = 1e-6,
+         .rope_base = 1e6},
+        {.layers = 1,
+         .width = 32,
+         .neurons = 32,
+         .heads = 1,
+         .kv_heads = 1,
+         .head_dim = 40,
+         .vocab = 5,
+         .window = 1,
+         .norm_eps = 1e-5,
+         .rope_base = 500},
+        {.layers = 2,
+         .width = 288,
+         .neurons = 576,
+         .heads = 3,
+         .kv_heads = 3,
+         .head_dim = 6,
+         .vocab = 41,
+         .window = 64,
+         .norm_eps = 1e-5,
+         .rope_base = 10000},
+    };
+    static const uint32_t type[] = {TENSOR_F32, TENSOR_F32, TENSOR_BF16, TENSOR_BF16};
+    for (size_t i = 0; i < sizeof config / sizeof *config; i++) {
+        struct model m = random_model(config[i], type[i]);
+        enum { T = 150 };
+        int32_t tokens[T];
+        for (int t = 0; t < T; t++) tokens[t] = (int32_t)(test_random() % config[i].vocab);
+        real *want = plain_forward(&m, tokens, T);
+        CHECK(isfinite(want[0]) && want[0] != want[1], "model %zu computes nothing", i);
+        for (int step = 1; step <= T; step = step < 8 ? step + 6 : step * 4 + 94)
+            CHECK(wrong_logits(&m, p, tokens, T, step, want) == 0,
+                  "model %zu, %d tokens at a time: logits differ from the definition", i, step);
+        CHECK(wrong_logits(&m, p, tokens, T, T, want) == 0, "model %zu, all at once", i);
+        CHECK(wrong_packed(&m, p, tokens, T) == 0, "model %zu, several sequences at once", i);
+        free(want);
+        free_random_model(&m);
+    }
+}
+
+/* ---- What is refused, and what the hook sees ------------------------------------------------- */
+
+struct seen {
+    int calls[POINTS], zeroed;
+};
+
+static void watch(void *context, enum point at, int layer, real *values, int rows, int columns) {
+    struct seen *s = context;
+    s->calls[at]++;
+    if (at == AT_ACT && layer == 1 && s->zeroed)
+        for (int t = 0; t < rows; t++) memset(values + t * columns, 0, columns * sizeof *values);
+    if (at == AT_DOWN && layer == 1 && s->zeroed)
+        for (int i = 0; i < rows * columns; i++)
+            if (values[i] != 0) s->zeroed = -1;
+}
+
+static void test_hook(struct pool *p) {
+    struct error e;
+    struct config c = {.layers = 2,
+                       .width = 32,
+                       .neurons = 64,
+                       .heads = 2,
+                       .kv_heads = 2,
+                       .head_dim = 16,
+                       .vocab = 9,
+                       .norm_eps = 1e-5,
+                       .rope_base = 1e4};
+    struct model m = random_model(c, TENSOR_F32);
+    struct run *r = run_new(&m, p, 8, 8, false, &e);
+    struct seen s = {.zeroed = 1};
+    const struct hook hook = {watch, &s};
+    const int32_t tokens[] = {1, 2, 3, 8, 9, -1};
+    real out[8 * 9];
+    CHECK(forward(r, &(struct sequence){tokens, 4, 0, 0}, 1, &hook, &e) == 0, "%s", e.text);
+    logits(r, 0, 4, out, &hook);
+    for (int at = 0; at < POINTS; at++)
+        CHECK(s.calls[at] == (at == AT_EMBD || at == AT_LOGITS ? 1 : 2), "point %d: %d calls", at,
+              s.calls[at]);
+    CHECK(s.zeroed == 1, "activations set to 0 still reach the residual stream");
+    CHECK(forward(r, &(struct sequence){tokens, 5, 0, 0}, 1, NULL, &e) < 0 && strstr(e.text, " 9 "),
+          "a token beyond the vocabulary is refused");
+    CHECK(forward(r, &(struct sequence){tokens + 5, 1, 0, 0}, 1, NULL, &e) < 0, "a negative one");
+    CHECK(forward(r, &(struct sequence){tokens, 4, 5, 0}, 1, NULL, &e) < 0, "beyond the cache");
+    CHECK(forward(r, &(struct sequence){tokens, 9, 0, 0}, 1, NULL, &e) < 0, "beyond the room");
+    CHECK(forward(r, &(struct sequence){tokens, 0, 0, 0}, 1, NULL, &e) < 0, "nothing");
+    run_free(r);
+    free_random_model(&m);
+}
+
+static void test_cross_entropy(struct pool *p) {
+    enum { N = 5, V = 77 };
+    real x[N * V];
+    double loss[N], worst = 0;
+    int32_t target[N] = {0, 76, -1, 40, 3};
+    random_vector(x, N * V, 20);
+    real copy[N * V];
+    memcpy(copy, x, sizeof x);
+    loss[2] = -7;
+    cross_entropy(p, x, N, V, target, loss);
+    for (int i = 0; i < N; i++) {
+        long double sum = 0;
+        for (int v = 0; v < V; v++) sum += expl(copy[i * V + v]);
+        if (target[i] >= 0)
+            worst = fmax(worst, fabs(loss[i] - (double)(logl(sum) - copy[i * V + target[i]])));
+    }
+    CHECK(worst < 1e-6, "cross entropy is off by %g", worst);
+    CHECK(loss[2] == -7, "a row without a target is passed over");
+}
+
+/* ---- The demo model, against what transformers makes of it ----------------------------------- */
+
+static void test_golden(struct pool *p, const char *model, const char *golden) {
+    struct error e;
+    struct model m;
+    struct golden *g = golden_open(golden);
+    if (model_open(&m, model, &e)) {
+        CHECK(false, "%s", e.text);
+        golden_close(g);
+        return;
+    }
+    /* logits: ids of the prompt, then id:value pairs at the last position */
+    while (golden_next(g, "logits")) {
+        int32_t ids[64];
+        int n = 0, compared = 0;
+        double worst = 0;
+        for (char *at = strtok(g->field[2], " "); at; at = strtok(NULL, " ")) ids[n++] = atoi(at);
+        struct run *r = run_new(&m, p, n, n, false, &e);
+        real *out = malloc(sizeof *out * m.config.vocab);
+        CHECK(forward(r, &(struct sequence){ids, n, 0, 0}, 1, NULL, &e) == 0, "%s", e.text);
+        logits(r, n - 1, 1, out, NULL);
+        for (int i = 3; i < g->fields; i++, compared++) {
+            char *colon = strchr(g->field[i], ':');
+            worst = fmax(worst, fabs(out[atoi(g->field[i])] - atof(colon + 1)));
+        }
+        printf("golden logits: %d compared, worst difference %.2g\n", compared, worst);
+        CHECK(compared >= 64 && worst < 1e-4, "logits of the demo model differ by %g", worst);
+        free(out);
+        run_free(r);
+    }
+    golden_close(g);
+    model_close(&m);
+}
+
+int main(void) {
+    struct error e;
+    struct pool *p = pool_new(3, &e);
+    test_numbers();
+    test_halves();
+    test_pool();
+    test_sums();
+    test_products(p);
+    test_forward(p);
+    test_hook(p);
+    test_cross_entropy(p);
+    test_golden(p, "demo/model.gguf", "test/golden.tsv");
+    pool_free(p);
+    return finish();
+}

@@ -1,0 +1,274 @@
+/* The tokenizer: a vocabulary small enough to do by hand, then the demo model's against the ids
+ * that the sentencepiece library gives (test/golden.tsv).
+ */
+#define main lape_main
+#include "../lape.c"
+#undef main
+
+#include "check.h"
+
+static struct span text(const char *s) { return (struct span){s, strlen(s)}; }
+
+/* ---- By hand --------------------------------------------------------------------------------- */
+
+/* A vocabulary with 256 byte pieces after the given ones, which are text:score:kind. */
+struct small {
+    struct span piece[300];
+    float score[300];
+    int32_t kind[300];
+    char byte[256][8];
+    struct vocabulary v;
+};
+
+static void add_piece_to(struct small *s, const char *piece, double score, int kind) {
+    s->piece[s->v.n] = text(piece);
+    s->score[s->v.n] = (float)score;
+    s->kind[s->v.n++] = kind;
+}
+
+static struct small *small_vocabulary(bool bytes) {
+    struct small *s = calloc(1, sizeof *s);
+    s->v = (struct vocabulary){0, s->piece, s->score, s->kind, true};
+    add_piece_to(s, "<unk>", 0, PIECE_UNKNOWN);         /* 0 */
+    add_piece_to(s, "<s>", 0, PIECE_CONTROL);           /* 1 */
+    add_piece_to(s, "\xe2\x96\x81", -10, PIECE_NORMAL); /* 2: a space */
+    add_piece_to(s, "a", -11, PIECE_NORMAL);            /* 3 */
+    add_piece_to(s, "b", -12, PIECE_NORMAL);            /* 4 */
+    add_piece_to(s, "ab", -2, PIECE_NORMAL);            /* 5 */
+    add_piece_to(s, "ba", -1, PIECE_NORMAL);            /* 6: goes first */
+    add_piece_to(s, "aa", -3, PIECE_NORMAL);            /* 7 */
+    add_piece_to(s,
+                 "\xe2\x96\x81"
+                 "a",
+                 -4, PIECE_NORMAL);                 /* 8 */
+    add_piece_to(s, "aaaa", -5, PIECE_NORMAL);      /* 9 */
+    add_piece_to(s, "[x]", 0, PIECE_USER);          /* 10 */
+    add_piece_to(s, "\xc3\xa9", -13, PIECE_NORMAL); /* 11: e acute */
+    for (int b = 0; bytes && b < 256; b++) {        /* 12 + b */
+        snprintf(s->byte[b], sizeof s->byte[b], "<0x%02X>", (unsigned)b);
+        add_piece_to(s, s->byte[b], 0, PIECE_BYTE);
+    }
+    return s;
+}
+
+/* The ids as "1 2 3". */
+static const char *ids_of(const struct tokenizer *t, struct span s, struct error *e) {
+    static char room[4096];
+    struct buffer ids = {0};
+    room[0] = '\0';
+    if (encode(t, s, &ids, e))
+        strcpy(room, "refused");
+    else
+        for (size_t i = 0; i < ids.n / 4; i++)
+            sprintf(room + strlen(room), "%s%d", i ? " " : "", ((int32_t *)ids.at)[i]);
+    free(ids.at);
+    return room;
+}
+
+static void test_by_hand(void) {
+    struct error e;
+    struct small *s = small_vocabulary(true);
+    struct tokenizer *t = tokenizer_new(&s->v, &e);
+    static const struct {
+        const char *text, *ids, *why;
+    } row[] = {
+        {"", "", "no text, no prefix"},
+        {"a", "8", "the prefix joins"},
+        {"b", "2 4", "the prefix stays alone"},
+        {"bab", "2 6 4", "ba before ab: the higher score"},
+        {"baba", "2 6 6", "both"},
+        {"aaa", "2 7 3", "the leftmost of equals"},
+        {"baaaa", "2 6 7 3", "ba first, then aa at the left"},
+        {"a  a", "8 2 8", "every space is kept"},
+        {"a[x]b", "8 10 4", "user-defined pieces come first"},
+        {"a[x", "8 103 132", "half of one is bytes"},
+        {"\xc3\xa9", "2 11", "a character of two bytes"},
+        {"\xe4\xb8\xad", "2 240 196 185", "an unknown one falls apart into bytes"},
+        {"<s>", "2 72 127 74", "control pieces are not read from text"},
+        {"a\n", "8 22", "a line end is a byte"},
+    };
+    CHECK(t, "%s", e.text);
+    for (size_t i = 0; t && i < sizeof row / sizeof *row; i++) {
+        const char *got = ids_of(t, text(row[i].text), &e);
+        CHECK(strcmp(got, row[i].ids) == 0, "'%s' gave %s, not %s (%s)", row[i].text, got,
+              row[i].ids, row[i].why);
+    }
+    static const char *const bad[] = {"a\xff",
+                                      "\xc3",
+                                      "\xc0\x80",
+                                      "\xed\xa0\x80",
+                                      "\xf4\x90\x80\x80",
+                                      "\xe2\x28\xa1",
+                                      "\xf8\x88\x80\x80\x80",
+                                      "\x80"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK(strcmp(ids_of(t, text(bad[i]), &e), "refused") == 0 && strstr(e.text, "UTF-8"),
+              "invalid UTF-8 number %zu is not refused", i);
+    CHECK(strcmp(ids_of(t, (struct span){"a\0b", 3}, &e), "8 12 4") == 0, "a zero byte is text");
+    tokenizer_free(t);
+    free(s);
+
+    s = small_vocabulary(false);
+    t = tokenizer_new(&s->v, &e);
+    CHECK(t && strcmp(ids_of(t,
+                             text("a\xe4\xb8\xad\xe5\x9b\xbd"
+                                  "b!b"),
+                             &e),
+                      "8 0 4 0 4") == 0,
+          "without bytes, a run of unknown characters is one unknown token");
+    tokenizer_free(t);
+    free(s);
+}
+
+static void test_decoding(void) {
+    struct error e;
+    struct small *s = small_vocabulary(true);
+    struct tokenizer *t = tokenizer_new(&s->v, &e);
+    struct buffer out = {0};
+    const int32_t ids[] = {1, 8, 2, 240, 196, 185, 10, 0, 1, 2, 2};
+    CHECK(decode(t, ids, 11, &out, &e) == 0, "%s", e.text);
+    const char *want = "a \xe4\xb8\xad[x] \xe2\x81\x87   ";
+    CHECK(out.n == strlen(want) && memcmp(out.at, want, out.n) == 0, "decoded to '%.*s'",
+          (int)out.n, (char *)out.at);
+    const int32_t beyond[] = {3, 268}, negative[] = {-1};
+    CHECK(decode(t, beyond, 2, &out, &e) < 0 && strstr(e.text, "268"), "an id beyond is refused");
+    CHECK(decode(t, negative, 1, &out, &e) < 0, "a negative id is refused");
+    free(out.at);
+    tokenizer_free(t);
+    free(s);
+    static const struct {
+        const char *text;
+        size_t whole;
+    } row[] = {{"", 0},
+               {"a", 1},
+               {"a\xc3", 1},
+               {"a\xc3\xa9", 3},
+               {"\xe4\xb8", 0},
+               {"\xe4\xb8\xad", 3},
+               {"x\xf0\x9f\x98", 1},
+               {"\xf0\x9f\x98\x80", 4},
+               {"\x80\x80\x80\x80", 4}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        CHECK(whole_characters(text(row[i].text)) == row[i].whole, "whole characters, row %zu", i);
+}
+
+static void expect_refused(struct small *s, const char *why) {
+    struct error e = {""};
+    struct tokenizer *t = tokenizer_new(&s->v, &e);
+    CHECK(!t && strstr(e.text, why), "a vocabulary is not refused for '%s': %s", why, e.text);
+    tokenizer_free(t);
+    free(s);
+}
+
+static void test_bad_vocabularies(void) {
+    struct small *s = small_vocabulary(true);
+    s->piece[4] = text("a");
+    expect_refused(s, "same piece");
+    s = small_vocabulary(true);
+    s->piece[4] = text("\xff");
+    expect_refused(s, "UTF-8");
+    s = small_vocabulary(true);
+    s->piece[4] = text("");
+    expect_refused(s, "empty");
+    s = small_vocabulary(true);
+    s->kind[4] = 9;
+    expect_refused(s, "kind 9");
+    s = small_vocabulary(true);
+    s->piece[20] = text("<0x-1>");
+    expect_refused(s, "<0x00>");
+    s = small_vocabulary(true);
+    s->piece[20] = s->piece[21];
+    expect_refused(s, "same byte");
+    s = small_vocabulary(true);
+    s->v.n--;
+    expect_refused(s, "missing");
+    s = small_vocabulary(false);
+    s->kind[0] = PIECE_CONTROL;
+    expect_refused(s, "unknown token");
+}
+
+/* A stretch in which everything may join, a megabyte long: quadratic code would not come back. */
+static void test_long_stretch(void) {
+    struct error e;
+    enum { N = 1 << 20 };
+    struct small *s = small_vocabulary(true);
+    struct tokenizer *t = tokenizer_new(&s->v, &e);
+    char *many = malloc(N);
+    struct buffer ids = {0};
+    memset(many, 'a', N);
+    CHECK(encode(t, (struct span){many, N}, &ids, &e) == 0 && ids.n / 4 == N / 4 + 1,
+          "%zu ids of %d times a", ids.n / 4, N);
+    free(many);
+    free(ids.at);
+    tokenizer_free(t);
+    free(s);
+}
+
+/* ---- The demo model's vocabulary ------------------------------------------------------------- */
+
+/* In place: \n, \t, \r, \\ and \xHH become what they stand for. */
+static size_t unescape(char *s) {
+    char *to = s;
+    for (char *from = s; *from; from++) {
+        unsigned byte;
+        if (*from != '\\')
+            *to++ = *from;
+        else if (*++from == 'x' && sscanf(from + 1, "%2x", &byte) == 1) {
+            *to++ = (char)byte;
+            from += 2;
+        } else
+            *to++ = *from == 'n' ? '\n' : *from == 't' ? '\t' : *from == 'r' ? '\r' : *from;
+    }
+    return (size_t)(to - s);
+}
+
+static void test_golden_ids(const struct tokenizer *t) {
+    struct error e;
+    struct golden *g = golden_open("test/golden.tsv");
+    int lines = 0;
+    for (; golden_next(g, "tokens"); lines++) {
+        struct span s = {g->field[2], unescape(g->field[2])};
+        const char *got = ids_of(t, s, &e);
+        CHECK(strcmp(got, g->field[3]) == 0, "'%.*s' gave %s, not %s", (int)s.n, s.at, got,
+              g->field[3]);
+    }
+    CHECK(lines >= 7, "only %d lines of golden ids", lines);
+    golden_close(g);
+}
+
+static void test_round_trips(const struct tokenizer *t) {
+    static const char *const language[] = {"en", "zh", "fr", "es", "vi", "id", "ja"};
+    struct error e;
+    for (int k = 0; k < 7; k++) {
+        struct span file;
+        struct buffer ids = {0}, back = {0};
+        char path[64];
+        snprintf(path, sizeof path, "demo/text/%s.count.txt", language[k]);
+        if (map_file(path, &file, &e) || encode(t, file, &ids, &e) ||
+            decode(t, ids.at, ids.n / 4, &back, &e)) {
+            CHECK(false, "%s", e.text);
+            continue;
+        }
+        CHECK(back.n == file.n && memcmp(back.at, file.at, file.n) == 0,
+              "%s does not come back from its ids", path);
+        munmap((void *)file.at, file.n);
+        free(ids.at);
+        free(back.at);
+    }
+}
+
+int main(void) {
+    struct checkpoint m = {0};
+    struct error e;
+    test_by_hand();
+    test_decoding();
+    test_bad_vocabularies();
+    test_long_stretch();
+    CHECK(checkpoint_open(&m, "demo/model.gguf", 1, &e) == 0, "%s", e.text);
+    if (m.tokenizer) {
+        test_golden_ids(m.tokenizer);
+        test_round_trips(m.tokenizer);
+    }
+    checkpoint_close(&m);
+    return finish();
+}
