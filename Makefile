@@ -35,7 +35,7 @@ build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) lape.h test/c
 	$(COMPILE) -o $@ $< model.c tokenizer.c $(LIBS)
 
 test: lape $(TESTS)
-	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py
+	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_golden.py
 
 # Against transformers, sentencepiece and PyTorch, which are installed for it into .venv.
 oracle: lape build/dump $(PYTHON)

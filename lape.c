@@ -409,12 +409,20 @@ static double random_fraction(uint64_t *state) {
     return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
 }
 
-/* -sum_k q ln q of p normalised over the languages; 0 where no language has any. */
-static double entropy(const double *p, int languages) {
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* -sum_k q ln q of p normalised over the languages; 0 where no language has any. Summed from the
+ * smallest p up, so that the same p in other languages give the same bits, and ties are ties. */
+static double entropy(const double *p, int languages, double *room) {
     double sum = 0, h = 0;
-    for (int k = 0; k < languages; k++) sum += p[k];
+    memcpy(room, p, languages * sizeof *p);
+    qsort(room, languages, sizeof *room, by_value);
+    for (int k = 0; k < languages; k++) sum += room[k];
     for (int k = 0; k < languages; k++)
-        if (p[k] > 0) h -= p[k] / sum * log64(p[k] / sum);
+        if (room[k] > 0) h -= room[k] / sum * log64(room[k] / sum);
     return h;
 }
 
@@ -431,13 +439,14 @@ static void select_lowest(struct search *s, struct find *f) {
     const int K = s->c->n;
     const size_t budget = round_half_even(f->top * (double)s->N);
     struct scored *scored = new_array(s->N, sizeof *scored);
+    double *room = new_array(K, sizeof *room);
     uint64_t state = f->seed;
     size_t n = 0;
     f->threshold = threshold(s->p, s->N * K, f->filter);
     f->bar_value = threshold(s->p, s->N * K, f->bar);
     for (size_t i = 0; i < s->N; i++) {
         const double *p = s->p + i * K;
-        const double score = f->random ? random_fraction(&state) : entropy(p, K);
+        const double score = f->random ? random_fraction(&state) : entropy(p, K, room);
         bool active = false;
         for (int k = 0; k < K; k++) active |= p[k] > f->threshold;
         if (active) scored[n++] = (struct scored){score, i};
@@ -449,6 +458,7 @@ static void select_lowest(struct search *s, struct find *f) {
         for (int k = 0; k < K; k++) s->member[i * K + k] = s->p[i * K + k] > f->bar_value;
     }
     free(scored);
+    free(room);
 }
 
 /* For every layer and language as many neurons as `like` has there, any of the layer's. */
@@ -533,6 +543,7 @@ void neurons_free(struct neurons *n) {
 void neurons_print(const struct neurons *n, const struct counts *c, const struct find *f,
                    FILE *to) {
     const int K = n->languages;
+    double *room = new_array(K, sizeof *room);
     fprintf(to, "# language-specific neurons\n# model: %s\n# layers: %d\n# neurons: %d\n", n->model,
             n->layers, n->neurons);
     fprintf(to, "# languages:");
@@ -551,7 +562,7 @@ void neurons_print(const struct neurons *n, const struct counts *c, const struct
     for (size_t i = 0; i < n->n; i++) {
         char before = '\t';
         fprintf(to, "\n%d\t%d\t%.9g", n->neuron[i].layer, n->neuron[i].index,
-                entropy(n->p + i * K, K));
+                entropy(n->p + i * K, K, room));
         for (int k = 0; k < K; k++)
             if (n->member[i * K + k]) {
                 fprintf(to, "%c%s", before, n->label[k]);
@@ -561,6 +572,7 @@ void neurons_print(const struct neurons *n, const struct counts *c, const struct
         for (int k = 0; k < K; k++) fprintf(to, "\t%.9g", n->p[i * K + k]);
     }
     fprintf(to, "\n");
+    free(room);
 }
 
 static int label_index(const struct neurons *n, struct span s) {
@@ -1062,7 +1074,8 @@ static int perplexity(struct evaluation *v, const struct corpus *c, const struct
         progress_add(&v->progress, c->label, (double)n * v->feed.length);
     }
     *to = exp64(sum / (double)c->pieces);
-    return 0;
+    if (*to == *to) return 0;
+    return fail(e, "%s: the model's logits are not numbers", c->path);
 }
 
 /* ---- Generation ------------------------------------------------------------------------------ */
@@ -1183,6 +1196,8 @@ static int next_token(struct generation *g, struct run *r, int n, int32_t *to, s
     const real repeat = (real)g->s->repeat;
     if (forward(r, &(struct sequence){ids, n, past, 0}, 1, g->hook, e)) return -1;
     logits(r, n - 1, 1, g->logits, g->hook);
+    for (int i = 0; i < V; i++)
+        if (g->logits[i] != g->logits[i]) return fail(e, "the model's logits are not numbers");
     for (int i = 0; i < n; i++) g->seen[ids[i]] = true;
     for (int i = 0; i < V && repeat != 1; i++)
         if (g->seen[i])
@@ -1194,7 +1209,7 @@ static int next_token(struct generation *g, struct run *r, int n, int32_t *to, s
 static int continue_prompt(struct generation *g, struct run *r, struct error *e) {
     int n = (int)g->prompt;
     for (int i = 0; i < g->s->tokens; i++, n = 1) {
-        int32_t id;
+        int32_t id = 0;
         if (next_token(g, r, n, &id, e)) return -1;
         if (id == g->m->eos) break;
         add_id(&g->ids, id);

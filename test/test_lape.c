@@ -176,11 +176,6 @@ static void test_merging(void) {
 
 /* ---- Selection ------------------------------------------------------------------------------- */
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static void test_ranks(void) {
     double v[300], copy[300], sorted[300];
     for (int n = 1; n <= 300; n += 13)
@@ -331,6 +326,28 @@ static void test_ties(void) {
     counts_free(&c);
 }
 
+/* The same probabilities in other languages are a tie as well, whatever the order of the sum. */
+static void test_permuted_ties(void) {
+    static const char *const label[] = {"a", "b", "c", NULL};
+    static const int count[6][3] = {{1, 2, 3}, {1, 3, 2}, {2, 1, 3},
+                                    {2, 3, 1}, {3, 1, 2}, {3, 2, 1}};
+    struct counts c = random_counts(1, 6, label);
+    struct neurons got;
+    struct error e;
+    for (int k = 0; k < 3; k++) {
+        c.language[k].tokens = 10;
+        for (int i = 0; i < 6; i++) c.language[k].of[POSITIVE][i] = count[i][k];
+    }
+    CHECK(find_neurons(&c, &(struct find){.top = .5}, &got, &e) == 0 && got.n == 3, "%s", e.text);
+    for (int i = 0; i < 3; i++)
+        CHECK(got.neuron[i].index == i, "a tie went to %d", got.neuron[i].index);
+    neurons_free(&got);
+    c.language[1].tokens = 0;
+    CHECK(find_neurons(&c, &(struct find){.top = .5}, &got, &e) < 0 && strstr(e.text, "no tokens"),
+          "a language without tokens passes");
+    counts_free(&c);
+}
+
 /* test/official.tsv: some neurons of LLaMA-2-7B with their counts in real text, and the languages
  * that the paper's released code gives them. The rates are set so that the ranks fall where they
  * fall among all 352,256 neurons. */
@@ -462,6 +479,7 @@ int main(void) {
     test_ranks();
     test_selection();
     test_ties();
+    test_permuted_ties();
     test_official();
     test_neuron_files(folder);
     test_edits();

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""The whole method on the demo model, against what transformers and PyTorch found (golden.tsv).
+
+    LAPE=./lape python3 test/test_golden.py
+
+Standard library only. The last line on stdout is `N passed, N failed`.
+"""
+
+import collections
+import math
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
+MODEL = os.path.join(ROOT, "demo", "model.gguf")
+LAYERS, NEURONS = 6, 640
+LOSS_TOLERANCE = 1e-4    # nats; two float32 programs differ by some 1e-6
+
+passed, failed = 0, 0
+
+
+def check(good, text):
+    global passed, failed
+    if good:
+        passed += 1
+    else:
+        failed += 1
+        print("FAIL: " + text)
+
+
+def golden():
+    """kind -> {key: values}"""
+    rows = collections.defaultdict(dict)
+    with open(os.path.join(ROOT, "test", "golden.tsv"), encoding="utf-8") as file:
+        for line in file:
+            if not line.startswith("#"):
+                kind, key, *values = line.rstrip("\n").split("\t")
+                rows[kind][key] = values
+    return rows
+
+
+def lape(*arguments):
+    return subprocess.run([LAPE, *arguments, "-q"], check=True, stdout=subprocess.PIPE).stdout
+
+
+def corpora(languages, part):
+    return ["%s=%s" % (language, os.path.join(ROOT, "demo", "text", "%s.%s.txt" % (language, part)))
+            for language in languages]
+
+
+def table(path):
+    with open(path, encoding="utf-8") as file:
+        lines = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")]
+    return lines[0], lines[1:]
+
+
+def tensors_at_end(path, languages):
+    """name -> numbers of a counts file: the tensors lie in order, each padded to 32 bytes, at the
+    end of the file, five of LAYERS x NEURONS and a histogram for each language."""
+    with open(path, "rb") as file:
+        data = file.read()
+    names = ("positive", "near_above", "near_below", "sum", "positive_sum", "histogram")
+    sizes = [LAYERS * NEURONS] * 5 + [2048]
+    at, found = len(data) - len(languages) * 8 * sum(sizes), {}
+    for language in languages:
+        for name, size in zip(names, sizes):
+            found[language, name] = struct.unpack_from("<%dq" % size, data, at)
+            at += 8 * size
+    return found
+
+
+def test_counts(want, folder, languages):
+    counts = os.path.join(folder, "counts")
+    lape("count", MODEL, *corpora(languages, "count"), "--seq", "128", "-o", counts)
+    found = tensors_at_end(counts, languages)
+    for language in languages:
+        tokens = sum(found[language, "histogram"])
+        check(tokens == int(want["tokens"][language][0]), "%s: %d tokens" % (language, tokens))
+        for layer, value in enumerate(want["positive"][language]):
+            sums = [sum(found[language, name][layer * NEURONS:(layer + 1) * NEURONS])
+                    for name in ("positive", "near_above", "near_below")]
+            check(sums[0] - sums[1] <= int(value) <= sums[0] + sums[2] and abs(
+                sums[0] - int(value)) < 20, "%s, layer %d: %d activations above zero, not %s"
+                % (language, layer, sums[0], value))
+    return counts
+
+
+def test_ablation(want, folder, languages, counts):
+    neurons, matrix = os.path.join(folder, "neurons"), os.path.join(folder, "matrix")
+    lape("find", counts, "--top", "0.05", "-o", neurons)
+    members = collections.Counter(language for row in table(neurons)[1]
+                                  for language in row[3].split(","))
+    for language in languages:
+        check(members[language] == int(want["neurons"][language][0]),
+              "%s has %d neurons" % (language, members[language]))
+    lape("ppl", MODEL, *corpora(languages, "eval"), "--seq", "128", "--neurons", neurons,
+         "-o", matrix)
+    header, rows = table(matrix)
+    check(header == ["off"] + languages and [row[0] for row in rows] == ["none"] + languages,
+          "rows and columns of the matrix are %s, %s" % (header, [row[0] for row in rows]))
+    for off, *values in rows:
+        expected = ([want["nll"][language][0] for language in languages] if off == "none"
+                    else want["ablated"][off])
+        worst = max(abs(math.log(float(a)) - float(b)) for a, b in zip(values, expected))
+        check(worst < LOSS_TOLERANCE, "off %s: losses differ by up to %g nats" % (off, worst))
+
+
+def test_generation(want, folder):
+    prompts, out = os.path.join(folder, "prompts"), os.path.join(folder, "out")
+    with open(prompts, "w", encoding="utf-8") as file:
+        file.write("\n".join(want["greedy"]) + "\n")
+    lape("generate", MODEL, "-f", prompts, "-n", "32", "-o", out)
+    for (prompt, expected), row in zip(want["greedy"].items(), table(out)[1]):
+        check(row[0] == prompt and row[2].split(" ") == expected,
+              "%s continues with %s, not %s" % (prompt, row[2], " ".join(expected)))
+
+
+def main():
+    want = golden()
+    languages = want["languages"]["-"]
+    with tempfile.TemporaryDirectory() as folder:
+        counts = test_counts(want, folder, languages)
+        test_ablation(want, folder, languages, counts)
+        test_generation(want, folder)
+    print("%d passed, %d failed" % (passed, failed))
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
