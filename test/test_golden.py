@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""The whole method on the demo model, against what transformers and PyTorch found (golden.tsv).
+"""The whole method on the demo model, against what transformers and PyTorch found (golden.tsv);
+and, where LAPE_SHARED (default ../shared) holds them, the published counts of LLaMA-2-7B against
+the whole selection that the paper's released code makes of them.
 
     LAPE=./lape python3 test/test_golden.py
 
@@ -17,6 +19,8 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 MODEL = os.path.join(ROOT, "demo", "model.gguf")
+OFFICIAL = os.path.join(os.environ.get("LAPE_SHARED") or os.path.join(ROOT, "..", "shared"),
+                        "official")
 LAYERS, NEURONS = 6, 640
 LOSS_TOLERANCE = 1e-4    # nats; two float32 programs differ by some 1e-6
 
@@ -119,6 +123,22 @@ def test_generation(want, folder):
               "%s continues with %s, not %s" % (prompt, row[2], " ".join(expected)))
 
 
+def test_official(folder):
+    """All 352,256 neurons; an extract of them is in official.tsv."""
+    counts, neurons = os.path.join(folder, "official"), os.path.join(folder, "selected")
+    files = ["%s=%s/llama2-7b.activation.%s.pt" % (language, OFFICIAL, language)
+             for language in ("en", "de", "tr")]
+    subprocess.run([sys.executable, os.path.join(ROOT, "tools", "convert.py"), "counts", *files,
+                    "-o", counts], check=True)
+    lape("find", counts, "-o", neurons)
+    found = {(layer, neuron, language) for layer, neuron, _, languages, *_ in table(neurons)[1]
+             for language in languages.split(",")}
+    expected = {tuple(row) for row in table(os.path.join(
+        OFFICIAL, "llama2-7b.en-de-tr.expected.tsv"))[1]}
+    check(len(expected) == 3653 and found == expected, "the selection of LLaMA-2-7B: %d too many, "
+          "%d missing of %d" % (len(found - expected), len(expected - found), len(expected)))
+
+
 def main():
     want = golden()
     languages = want["languages"]["-"]
@@ -126,6 +146,10 @@ def main():
         counts = test_counts(want, folder, languages)
         test_ablation(want, folder, languages, counts)
         test_generation(want, folder)
+        if os.path.isdir(OFFICIAL):
+            test_official(folder)
+        else:
+            print("skipped: the selection of LLaMA-2-7B: no %s" % OFFICIAL)
     print("%d passed, %d failed" % (passed, failed))
     return failed != 0
 
