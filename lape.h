@@ -38,12 +38,15 @@ typedef double real; /* the same program in double: its distance from float is t
 typedef float real;
 #endif
 
-/* e^x, ln x (x > 0), sin x and cos x (|x| < 2^30) in double, without libm: within 2 ulp, the same
- * bits everywhere. exp64 overflows to infinity and underflows gradually to 0, as exp does. */
-double exp64(double x);
-double log64(double x);
-double sin64(double x);
-double cos64(double x);
+/* Without libm, the same bits everywhere; errors in units of the result's last place (ulp). */
+double exp64(double x);  /* within 2; overflows to infinity, underflows gradually to 0 */
+double log64(double x);  /* within 2; x positive, normal and finite */
+double sin64(double x);  /* within 2^-52; |x| < 2^30 */
+double cos64(double x);  /* likewise */
+double tanh64(double x); /* within 4 */
+double erf64(double x);  /* within 10 */
+/* x^y as e^(y ln x): within 3 + 4 |y ln x|; x as for log64. */
+double pow64(double x, double y);
 
 /* ---- Errors and memory ----------------------------------------------------------------------- */
 

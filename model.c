@@ -24,13 +24,20 @@
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
 #error "float must be computed in float: on x86 with -mfpmath=sse, on s390x -fexcess-precision=fast"
 #endif
+/* Products and attention by the loops that define them, or by kernels that give the same bits. */
+#ifdef LAPE_SPEC
+enum { SPEC = true };
+#else
+enum { SPEC = false };
+#endif
+
 _Static_assert(CHAR_BIT == 8 && sizeof(int) == 4 && sizeof(float) == 4 && sizeof(double) == 8,
                "the file format and the bit tricks below need these sizes");
 
@@ -559,6 +566,7 @@ void gguf_discard(struct gguf_writer *w) {
 
 static const double LN2_HI = 0x1.62e42fefa39efp-1, LN2_LO = 0x1.abc9e3b39803fp-56;
 static const double LOG2_E = 0x1.71547652b82fep0;
+static const double SQRT_PI = 0x1.c5bf891b4ef6ap0;
 static const double PI_2_HI = 0x1.921fb54442d18p0, PI_2_LO = 0x1.1a62633145c07p-54;
 
 /* 1 / k! */
@@ -580,19 +588,54 @@ static const double INVERSE_FACTORIAL[] = {1.0,
 /* To the nearest integer, half to even, |x| < 2^51: the sum has no bits left for a fraction. */
 static double round64(double x) { return (x + 0x1.8p52) - 0x1.8p52; }
 
-/* e^x = 2^n e^r with |r| <= ln 2 / 2, and e^r by its Taylor series: the first term left out is
- * below 2^-57. The power of two is applied in two halves, so that it may leave the normal range. */
+static double power_of_two(int n) { return double_of_bits((uint64_t)(1023 + n) << 52); }
+
+/* e^x = 2^n (1 + r q): |r| <= ln 2 / 2, and 1 + r q the Taylor series of e^r, of which the first
+ * term left out is below 2^-57. Returns q. */
+static double exp_parts(double x, double *r, int *n) {
+    const double whole = round64(x * LOG2_E);
+    double q = INVERSE_FACTORIAL[13];
+    *n = (int)whole;
+    *r = fma(whole, -LN2_LO, fma(whole, -LN2_HI, x));
+    for (int k = 12; k >= 1; k--) q = fma(q, *r, INVERSE_FACTORIAL[k]);
+    return q;
+}
+
+/* The power of two is applied in two halves, so that it may leave the normal range. */
 double exp64(double x) {
-    double c = x > -746 ? x : -746; /* -746, too, for what is no number */
-    c = c < 710 ? c : 710;
-    double n = round64(c * LOG2_E);
-    double r = fma(n, -LN2_LO, fma(n, -LN2_HI, c));
-    double p = INVERSE_FACTORIAL[13];
-    for (int k = 12; k >= 0; k--) p = fma(p, r, INVERSE_FACTORIAL[k]);
-    int half = (int)n / 2, rest = (int)n - half;
-    p *= double_of_bits((uint64_t)(1023 + half) << 52);
-    p *= double_of_bits((uint64_t)(1023 + rest) << 52);
-    return x == x ? p : x;
+    double c = x > -746 ? x : -746, r; /* -746, too, for what is no number */
+    int n;
+    const double q = exp_parts(c < 710 ? c : 710, &r, &n);
+    const double e = fma(q, r, 1) * power_of_two(n / 2) * power_of_two(n - n / 2);
+    return x == x ? e : x;
+}
+
+/* m / (m + 2) with m = e^2|x| - 1 = 2^n r q + (2^n - 1), where nothing cancels. tanh 20 rounds to
+ * 1. */
+double tanh64(double x) {
+    const double a = fabs(x) < 20 ? fabs(x) : 20;
+    double r;
+    int n;
+    const double q = exp_parts(2 * a, &r, &n), power = power_of_two(n);
+    const double m = fma(power, r * q, power - 1);
+    return x == x ? copysign(m / (m + 2), x) : x;
+}
+
+/* Below 2: 2/sqrt(pi) e^-x^2 x (1 + 2x^2/3 (1 + 2x^2/5 (1 + ...))), all of one sign. Above: 1 less
+ * e^-x^2/sqrt(pi) / (x + 1/2/(x + 2/2/(x + 3/2/(x + ...)))), Laplace's continued fraction. Both are
+ * cut where the rest is below 2^-56 of the result. erf 6 rounds to 1. */
+double erf64(double x) {
+    const double a = fabs(x) < 6 ? fabs(x) : 6, square = a * a;
+    const double e = exp64(-square) * (1 - fma(a, a, -square)) / SQRT_PI;
+    double result = 1, rest = a;
+    if (a < 2) {
+        for (int k = 65; k >= 3; k -= 2) result = fma(result, 2 * square / k, 1);
+        result *= 2 * a * e;
+    } else {
+        for (int k = 60; k >= 1; k--) rest = a + k / 2.0 / rest;
+        result -= e / rest;
+    }
+    return x == x ? copysign(result, x) : x;
 }
 
 /* x = 2^n m with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh(s), s = (m - 1) / (m + 1). With
@@ -611,6 +654,8 @@ double log64(double x) {
     series = 2 * s * s2 * series; /* what is left of ln m after 2 s */
     return n * LN2_HI + (2 * s + (series + n * LN2_LO));
 }
+
+double pow64(double x, double y) { return exp64(y * log64(x)); }
 
 /* x = n pi/2 + r with |r| <= pi/4, then the Taylor series of sine or cosine by quadrant. */
 static double sine_of_quadrant(double x, int quadrant) {
@@ -775,8 +820,10 @@ void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int threa
 
 /* ---- Kernels -----------------------------------------------------------------------------------
  *
- * One kernel carries all matrix products, attention's included. It computes a tile of ROWS x WIDTH
- * outputs; lanes run across outputs, so that each output is one chain of fma over k in order:
+ * What they compute is defined by spec_product_job() and spec_attend_job() below, a few lines each:
+ * read those first. One kernel carries all matrix products, attention's included. It computes a
+ * tile of ROWS x WIDTH outputs; lanes run across outputs, so that each output is one chain of fma
+ * over k in order:
  *
  *                     panel [n, WIDTH]        WIDTH = VECS vectors of LANES
  *                   k +---------------+
@@ -792,8 +839,8 @@ void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int threa
  * It is made once for many rows of x. Stopping at some k and going on later from the stored out is
  * the same chain, so long rows are done in pieces that stay in the cache.
  */
-#if defined(LAPE_REAL64) || !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__)) ||   \
-                              defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA))
+#if defined(LAPE_REAL64) ||                                                                        \
+    !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__)) || defined(__aarch64__))
 enum { LANES = 4, VECS = 2, ROWS = 4 };
 typedef struct {
     real lane[LANES];
@@ -1148,6 +1195,7 @@ void model_close(struct model *m) {
 
 /* What one thread works in. A query block has `block` rows, one per query and head. */
 struct scratch {
+    real *row;     /* [the longest row of a matrix]; of the definition only */
     real *panel;   /* [DEPTH, WIDTH] */
     real *edge;    /* [TOKEN_BLOCK, WIDTH] */
     real *queries; /* [block, d] */
@@ -1208,6 +1256,9 @@ static void lay_out(struct run *r, struct arena *a) {
     r->rotation = carve(a, r->rows * d, sizeof(real));
     for (int i = 0; i < pool_threads(r->pool); i++) {
         struct scratch s = {
+            .row =
+                carve(a, SPEC ? max_int(max_int(c->width, c->neurons), c->heads * c->head_dim) : 0,
+                      sizeof(real)),
             .panel = carve(a, DEPTH * WIDTH, sizeof(real)),
             .edge = carve(a, TOKEN_BLOCK * WIDTH, sizeof(real)),
             .queries = carve(a, block * d, sizeof(real)),
@@ -1223,7 +1274,7 @@ static void lay_out(struct run *r, struct arena *a) {
 static void fill_rotation(real *rotation, int positions, int head_dim, double base) {
     for (int i = 0; i < head_dim / 2; i++) {
         real exponent = (real)(2 * i) / (real)head_dim;
-        real power = (real)exp64(exponent * log64(base));
+        real power = (real)pow64(base, exponent);
         real frequency = 1 / power;
         for (int p = 0; p < positions; p++) {
             real angle = (real)p * frequency;
@@ -1240,7 +1291,7 @@ struct run *run_new(const struct model *m, struct pool *p, int tokens, int rows,
     struct run *r = new_array(1, sizeof *r);
     struct arena arena = {0};
     *r = (struct run){.m = m, .pool = p, .room = tokens, .rows = rows, .keep = keep};
-    r->query_block = max_int(8, 64 / (c->heads / c->kv_heads));
+    r->query_block = SPEC ? 1 : max_int(8, 64 / (c->heads / c->kv_heads));
     r->scratch = new_array(pool_threads(p), sizeof *r->scratch);
     lay_out(r, &arena);
     arena.at = arena.used > SIZE_MAX ? NULL : aligned_alloc(64, arena.used);
@@ -1295,10 +1346,26 @@ static void product_job(void *context, int i, int thread) {
                (size_t)outputs * sizeof *out);
 }
 
+/* The definition: one chain of fma for each output, in the order of k. */
+static void spec_product_job(void *context, int o, int thread) {
+    const struct product *p = context;
+    const int n = p->w->columns;
+    real *weight = p->r->scratch[thread].row;
+    widen(weight, p->w, o, 0, n);
+    for (int t = 0; t < p->tokens; t++) {
+        real sum = 0;
+        for (int k = 0; k < n; k++) sum = real_fma(p->x[(size_t)t * n + k], weight[k], sum);
+        p->out[(size_t)t * p->w->rows + o] = sum;
+    }
+}
+
 static void product(struct run *r, real *out, const real *x, int tokens, const struct matrix *w) {
     struct product p = {r, out, x, w, tokens, (w->rows + WIDTH - 1) / WIDTH};
     int blocks = (tokens + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
-    pool_run(r->pool, p.panels * blocks, product_job, &p);
+    if (SPEC)
+        pool_run(r->pool, w->rows, spec_product_job, &p);
+    else
+        pool_run(r->pool, p.panels * blocks, product_job, &p);
 }
 
 /* The steps that take tokens one by one: step(out, x) for each row of them. */
@@ -1369,8 +1436,9 @@ static void rows_job(void *context, int i, int thread) {
     (void)thread;
     for (int t = i * j->per_job; j->step != NORM && t < end; t++)
         step_row(j, j->out + t * n, j->x + t * n, t);
-    for (int t = i * j->per_job; j->step == NORM && t < end; t += CHAINS)
-        norm_rows(j->out + t * n, j->x + t * n, j->weight, min_int(CHAINS, end - t), j->columns,
+    const int chains = SPEC ? 1 : CHAINS;
+    for (int t = i * j->per_job; j->step == NORM && t < end; t += chains)
+        norm_rows(j->out + t * n, j->x + t * n, j->weight, min_int(chains, end - t), j->columns,
                   (real)j->r->m->config.norm_eps);
 }
 
@@ -1473,10 +1541,40 @@ static void attend_job(void *context, int i, int thread) {
                  s->sum + row);
     mix(s, rows, a->values + key0, kv, keys, d, scores_row);
     for (int row = 0; row < rows; row++)
-        for (int k = 0; k < d;
-             k++) /* + 0: a sum that underflowed to -0 is 0 with or without more */
+        for (int k = 0; k < d; k++) /* + 0: a sum that underflowed to -0 counts as 0 */
             query[row / group * q_row + row % group * d + k] =
                 (s->mix[row * mix_row + k] + 0) / s->sum[row];
+}
+
+/* The definition, for one query of each head that shares a key-value head. */
+static void spec_attend_job(void *context, int i, int thread) {
+    const struct attention *a = context;
+    struct run *r = a->r;
+    const struct config *c = &r->m->config;
+    const struct sequence *q = &a->s[i / a->blocks / c->kv_heads];
+    const int group = c->heads / c->kv_heads, d = c->head_dim, head = i / a->blocks % c->kv_heads;
+    const int t = i % a->blocks, position = q->past + t;
+    if (t >= q->n) return;
+    const size_t kv = (size_t)c->kv_heads * d;
+    const int from = c->window ? max_int(0, position + 1 - c->window) : 0;
+    const real *key = a->keys + q->row * kv + head * d, *value = a->values + q->row * kv + head * d;
+    real *e = r->scratch[thread].scores; /* [position + 1] */
+    for (int h = head * group; h < (head + 1) * group; h++) {
+        real *query = r->q + ((size_t)(r->first[q - a->s] + t) * c->heads + h) * d;
+        real most = (real)-INFINITY, sum = 0;
+        for (int j = from; j <= position; j++) {
+            real dot = 0;
+            for (int k = 0; k < d; k++) dot = real_fma(query[k], key[j * kv + k], dot);
+            e[j] = dot * (1 / real_sqrt((real)d));
+            most = e[j] > most ? e[j] : most;
+        }
+        for (int j = from; j <= position; j++) sum += e[j] = real_exp(e[j] - most);
+        for (int k = 0; k < d; k++) {
+            real mixed = 0;
+            for (int j = from; j <= position; j++) mixed = real_fma(e[j], value[j * kv + k], mixed);
+            query[k] = (mixed + 0) / sum;
+        }
+    }
 }
 
 static void attend(struct run *r, int layer, const struct sequence *s, int n) {
@@ -1485,7 +1583,7 @@ static void attend(struct run *r, int layer, const struct sequence *s, int n) {
     struct attention a = {r, s, r->keys + cache, r->values + cache, 0};
     for (int i = 0; i < n; i++)
         a.blocks = max_int(a.blocks, (s[i].n + r->query_block - 1) / r->query_block);
-    pool_run(r->pool, n * c->kv_heads * a.blocks, attend_job, &a);
+    pool_run(r->pool, n * c->kv_heads * a.blocks, SPEC ? spec_attend_job : attend_job, &a);
 }
 
 /* Moves the keys and values of the batch to their rows of the cache. */

@@ -5,36 +5,76 @@
 
 /* ---- Numbers --------------------------------------------------------------------------------- */
 
+enum { POINTS_TESTED = 2000000 };
+
+/* |got - want| in units of the last place that `want` has in a `mantissa` of that many bits. */
 static double ulps(double got, long double want, int mantissa) {
     int exponent;
     frexpl(want, &exponent);
     return (double)fabsl((got - want) / ldexpl(1, exponent - mantissa));
 }
 
-static void test_numbers(void) {
-    double worst[5] = {0};
-    for (int i = 0; i < 1000000; i++) {
-        double x = (test_fraction() * 2 - 1) * 700, y = exp(x / 2),
-               angle = (double)(float)(x * 300);
-        double u[5] = {ulps(exp64(x), expl(x), 53), ulps(log64(y), logl(y), 53),
-                       fabsl(sin64(angle) - sinl(angle)) / 0x1p-53,
-                       fabsl(cos64(angle) - cosl(angle)) / 0x1p-53,
-                       ulps(real_exp((real)(x / 8.1)), expl((real)(x / 8.1)),
-                            sizeof(real) * 8 == 32 ? 24 : 53)};
-        for (int k = 0; k < 5; k++) worst[k] = u[k] > worst[k] ? u[k] : worst[k];
+static double real_exp_of_real(double x) { return real_exp((real)x); }
+
+/* Each function against the C library's in long double, over its range and near 0. */
+static void test_functions(void) {
+    static const struct {
+        const char *name;
+        double (*ours)(double);
+        long double (*theirs)(long double);
+        double low, high, bound; /* in ulp; negative: in units of 2^-53 */
+        bool in_real;
+    } function[] = {
+        {"exp64", exp64, expl, -708, 709, 2, false},
+        {"log64", log64, logl, 1e-300, 1e6, 2, false},
+        {"sin64", sin64, sinl, -1e6, 1e6, -2, false},
+        {"cos64", cos64, cosl, -1e6, 1e6, -2, false},
+        {"tanh64", tanh64, tanhl, -21, 21, 4, false},
+        {"erf64", erf64, erfl, -6.5, 6.5, 10, false},
+        {"real_exp", real_exp_of_real, expl, -87, 88, 1, true},
+    };
+    for (size_t f = 0; f < sizeof function / sizeof *function; f++) {
+        const double low = function[f].low, high = function[f].high, bound = function[f].bound;
+        const int mantissa = function[f].in_real && sizeof(real) == 4 ? 24 : 53;
+        double worst = 0, at = 0;
+        for (int i = 0; i < POINTS_TESTED; i++) {
+            double x = low + (high - low) * test_fraction();
+            if (i % 2) x *= ldexp(1, -(int)(test_random() % 40)); /* small ones, too */
+            if (function[f].in_real) x = (real)x;
+            const long double want = function[f].theirs(x);
+            const double got = function[f].ours(x);
+            const double u =
+                bound < 0 ? (double)fabsl((got - want) * 0x1p53L) : ulps(got, want, mantissa);
+            if (u > worst) worst = u, at = x;
+        }
+        printf("%-8s worst of %d points: %.2f %s, at %.17g\n", function[f].name, POINTS_TESTED,
+               worst, bound < 0 ? "x 2^-53" : "ulp", at);
+        CHECK(worst > 0 && worst < fabs(bound), "%s is off by %g, at %.17g", function[f].name,
+              worst, at);
     }
-    printf("worst error: exp64 %.2f, log64 %.2f ulp, sin64 %.2f, cos64 %.2f x 2^-53, real_exp %.2f "
-           "ulp\n",
-           worst[0], worst[1], worst[2], worst[3], worst[4]);
-    CHECK(worst[0] < 2 && worst[1] < 2, "exp64 or log64 is off by more than 2 ulp");
-    CHECK(worst[2] < 2 && worst[3] < 2, "sin64 or cos64 is off by more than 2 x 2^-53");
-    CHECK(worst[4] < 1, "real_exp is off by more than 1 ulp");
+}
+
+static void test_power(void) {
+    double worst = 0;
+    for (int i = 0; i < POINTS_TESTED; i++) {
+        const double x = exp(test_fraction() * 60 - 30), y = test_fraction() * 8 - 4;
+        worst = fmax(worst, ulps(pow64(x, y), powl(x, y), 53) / (3 + 4 * fabs(y * log(x))));
+    }
+    printf("pow64    worst of %d points: %.2f of its bound\n", POINTS_TESTED, worst);
+    CHECK(worst > 0 && worst < 1, "pow64 is off by %g of its bound", worst);
+    CHECK(pow64(7, 0) == 1 && pow64(1, 100) == 1, "powers that are 1");
+}
+
+static void test_limits(void) {
     CHECK(exp64(1000) == INFINITY && exp64(-1000) == 0 && isnan(exp64(NAN)), "limits of exp64");
     CHECK(exp64(-740) > 0 && exp64(0) == 1, "exp64 underflows gradually");
     CHECK(real_exp(1000) == (real)INFINITY && real_exp(-1000) == 0 && isnan(real_exp(NAN)),
           "limits of real_exp");
     CHECK(real_exp((real)-INFINITY) == 0 && real_exp(0) == 1, "real_exp of -inf and 0");
     CHECK(log64(1) == 0, "log64(1)");
+    CHECK(tanh64(INFINITY) == 1 && tanh64(-1e300) == -1 && isnan(tanh64(NAN)), "limits of tanh64");
+    CHECK(erf64(INFINITY) == 1 && erf64(-1e300) == -1 && isnan(erf64(NAN)), "limits of erf64");
+    CHECK(signbit(tanh64(-0.0)) && signbit(erf64(-0.0)), "tanh64 and erf64 keep the sign of 0");
 }
 
 static void test_halves(void) {
@@ -118,7 +158,8 @@ static void test_products(struct pool *p) {
             struct scratch scratch[8];
             struct run r = {.pool = p, .scratch = scratch};
             for (int k = 0; k < 8; k++)
-                scratch[k] = (struct scratch){.panel = malloc(DEPTH * WIDTH * sizeof(real)),
+                scratch[k] = (struct scratch){.row = malloc(K * sizeof(real)),
+                                              .panel = malloc(DEPTH * WIDTH * sizeof(real)),
                                               .edge = malloc(TOKEN_BLOCK * WIDTH * sizeof(real))};
             real *x = malloc(sizeof *x * T * K), *out = malloc(sizeof *out * T * O);
             random_vector(x, (size_t)T * K, 1);
@@ -133,8 +174,13 @@ static void test_products(struct pool *p) {
                 }
             CHECK(wrong == 0, "product %d x %d x %d, type %u: %d outputs are not the chain", T, O,
                   K, type[t], wrong);
-            for (int k = 0; k < 8; k++) free(scratch[k].panel), free(scratch[k].edge);
-            free(x), free(out), free((char *)w.at);
+            real *spec = malloc(sizeof *spec * T * O);
+            pool_run(p, O, spec_product_job, &(struct product){&r, spec, x, &w, T, 0});
+            CHECK(memcmp(spec, out, sizeof *out * T * O) == 0,
+                  "product %d x %d x %d, type %u: the definition's loop differs", T, O, K, type[t]);
+            for (int k = 0; k < 8; k++)
+                free(scratch[k].row), free(scratch[k].panel), free(scratch[k].edge);
+            free(x), free(out), free(spec), free((char *)w.at);
         }
 }
 
@@ -498,7 +544,9 @@ static void test_golden(struct pool *p) {
 int main(void) {
     struct error e;
     struct pool *p = pool_new(3, &e);
-    test_numbers();
+    test_functions();
+    test_power();
+    test_limits();
     test_halves();
     test_pool();
     test_sums();
