@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -829,6 +830,79 @@ static void checkpoint_close(struct checkpoint *c) {
     model_close(&c->model);
 }
 
+/* ---- NumPy's arrays ----------------------------------------------------------------------------
+ *
+ * The .npy format, versions 1 to 3: a Python dict that says type and shape, then the numbers.
+ */
+enum { MOST_DIMS = 8 };
+
+struct npy {
+    char type;     /* 'i' or 'u' integers, 'f' floating point */
+    unsigned size; /* bytes of a number */
+    int dims;
+    uint64_t dim[MOST_DIMS];
+    uint64_t n; /* numbers, at least 1 */
+    struct span data;
+};
+
+/* The value of a key in the header; "" when it is absent. */
+static const char *npy_value(const char *header, const char *key) {
+    const char *at = strstr(header, key), *colon = at ? strchr(at, ':') : NULL;
+    return colon ? colon + 1 + strspn(colon + 1, " ") : "";
+}
+
+static int npy_parse(struct npy *a, struct span file, struct error *e) {
+    char text[1 << 12], order;
+    *a = (struct npy){0};
+    if (file.n < 12 || memcmp(file.at, "\x93NUMPY", 6) != 0) return fail(e, "not a .npy file");
+    const size_t start = file.at[6] == 1 ? 10 : 12;
+    const size_t header = start == 10 ? get_u32(file.at + 8) & 0xffff : get_u32(file.at + 8);
+    if (header > file.n - start || header >= sizeof text)
+        return fail(e, "the .npy header is cut short");
+    memcpy(text, file.at + start, header);
+    text[header] = '\0';
+    if (sscanf(npy_value(text, "'descr'"), "'%c%c%u'", &order, &a->type, &a->size) != 3 ||
+        order == '>' || (a->type != 'i' && a->type != 'u' && a->type != 'f') ||
+        (a->size != 2 && a->size != 4 && a->size != 8 && (a->size != 1 || a->type == 'f')) ||
+        strncmp(npy_value(text, "'fortran_order'"), "False", 5) != 0)
+        return fail(e, "the .npy file does not hold little-endian numbers in C order");
+    a->data = (struct span){file.at + start + header, file.n - start - header};
+    a->n = a->data.n / a->size;
+    uint64_t left = a->n;
+    char *at = strchr(npy_value(text, "'shape'"), '(');
+    for (unsigned long long n; at && (n = strtoull(at + 1, &at, 10)) > 0; left /= n) {
+        if (left % n || a->dims == MOST_DIMS) break;
+        a->dim[a->dims++] = n;
+    }
+    if (left != 1 || a->data.n % a->size)
+        return fail(e, "the .npy file is not as long as its shape says");
+    return 0;
+}
+
+/* Number i of an array of floating-point numbers, exactly. */
+static double npy_number(const struct npy *a, uint64_t i) {
+    const char *at = a->data.at + i * a->size;
+    return a->size == 2 ? get_f16(at) : a->size == 4 ? get_f32(at) : get_f64(at);
+}
+
+static void npy_write(FILE *to, const real *v, const uint64_t *dim, int dims) {
+    char header[118]; /* with what stands before it, 128 bytes */
+    uint64_t n = 1;
+    int used = snprintf(header, sizeof header,
+                        "{'descr': '<f%d', 'fortran_order': False, 'shape': (", (int)sizeof *v);
+    for (int i = 0; i < dims; n *= dim[i++])
+        used += snprintf(header + used, sizeof header - used, "%llu, ", (unsigned long long)dim[i]);
+    snprintf(header + used, sizeof header - used, "), }");
+    fwrite("\x93NUMPY\1", 1, 8, to); /* and the string's 0: version 1.0 */
+    write_little(to, sizeof header, 2);
+    fprintf(to, "%-117s\n", header);
+    for (uint64_t i = 0; i < n; i++) {
+        real_bits bits;
+        memcpy(&bits, &v[i], sizeof bits);
+        write_little(to, bits, sizeof bits);
+    }
+}
+
 /* ---- Corpora -----------------------------------------------------------------------------------
  *
  * A file is one text: encoded whole, cut into pieces of equal length, the ragged end dropped, as
@@ -862,39 +936,6 @@ static int read_integers(struct buffer *ids, struct span data, size_t size, bool
     return 0;
 }
 
-/* The value of a key in the header of a .npy file, which is a Python dict; "" when it is absent. */
-static const char *npy_value(const char *header, const char *key) {
-    const char *at = strstr(header, key), *colon = at ? strchr(at, ':') : NULL;
-    return colon ? colon + 1 + strspn(colon + 1, " ") : "";
-}
-
-/* NumPy's format, versions 1 to 3. */
-static int read_npy(struct buffer *ids, struct span file, int vocab, struct error *e) {
-    char text[1 << 12], type, order;
-    unsigned size;
-    if (file.n < 12 || memcmp(file.at, "\x93NUMPY", 6) != 0) return fail(e, "not a .npy file");
-    const size_t start = file.at[6] == 1 ? 10 : 12;
-    const size_t header = start == 10 ? get_u32(file.at + 8) & 0xffff : get_u32(file.at + 8);
-    if (header > file.n - start || header >= sizeof text)
-        return fail(e, "the .npy header is cut short");
-    memcpy(text, file.at + start, header);
-    text[header] = '\0';
-    if (sscanf(npy_value(text, "'descr'"), "'%c%c%u'", &order, &type, &size) != 3 || order == '>' ||
-        (type != 'i' && type != 'u') || (size != 1 && size != 2 && size != 4 && size != 8) ||
-        strncmp(npy_value(text, "'fortran_order'"), "False", 5) != 0)
-        return fail(e, "a .npy file of ids holds little-endian integers in C order");
-    const struct span data = {file.at + start + header, file.n - start - header};
-    uint64_t left = data.n / size;
-    char *at = strchr(npy_value(text, "'shape'"), '(');
-    for (unsigned long long n; at && (n = strtoull(at + 1, &at, 10)) > 0;) {
-        if (left % n) break;
-        left /= n;
-    }
-    if (left != 1 || data.n % size)
-        return fail(e, "the .npy file is not as long as its shape says");
-    return read_integers(ids, data, size, type == 'i', vocab, e);
-}
-
 static bool ends_with(const char *s, const char *end) {
     return strlen(s) >= strlen(end) && strcmp(s + strlen(s) - strlen(end), end) == 0;
 }
@@ -902,21 +943,30 @@ static bool ends_with(const char *s, const char *end) {
 static int read_ids(struct corpus *c, const struct checkpoint *m, struct span file,
                     struct error *e) {
     const int V = m->model.config.vocab;
-    if (ends_with(c->path, ".npy")) return read_npy(&c->ids, file, V, e);
+    if (ends_with(c->path, ".npy")) {
+        struct npy a;
+        if (npy_parse(&a, file, e)) return -1;
+        if (a.type == 'f') return fail(e, "token ids are integers, these are not");
+        return read_integers(&c->ids, a.data, a.size, a.type == 'i', V, e);
+    }
     if (ends_with(c->path, ".bin"))
         return read_integers(&c->ids, file, V <= 1 << 16 ? 2 : 4, false, V, e);
     if (m->tokenizer) return encode(m->tokenizer, file, &c->ids, e);
     return fail(e, "the model has no tokenizer: give it token ids, as .npy or .bin");
 }
 
-/* The first `tokens` ids of the file, in pieces of `length`. */
-static int corpus_open(struct corpus *c, const struct checkpoint *m, size_t tokens, size_t length,
-                       bool quiet, struct error *e) {
+static int corpus_read(struct corpus *c, const struct checkpoint *m, struct error *e) {
     struct span file;
     if (map_file(c->path, &file, e)) return -1;
     int bad = read_ids(c, m, file, e);
     munmap((void *)file.at, file.n);
-    if (bad) return fail_in(e, c->path);
+    return bad ? fail_in(e, c->path) : 0;
+}
+
+/* The first `tokens` ids of the file, in pieces of `length`. */
+static int corpus_open(struct corpus *c, const struct checkpoint *m, size_t tokens, size_t length,
+                       bool quiet, struct error *e) {
+    if (corpus_read(c, m, e)) return -1;
     const size_t n = least(ids_in(&c->ids), tokens);
     c->pieces = n / length;
     if (c->pieces == 0)
@@ -1249,9 +1299,9 @@ struct options {
     const char *word[256]; /* what is no option: files and LANG=FILE; as many as commands take */
     int words;
     const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like;
-    const char *how, *method, *shard;
-    double top, filter, bar, near, strength, temperature, top_p, repeat, save_every;
-    uint64_t threads, length, tokens, batch, new_tokens, seed;
+    const char *how, *method, *shard, *at;
+    double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, tolerance;
+    uint64_t threads, length, tokens, batch, new_tokens, seed, layer;
     bool quiet, help, bos, resume, decode, lines, any_model;
 };
 
@@ -1733,6 +1783,355 @@ static int run_tokenize(struct work *w, struct options *o, struct error *e) {
     return DONE;
 }
 
+/* ---- lape trace --------------------------------------------------------------------------------
+ *
+ * One intermediate tensor of a text, as [T, columns], or [L, T, columns] of all layers.
+ */
+static const char *const point_name[] = {"embd",     "attn_norm", "q",     "k",   "v",
+                                         "attn_out", "ffn_norm",  "gate",  "act", "up",
+                                         "down",     "resid",     "logits"};
+_Static_assert(sizeof point_name / sizeof *point_name == POINTS, "every point has a name");
+
+struct trace {
+    enum point at;
+    int layer;       /* -1: all */
+    real *values;    /* [layers, tokens, columns] */
+    uint64_t dim[3]; /* layers, tokens, columns; these are learnt at the first call */
+    size_t seen;     /* tokens of earlier batches */
+};
+
+static void keep_rows(void *context, enum point at, int layer, real *values, int rows,
+                      int columns) {
+    struct trace *t = context;
+    if (at != t->at || (t->layer >= 0 && layer != t->layer)) return;
+    t->dim[2] = columns;
+    if (!t->values) t->values = new_array(t->dim[0] * t->dim[1], columns * sizeof *values);
+    const size_t plane = t->dim[0] > 1 ? layer : 0;
+    memcpy(t->values + (plane * t->dim[1] + t->seen) * columns, values,
+           (size_t)rows * columns * sizeof *values);
+}
+
+/* Pieces of `length` tokens, the last one shorter, one after the other. */
+static int trace_pieces(struct trace *t, struct work *w, int length, bool bos, struct error *e) {
+    const struct corpus *c = w->corpus;
+    const struct hook hook = {keep_rows, t};
+    const int V = w->m.model.config.vocab;
+    if (feed_new(&w->feed, &w->m, length, 1, bos, e)) return -1;
+    real *out = t->at == AT_LOGITS ? new_array((size_t)length * V, sizeof *out) : NULL;
+    int bad = 0;
+    for (size_t from = 0; !bad && t->seen < t->dim[1]; from += length - bos) {
+        const int n = (int)least(ids_in(&c->ids) - from, length - bos);
+        w->feed.tokens[0] = w->m.bos;
+        memcpy(w->feed.tokens + bos, (int32_t *)c->ids.at + from, n * sizeof(int32_t));
+        bad = forward(w->feed.run, &(struct sequence){w->feed.tokens, n + bos, 0, 0}, 1, &hook, e);
+        if (!bad && out) logits(w->feed.run, 0, n + bos, out, &hook);
+        t->seen += n + bos;
+    }
+    free(out);
+    return bad;
+}
+
+static int parse_point(const char *name, enum point *at, struct error *e) {
+    for (int i = 0; name && i < POINTS; i++)
+        if (strcmp(name, point_name[i]) == 0) {
+            *at = (enum point)i;
+            return 0;
+        }
+    return usage(e,
+                 "--at is embd, attn_norm, q, k, v, attn_out, ffn_norm, gate, act, up, down, resid "
+                 "or logits, not ",
+                 name ? name : "missing");
+}
+
+static int run_trace(struct work *w, struct options *o, struct error *e) {
+    struct trace t = {.layer = -1};
+    if (!o->output) return usage(e, "-o FILE.npy is missing", "");
+    if (o->words < 2) return usage(e, "a text is missing: lape trace MODEL FILE", "");
+    if (parse_point(o->at, &t.at, e)) return USAGE;
+    w->corpora = 1;
+    w->corpus = new_array(1, sizeof *w->corpus);
+    w->corpus->path = o->word[1];
+    if (checkpoint_open(&w->m, o->word[0], (int)o->threads, e) || corpus_read(w->corpus, &w->m, e))
+        return FAILED;
+    const int L = w->m.model.config.layers;
+    const bool layered = t.at != AT_EMBD && t.at != AT_LOGITS;
+    if (o->layer != UINT64_MAX && (!layered || o->layer >= (uint64_t)L))
+        return fail(e,
+                    layered ? "--layer %d: the model has layers 0 to %d"
+                            : "--layer %d: only tensors of a layer have one, of 0 to %d",
+                    (int)o->layer, L - 1);
+    if (o->bos && w->m.bos < 0) return fail(e, "--bos: the model has no begin-of-sequence token");
+    if (layered && o->layer != UINT64_MAX) t.layer = (int)o->layer;
+    const size_t n = least(ids_in(&w->corpus->ids), o->tokens);
+    w->corpus->ids.n = n * sizeof(int32_t);
+    if (!o->length) o->length = least(w->m.model.config.context, 4096);
+    o->length = least(o->length, n + o->bos);
+    const size_t piece = o->length - o->bos, pieces = (n + piece - 1) / piece;
+    t.dim[0] = layered && t.layer < 0 ? L : 1;
+    t.dim[1] = n + o->bos * pieces;
+    const int bad = trace_pieces(&t, w, (int)o->length, o->bos, e);
+    if (!bad && output_open(&w->output, o->output, e) == 0) {
+        const bool planes = t.dim[0] > 1;
+        npy_write(w->output.file, t.values, planes ? t.dim : t.dim + 1, planes ? 3 : 2);
+    }
+    free(t.values);
+    return bad || !w->output.file ? FAILED : output_finish(&w->output, e);
+}
+
+/* ---- lape diff: two tensors ------------------------------------------------------------------ */
+
+/* Where two tensors are furthest apart by one measure. */
+struct worst {
+    double value; /* -1: nowhere yet */
+    uint64_t at;
+};
+
+static void note_worst(struct worst *w, double value, uint64_t at) {
+    if (value > w->value) *w = (struct worst){value, at};
+}
+
+/* In units of binary32's last place at the reference. */
+static double in_ulps(double difference, double reference) {
+    int exponent;
+    frexp(reference, &exponent);
+    return difference / ldexp(1, (exponent > -125 ? exponent : -125) - 24);
+}
+
+enum { ULP_CLASSES = 34 }; /* 0, up to 1, up to 2, up to 4, ... and more */
+
+struct deviation {
+    uint64_t unequal;
+    struct worst absolute, relative, ulp;
+    uint64_t in_class[ULP_CLASSES];
+};
+
+static int ulp_class(double ulp) {
+    int class = ulp > 0;
+    for (double bound = 1; class && class < ULP_CLASSES - 1 && ulp > bound; bound *= 2) class ++;
+    return class;
+}
+
+/* Numbers [from, to); a number against what is none is infinitely far. */
+static struct deviation deviate(const struct npy *a, const struct npy *b, uint64_t from,
+                                uint64_t to) {
+    struct deviation d = {.absolute = {-1, 0}, .relative = {-1, 0}, .ulp = {-1, 0}};
+    for (uint64_t i = from; i < to; i++) {
+        const double x = npy_number(a, i), y = npy_number(b, i);
+        const bool equal = x == y || (x != x && y != y);
+        const double far = equal ? 0 : fabs(y - x), absolute = far == far ? far : INFINITY;
+        const double relative = equal ? 0 : x == 0 || x != x ? INFINITY : absolute / fabs(x);
+        const double ulp = equal || x - x != 0 ? absolute : in_ulps(absolute, x);
+        d.unequal += !equal;
+        d.in_class[ulp_class(ulp)]++;
+        note_worst(&d.absolute, absolute, i);
+        note_worst(&d.relative, relative, i);
+        note_worst(&d.ulp, ulp, i);
+    }
+    return d;
+}
+
+static void print_worst(const char *what, struct worst w, const struct npy *a,
+                        const struct npy *b) {
+    uint64_t left = a->n, at = w.at;
+    printf("%s: %.9g at [", what, w.value);
+    for (int i = 0; i < a->dims; i++) {
+        left /= a->dim[i];
+        printf("%s%llu", i ? ", " : "", (unsigned long long)(at / left));
+        at %= left;
+    }
+    printf("]: %.9g, in the other %.9g\n", npy_number(a, w.at), npy_number(b, w.at));
+}
+
+static void print_classes(const struct deviation *d, uint64_t n) {
+    int last = ULP_CLASSES - 1;
+    while (last > 0 && !d->in_class[last]) last--;
+    printf("ulp\tnumbers\tpercent\n");
+    for (int i = 0; i <= last; i++) {
+        if (i == 0)
+            printf("0");
+        else if (i < ULP_CLASSES - 1)
+            printf("to %.0f", ldexp(1, i - 1));
+        else
+            printf("more");
+        printf("\t%llu\t%.4g\n", (unsigned long long)d->in_class[i],
+               100.0 * (double)d->in_class[i] / (double)n);
+    }
+}
+
+/* Dimensions of 1 at the front are passed over: many tools have one for the batch. */
+static void drop_ones(struct npy *a) {
+    int ones = 0;
+    while (ones < a->dims - 1 && a->dim[ones] == 1) ones++;
+    memmove(a->dim, a->dim + ones, (a->dims - ones) * sizeof *a->dim);
+    a->dims -= ones;
+}
+
+static int diff_tensors(const struct options *o, struct npy *a, struct npy *b, struct error *e) {
+    if (a->type != 'f' || b->type != 'f')
+        return fail(e, "%s: holds integers; tensors of floating-point numbers are compared",
+                    o->word[a->type == 'f']);
+    drop_ones(a);
+    drop_ones(b);
+    bool same = a->dims == b->dims;
+    for (int i = 0; same && i < a->dims; i++) same = a->dim[i] == b->dim[i];
+    if (!same)
+        return fail(e, "%s: another shape than %s: %llu numbers in %d dimensions, not %llu in %d",
+                    o->word[1], o->word[0], (unsigned long long)b->n, b->dims,
+                    (unsigned long long)a->n, a->dims);
+    const struct deviation all = deviate(a, b, 0, a->n);
+    printf("unequal: %llu of %llu numbers\n", (unsigned long long)all.unequal,
+           (unsigned long long)a->n);
+    print_worst("largest absolute difference", all.absolute, a, b);
+    print_worst("largest relative difference", all.relative, a, b);
+    print_worst("largest difference in ulp of binary32", all.ulp, a, b);
+    print_classes(&all, a->n);
+    if (a->dims > 2) printf("layer\tunequal\tabsolute\trelative\tulp\n");
+    for (uint64_t i = 0, plane = a->n / a->dim[0]; a->dims > 2 && i < a->dim[0]; i++) {
+        const struct deviation d = deviate(a, b, i * plane, (i + 1) * plane);
+        printf("%llu\t%llu\t%.6g\t%.6g\t%.6g\n", (unsigned long long)i,
+               (unsigned long long)d.unequal, d.absolute.value, d.relative.value, d.ulp.value);
+    }
+    if (all.absolute.value <= o->tolerance) {
+        printf("no number is off by more than %.9g\n", o->tolerance);
+        return DONE;
+    }
+    return fail(e, "%s: is off by %.9g, more than %.9g (--tolerance)", o->word[1],
+                all.absolute.value, o->tolerance);
+}
+
+/* ---- lape diff: two counts files ------------------------------------------------------------- */
+
+/* How far `count` is outside [reference - above, reference + below]; 0 when within. */
+static int64_t beyond(const struct language *reference, size_t i, int64_t count) {
+    const int64_t difference = count - reference->of[POSITIVE][i];
+    const int64_t allowed = reference->of[difference > 0 ? NEAR_BELOW : NEAR_ABOVE][i];
+    const int64_t size = difference > 0 ? difference : -difference;
+    return size > allowed ? size - allowed : 0;
+}
+
+/* A row of the table; the worst is the one furthest outside, else the one that differs most.
+ * Returns how many are outside. */
+static size_t diff_language(const struct counts *c, const struct language *a,
+                            const struct language *b) {
+    size_t differ = 0, outside = 0, worst = 0;
+    int64_t most_beyond = -1, most = -1;
+    for (size_t i = 0; i < all_neurons(c); i++) {
+        const int64_t d = llabs(b->of[POSITIVE][i] - a->of[POSITIVE][i]);
+        const int64_t far = beyond(a, i, b->of[POSITIVE][i]);
+        differ += d > 0;
+        outside += far > 0;
+        if (far < most_beyond || (far == most_beyond && d <= most)) continue;
+        worst = i;
+        most_beyond = far;
+        most = d;
+    }
+    printf("%s\t%llu\t%zu\t%zu\t%zu\t%zu\t%lld\t%lld\t%lld\t%lld\n", a->label,
+           (unsigned long long)a->tokens, differ, outside, worst / c->neurons, worst % c->neurons,
+           (long long)a->of[POSITIVE][worst], (long long)a->of[NEAR_ABOVE][worst],
+           (long long)a->of[NEAR_BELOW][worst], (long long)b->of[POSITIVE][worst]);
+    return outside;
+}
+
+static void print_languages(const struct neurons *n, size_t i) {
+    const bool *member = n->member + i * n->languages;
+    char before = '\t';
+    for (int k = 0; k < n->languages; k++)
+        if (member[k]) {
+            printf("%c%s", before, n->label[k]);
+            before = ',';
+        }
+    if (before == '\t') printf("\t-");
+}
+
+/* The neurons that only one of two selections has, or has for other languages. */
+static void diff_selections(const struct neurons *a, const struct neurons *b) {
+    const size_t K = a->languages;
+    size_t changed = 0;
+    for (size_t i = 0, j = 0; i < a->n || j < b->n;) {
+        const struct neuron *x = &a->neuron[i], *y = &b->neuron[j];
+        int order = i == a->n ? 1 : j == b->n ? -1 : x->layer - y->layer;
+        if (!order && i < a->n && j < b->n) order = x->index - y->index;
+        if (order || memcmp(a->member + i * K, b->member + j * K, K * sizeof *a->member)) {
+            if (!changed++) printf("layer\tneuron\treference\tother\n");
+            printf("%d\t%d", order > 0 ? y->layer : x->layer, order > 0 ? y->index : x->index);
+            order > 0 ? (void)printf("\tnot selected") : print_languages(a, i);
+            order < 0 ? (void)printf("\tnot selected") : print_languages(b, j);
+            printf("\n");
+        }
+        i += order <= 0;
+        j += order >= 0;
+    }
+    printf("selection: %zu neurons in the reference, %zu in the other, %zu changed\n", a->n, b->n,
+           changed);
+}
+
+/* -1 unless both count the same texts, the reference with all that the bound needs. */
+static int check_comparable(const struct options *o, const struct counts *a, const struct counts *b,
+                            struct error *e) {
+    const char *reference = o->word[0], *other = o->word[1];
+    if (a->layers != b->layers || a->neurons != b->neurons)
+        return fail(e, "%s: of %d x %d neurons, %s of %d x %d", other, b->layers, b->neurons,
+                    reference, a->layers, a->neurons);
+    if (a->n != b->n)
+        return fail(e, "%s: has %d languages, %s %d; --langs chooses", other, b->n, reference,
+                    a->n);
+    for (int k = 0; k < a->n; k++) {
+        const struct language *x = &a->language[k], *y = &b->language[k];
+        if (strcmp(x->label, y->label)) return fail(e, "%s: lacks language %s", other, x->label);
+        if (!x->of[NEAR_ABOVE] || !x->of[NEAR_BELOW])
+            return fail(e, "%s: language %s has no counts near zero, which the bound is made of",
+                        reference, x->label);
+        if (x->tokens != y->tokens)
+            return fail(e, "%s: language %s is of %llu tokens, in %s of %llu", other, x->label,
+                        (unsigned long long)y->tokens, reference, (unsigned long long)x->tokens);
+        if (x->of[HISTOGRAM] && y->of[HISTOGRAM] && a->vocab == b->vocab &&
+            memcmp(x->of[HISTOGRAM], y->of[HISTOGRAM], a->vocab * sizeof *x->of[HISTOGRAM]))
+            return fail(e, "%s: language %s is of other tokens than in %s", other, x->label,
+                        reference);
+    }
+    return 0;
+}
+
+static int diff_counts(struct work *w, const struct options *o, struct error *e) {
+    const struct counts *a = &w->counts, *b = &w->others;
+    struct find f = {.top = o->top, .filter = o->filter, .bar = o->bar};
+    struct neurons other = {0};
+    size_t outside = 0;
+    if (counts_open(&w->counts, o->word[0], e) || counts_open(&w->others, o->word[1], e))
+        return FAILED;
+    int bad = choose_languages(&w->counts, o->languages, e);
+    if (!bad) bad = choose_languages(&w->others, o->languages, e);
+    if (bad) return bad;
+    if (check_comparable(o, a, b, e)) return FAILED;
+    printf("language\ttokens\tdiffer\toutside\tlayer\tneuron\tcount\tnear above\tnear below\t"
+           "other\n");
+    for (int k = 0; k < a->n; k++) outside += diff_language(a, &a->language[k], &b->language[k]);
+    bad = find_neurons(a, &f, &w->neurons, e) || find_neurons(b, &f, &other, e);
+    if (!bad) diff_selections(&w->neurons, &other);
+    neurons_free(&other);
+    if (bad) return FAILED;
+    if (outside)
+        return fail(e, "%s: %zu of %zu counts are further off than gates within %g of zero allow",
+                    o->word[1], outside, all_neurons(a) * a->n, a->near);
+    printf("every count is within the bound of gates within %g of zero\n", a->near);
+    return DONE;
+}
+
+static int run_diff(struct work *w, struct options *o, struct error *e) {
+    struct span file[2] = {{0}};
+    struct npy a[2];
+    if (o->words < 2) return usage(e, "two files are wanted: lape diff REFERENCE OTHER", "");
+    int bad = DONE;
+    for (int i = 0; !bad && i < 2; i++) bad = map_file(o->word[i], &file[i], e);
+    const bool tensors = !bad && file[0].at[0] == '\x93';
+    for (int i = 0; !bad && tensors && i < 2; i++)
+        if ((bad = npy_parse(&a[i], file[i], e))) fail_in(e, o->word[i]);
+    if (!bad) bad = tensors ? diff_tensors(o, &a[0], &a[1], e) : diff_counts(w, o, e);
+    for (int i = 0; i < 2; i++)
+        if (file[i].at) munmap((void *)file[i].at, file[i].n);
+    return bad;
+}
+
 /* ---- lape info ------------------------------------------------------------------------------- */
 
 static void print_model(const struct checkpoint *m) {
@@ -1822,6 +2221,8 @@ static const struct command {
      run_ppl},
     {"generate", "MODEL -p TEXT | -f PROMPTS", "continue prompts, plain or steered", 1,
      run_generate},
+    {"trace", "MODEL FILE --at NAME -o X.npy", "any tensor of the forward pass", 2, run_trace},
+    {"diff", "REFERENCE OTHER", "compare two counts files or two .npy: a verdict", 2, run_diff},
 };
 enum { COMMANDS = sizeof command_table / sizeof *command_table };
 
@@ -1836,14 +2237,16 @@ static const struct option {
     const char *commands; /* that take it, between spaces; " " is all */
     const char *help;
 } option_table[] = {
-    {"-o", TEXT, AT(output), 0, 0, " count merge find ppl generate ", "FILE   write it there"},
-    {"-t", WHOLE, AT(threads), 1, 1024, " count ppl generate ", "N   threads (all processors)"},
-    {"--seq", WHOLE, AT(length), 2, 1 << 24, " count ppl ",
+    {"-o", TEXT, AT(output), 0, 0, " count merge find ppl generate trace ",
+     "FILE   write it there"},
+    {"-t", WHOLE, AT(threads), 1, 1024, " count ppl generate trace ",
+     "N   threads (all processors)"},
+    {"--seq", WHOLE, AT(length), 2, 1 << 24, " count ppl trace ",
      "N   tokens in a piece (the model's context, at most 4096)"},
-    {"--tokens", WHOLE, AT(tokens), 1, 1e15, " count ppl ", "N   of every language (all)"},
+    {"--tokens", WHOLE, AT(tokens), 1, 1e15, " count ppl trace ", "N   of every language (all)"},
     {"--batch", WHOLE, AT(batch), 1, 1 << 20, " count ppl ",
      "N   pieces at once (512 tokens a thread)"},
-    {"--bos", FLAG, AT(bos), 0, 0, " count ppl tokenize ",
+    {"--bos", FLAG, AT(bos), 0, 0, " count ppl tokenize trace ",
      "   begin with the begin-of-sequence token, every piece"},
     {"--near", NUMBER, AT(near), 0, 1e6, " count ",
      "T   count gates within T of zero, too (0.001)"},
@@ -1852,12 +2255,12 @@ static const struct option {
      "S   save to FILE.partial every S seconds"},
     {"--resume", FLAG, AT(resume), 0, 0, " count ", "   go on from FILE.partial if it is there"},
     {"--method", TEXT, AT(method), 0, 0, " find ", "lape|random   (lape)"},
-    {"--top", NUMBER, AT(top), 0, 1, " find ", "R   part of the neurons to select (0.01)"},
-    {"--filter", NUMBER, AT(filter), 0, 1, " find ",
+    {"--top", NUMBER, AT(top), 0, 1, " find diff ", "R   part of the neurons to select (0.01)"},
+    {"--filter", NUMBER, AT(filter), 0, 1, " find diff ",
      "R   one language must be above this rank of all probabilities (0.95)"},
-    {"--bar", NUMBER, AT(bar), 0, 1, " find ",
+    {"--bar", NUMBER, AT(bar), 0, 1, " find diff ",
      "R   a neuron is of the languages above this rank (0.95)"},
-    {"--langs", TEXT, AT(languages), 0, 0, " find ",
+    {"--langs", TEXT, AT(languages), 0, 0, " find diff ",
      "A,B,...   of the counts, in this order (all)"},
     {"--like", TEXT, AT(like), 0, 0, " find ",
      "NEURONS   random: as many per layer and language as there"},
@@ -1879,6 +2282,11 @@ static const struct option {
     {"--repeat-penalty", NUMBER, AT(repeat), 1e-6, 1e6, " generate ",
      "R   on tokens seen before (1: none)"},
     {"--seed", WHOLE, AT(seed), 0, 1e15, " find generate ", "S   of all that is random (0)"},
+    {"--at", TEXT, AT(at), 0, 0, " trace ",
+     "NAME   embd attn_norm q k v attn_out ffn_norm gate act up down resid logits"},
+    {"--layer", WHOLE, AT(layer), 0, 1 << 16, " trace ", "N   from 0 (all)"},
+    {"--tolerance", NUMBER, AT(tolerance), 0, 1e300, " diff ",
+     "X   absolute difference of tensors that passes (0)"},
     {"--decode", FLAG, AT(decode), 0, 0, " tokenize ", "   ids to text"},
     {"--lines", FLAG, AT(lines), 0, 0, " tokenize ", "   every line is a text of its own"},
     {"-q", FLAG, AT(quiet), 0, 0, " ", "   no progress, no summary"},
@@ -1984,7 +2392,8 @@ int main(int argc, char **argv) {
                         .new_tokens = 64,
                         .how = "replace",
                         .method = "lape",
-                        .tokens = UINT64_MAX};
+                        .tokens = UINT64_MAX,
+                        .layer = UINT64_MAX};
     const struct command *c = NULL;
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
     int status = DONE;

@@ -34,8 +34,10 @@
  */
 #ifdef LAPE_REAL64
 typedef double real; /* the same program in double: its distance from float is the rounding error */
+typedef uint64_t real_bits;
 #else
 typedef float real;
+typedef uint32_t real_bits; /* what it is made of */
 #endif
 
 /* Without libm, the same bits everywhere; errors in units of the result's last place (ulp). */
@@ -177,10 +179,13 @@ const struct gguf_value *gguf_array(const struct gguf *g, const char *key, enum 
 /* The strings of an array of strings: `count` spans, to be freed with free(). */
 struct span *gguf_strings(const struct gguf_value *array);
 
-/* Little-endian bytes to numbers, on any machine and at any alignment. */
+/* Little-endian bytes to numbers and back, on any machine and at any alignment. */
 uint32_t get_u32(const void *at);
 uint64_t get_u64(const void *at);
+float get_f16(const void *at);
 float get_f32(const void *at);
+double get_f64(const void *at);
+void write_little(FILE *to, uint64_t v, int bytes); /* the lowest ones */
 
 /* A file in the making: values and tensors in the order they are put. Starts as {0}; gguf_discard
  * ends it. */

@@ -162,6 +162,23 @@ static double double_of_bits(uint64_t bits) {
 
 float get_f32(const void *at) { return float_of_bits(get_u32(at)); }
 
+double get_f64(const void *at) { return double_of_bits(get_u64(at)); }
+
+float get_f16(const void *at) {
+    const uint32_t h = get_u16(at), sign = (h & 0x8000) << 16, fraction = h & 0x3ff;
+    uint32_t exponent = h >> 10 & 31;
+    if (exponent == 0) { /* subnormal: a multiple of 2^-24 */
+        float f = (float)fraction * 0x1p-24f;
+        return sign ? -f : f;
+    }
+    exponent = exponent == 31 ? 255 : exponent + 112;
+    return float_of_bits(sign | exponent << 23 | fraction << 13);
+}
+
+void write_little(FILE *to, uint64_t v, int bytes) {
+    for (int b = 0; b < bytes; b++) putc((int)(v >> 8 * b & 255), to);
+}
+
 static const char *const type_name[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                         "bool", "string", "array", "u64", "i64", "f64"};
 static const uint8_t type_size[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8}; /* 0: varies */
@@ -398,7 +415,7 @@ int gguf_uint(const struct gguf *g, const char *key, uint64_t *to, struct error 
 int gguf_float(const struct gguf *g, const char *key, double *to, struct error *e) {
     const struct gguf_value *v = want(g, key, 1 << GGUF_F32 | 1 << GGUF_F64, "a number", e);
     if (!v) return -1;
-    *to = v->type == GGUF_F32 ? get_f32(v->data.at) : double_of_bits(get_u64(v->data.at));
+    *to = v->type == GGUF_F32 ? get_f32(v->data.at) : get_f64(v->data.at);
     return 0;
 }
 
@@ -509,17 +526,6 @@ static void write_padding(FILE *f, uint64_t written) {
     fwrite(zero, 1, (ALIGNMENT - written % ALIGNMENT) % ALIGNMENT, f);
 }
 
-/* Little-endian whatever the machine is. */
-static void write_i64s(FILE *f, const int64_t *v, uint64_t n) {
-    uint8_t bytes[4096];
-    for (uint64_t i = 0; i < n;) {
-        size_t used = 0;
-        for (; i < n && used < sizeof bytes; i++)
-            for (int b = 0; b < 64; b += 8) bytes[used++] = (uint8_t)((uint64_t)v[i] >> b);
-        fwrite(bytes, 1, used, f);
-    }
-}
-
 int gguf_save(const struct gguf_writer *w, const char *path, struct error *e) {
     struct output out;
     struct buffer head = {0};
@@ -537,7 +543,8 @@ int gguf_save(const struct gguf_writer *w, const char *path, struct error *e) {
     write_padding(out.file, head.n);
     const struct i64_array *tensor = w->data.at;
     for (uint64_t i = 0; i < w->n_tensors; i++) {
-        write_i64s(out.file, tensor[i].at, tensor[i].n);
+        for (uint64_t k = 0; k < tensor[i].n; k++)
+            write_little(out.file, (uint64_t)tensor[i].at[k], 8);
         write_padding(out.file, tensor[i].n * 8);
     }
     free(head.at);
@@ -922,16 +929,6 @@ static void tiles(int rows, int n, const real *x, size_t x_row, const real *pane
         tile(1, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
 }
 
-static float float_of_half(uint32_t h) {
-    uint32_t sign = (h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff;
-    if (exponent == 0) { /* subnormal: a multiple of 2^-24 */
-        float f = (float)fraction * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    exponent = exponent == 31 ? 255 : exponent + 112;
-    return float_of_bits(sign | exponent << 23 | fraction << 13);
-}
-
 /* Elements [from, from + n) of a row, exactly. from is a multiple of 32. */
 static void widen(real *out, const struct matrix *m, int row, int from, int n) {
     const char *at = m->at + (size_t)row * m->row_bytes + type_bytes(m->type, (uint64_t)from);
@@ -940,7 +937,7 @@ static void widen(real *out, const struct matrix *m, int row, int from, int n) {
         for (int i = 0; i < n; i++) out[i] = get_f32(at + 4 * i);
         break;
     case TENSOR_F16:
-        for (int i = 0; i < n; i++) out[i] = float_of_half(get_u16(at + 2 * i));
+        for (int i = 0; i < n; i++) out[i] = get_f16(at + 2 * i);
         break;
     case TENSOR_BF16:
         for (int i = 0; i < n; i++) out[i] = float_of_bits(get_u16(at + 2 * i) << 16);
@@ -948,7 +945,7 @@ static void widen(real *out, const struct matrix *m, int row, int from, int n) {
     case TENSOR_Q8_0: /* a product of 11 and 7 bits: exact */
         for (int i = 0; i < n; i++) {
             const char *block = at + i / 32 * 34;
-            out[i] = float_of_half(get_u16(block)) * (float)(int8_t)block[2 + i % 32];
+            out[i] = get_f16(block) * (float)(int8_t)block[2 + i % 32];
         }
         break;
     }

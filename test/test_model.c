@@ -83,7 +83,8 @@ static void test_halves(void) {
         int exponent = h >> 10 & 31, fraction = h & 1023;
         double want = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
         if (exponent == 31) want = fraction ? NAN : INFINITY;
-        float got = float_of_half(h);
+        const uint8_t bytes[2] = {(uint8_t)h, (uint8_t)(h >> 8)};
+        float got = get_f16(bytes);
         bool sign = h >> 15;
         wrong += isnan(want) ? !isnan(got) : (fabs(got) != want || (signbit(got) != 0) != sign);
     }
@@ -136,10 +137,9 @@ static real weight_at(const struct matrix *m, int row, int column) {
     if (m->type == TENSOR_F32) return get_f32(at + 4 * column);
     if (m->type == TENSOR_BF16)
         return float_of_bits((uint32_t)at[2 * column] << 16 | (uint32_t)at[2 * column + 1] << 24);
-    if (m->type == TENSOR_F16)
-        return float_of_half(at[2 * column] | (uint32_t)at[2 * column + 1] << 8);
+    if (m->type == TENSOR_F16) return get_f16(at + 2 * column);
     const uint8_t *block = at + column / 32 * 34;
-    return float_of_half(block[0] | (uint32_t)block[1] << 8) * (int8_t)block[2 + column % 32];
+    return get_f16(block) * (int8_t)block[2 + column % 32];
 }
 
 static void random_vector(real *to, size_t n, double size) {
