@@ -15,8 +15,12 @@ SOURCES = lape.c model.c tokenizer.c
 TESTS   = build/test_model build/test_gguf build/test_tokenizer build/test_lape
 PYTHON  = .venv/bin/python
 
-lape: $(SOURCES) lape.h build/compile
-	$(COMPILE) -o $@ $(SOURCES) $(LIBS)
+# lape; the loops that define its numbers; and the same in double precision
+lape lape-spec lape64: $(SOURCES) lape.h build/compile
+	$(COMPILE) $(SWITCH) -o $@ $(SOURCES) $(LIBS)
+lape-spec: SWITCH = -DLAPE_SPEC
+lape64: SWITCH = -DLAPE_REAL64
+spec: lape-spec
 
 # Changes when the compiler or its flags do; everything is built anew then.
 build/compile: force
@@ -49,10 +53,25 @@ $(PYTHON): test/requirements.txt
 	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
+# The same bits from every build: compilers, levels, machines. See test/identical.py.
+identical: lape
+	python3 test/identical.py
+	python3 test/test_broken.py
+build/identical/%-prompt: test/prompt.c model.c lape.h
+	@mkdir -p $(@D)
+	$(COMPILE) -o $@ $< model.c $(LIBS)
+build/identical/%: $(SOURCES) lape.h
+	@mkdir -p $(@D)
+	$(COMPILE) -o $@ $(SOURCES) $(LIBS)
+
+# The distance of float from double.
+precision: lape lape64
+	@python3 test/precision.py
+
 format:
 	clang-format -i *.c *.h test/*.c test/*.h
 
 clean:
-	rm -rf lape build demo/out
+	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: demo test oracle golden format clean force
+.PHONY: spec demo test oracle golden identical precision format clean force
