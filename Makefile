@@ -39,15 +39,14 @@ build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) lape.h test/c
 	$(COMPILE) -o $@ $< model.c tokenizer.c $(LIBS)
 
 test: lape $(TESTS)
-	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_golden.py
+	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_diff.py \
+		test/test_golden.py
 
 # Against transformers, sentencepiece and PyTorch, which are installed for it into .venv.
-oracle: lape build/dump $(PYTHON)
+oracle: lape $(PYTHON)
 	$(PYTHON) test/oracle.py
 golden: $(PYTHON)
 	$(PYTHON) test/oracle.py golden
-build/dump: test/dump.c model.c lape.h build/compile
-	$(COMPILE) -o $@ $< model.c $(LIBS)
 $(PYTHON): test/requirements.txt
 	python3 -m venv .venv
 	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<

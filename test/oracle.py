@@ -4,7 +4,7 @@
     python test/oracle.py [--lape ./lape] [--shared ../shared] [--only NAME,NAME]
     python test/oracle.py golden
 
-It wants torch, transformers, sentencepiece, numpy, gguf and protobuf, and a C compiler for dump.c.
+It wants torch, transformers, sentencepiece, numpy, gguf and protobuf.
 Every check prints one line: `ok NAME: what was measured`, or `FAIL`, or `skipped` where it needs
 the texts and the checkpoint in --shared and they are not there. `golden` writes golden.tsv, the
 values that tests without these libraries compare with; lape has no part in it.
@@ -17,11 +17,12 @@ formulas. No code of lape's or of convert.py's has a part in what they are compa
 import argparse
 import collections
 import contextlib
+import copy
 import functools
 import math
 import os
 import random
-import shlex
+import re
 import shutil
 import subprocess
 import sys
@@ -502,28 +503,19 @@ class Bench:
                  "--name", "tiny")
         return output
 
-    @functools.cached_property
-    def dump_path(self):
-        """dump.c as `make build/dump` built it, or else built here."""
-        built = os.path.join(ROOT, "build", "dump")
-        sources = [os.path.join(ROOT, name) for name in ("test/dump.c", "model.c", "lape.h")]
-        if os.path.exists(built) and os.path.getmtime(built) > max(map(os.path.getmtime, sources)):
-            return built
-        command = os.environ.get("CC", "cc") + " -O2 -std=c11 -ffp-contract=off -I."
-        self.run(*shlex.split(command), "-o", self.new("dump"), "test/dump.c", "model.c", "-lm",
-                 "-lpthread")
-        return self.new("dump")
+    def trace(self, path, ids, point, threads=2):
+        """A tensor of the forward pass over the file at path, as one sequence."""
+        np.save(self.new("ids.npy"), np.array(ids, dtype="<i4"))
+        self.lape("trace", path, self.new("ids.npy"), "--at", point, "-o", self.new("trace.npy"),
+                  "--seq", max(2, len(ids)), "-t", threads)
+        return torch.from_numpy(np.load(self.new("trace.npy")))
 
-    def dump(self, path, model, ids, threads=2):
-        """Logits [T, V], gates and activations [L, T, F] by lape's forward pass over the file at
-        path; `model` is its reference, and says L."""
-        np.array(ids, dtype="<i4").tofile(self.new("ids.bin"))
-        self.run(self.dump_path, path, self.new("ids.bin"), self.new("logits"),
-                 self.new("gates"), threads)
-        logits, gates = (torch.from_numpy(np.fromfile(self.new(name), dtype="<f4"))
-                         for name in ("logits", "gates"))
-        gates = gates.reshape(model.config.num_hidden_layers, 2, len(ids), -1)
-        return logits.reshape(len(ids), -1), gates[:, 0], gates[:, 1]
+    def forward(self, path, model, ids, threads=2):
+        """Logits [T, V], gates and activations [L, T, F]; `model` is its reference, and says L."""
+        shape = (model.config.num_hidden_layers, len(ids), -1)
+        logits, gates, activations = (self.trace(path, ids, point, threads)
+                                      for point in ("logits", "gate", "act"))
+        return logits, gates.reshape(shape), activations.reshape(shape)
 
     @functools.cached_property
     def demo(self):
@@ -648,7 +640,7 @@ def worst(a, b):
 
 def compare_forward(bench, path, model, ids):
     """(worst of the logits, worst of gates and activations by layer), both demanded to be small."""
-    theirs, ours = bench.dump(path, model, ids), push(model, ids)
+    theirs, ours = bench.forward(path, model, ids), push(model, ids)
     logits = worst(theirs[0], ours[0])
     layers = [max(worst(theirs[1][i], ours[1][i]), worst(theirs[2][i], ours[2][i]))
               / max(1, ours[1][i].abs().max().item()) for i in range(len(ours[1]))]
@@ -673,6 +665,62 @@ def forward(bench):
             "activations by layer within %s" % (
                 len(found), ", ".join(map(str, sizes)), max(logits for logits, _ in found), peak,
                 " ".join("%.1g" % value for value in layers)))
+
+
+def pairs_of(heads):
+    """[T, heads, d] as [T, heads d] with i and i + d/2, which turn together, side by side."""
+    tokens, count, d = heads.shape
+    return heads.reshape(tokens, count, 2, d // 2).transpose(2, 3).reshape(tokens, count * d)
+
+
+def every_tensor(model, ids):
+    """{point: [T, columns] or [L, T, columns]} of one sequence, by transformers' modules."""
+    found = collections.defaultdict(list)
+
+    def keep(point, of=lambda inputs, output: output):
+        return lambda module, inputs, output: found[point].append(of(inputs, output)[0])
+
+    hooks = [(model.model.embed_tokens, keep("embd")), (model.lm_head, keep("logits"))]
+    for layer in model.model.layers:
+        hooks += [(layer.input_layernorm, keep("attn_norm")),
+                  (layer.self_attn.v_proj, keep("v")), (layer.self_attn.o_proj, keep("attn_out")),
+                  (layer.post_attention_layernorm, keep("ffn_norm")),
+                  (layer.mlp.gate_proj, keep("gate")), (layer.mlp.act_fn, keep("act")),
+                  (layer.mlp.up_proj, keep("up")), (layer.mlp.down_proj, keep("down")),
+                  (layer.self_attn.q_proj, keep("q")), (layer.self_attn.k_proj, keep("k")),
+                  (layer, keep("resid", lambda i, o: o if torch.is_tensor(o) else o[0]))]
+    handles = [module.register_forward_hook(hook) for module, hook in hooks]
+    with torch.no_grad():
+        model(torch.tensor([ids]))
+        cosine, sine = model.model.rotary_emb(found["embd"][0][None],
+                                              torch.arange(len(ids))[None])
+    for handle in handles:
+        handle.remove()
+    d = model.config.head_dim
+    for point in ("q", "k"):
+        for layer, values in enumerate(found[point]):
+            heads = values.reshape(len(ids), -1, d).transpose(0, 1)[None]
+            turned = transformers.models.llama.modeling_llama.apply_rotary_pos_emb(
+                heads, heads, cosine, sine)[0]
+            found[point][layer] = pairs_of(turned[0].transpose(0, 1))
+    return {point: values[0] if point in ("embd", "logits") else torch.stack(values)
+            for point, values in found.items()}
+
+
+@check
+def traces(bench):
+    """Every tensor that `lape trace` knows, against transformers' modules."""
+    ids = bench.ids(bench.demo_text("fr", "eval"))[:200]
+    found = {}
+    for point, ours in every_tensor(bench.demo, ids).items():
+        theirs = bench.trace(DEMO, ids, point)
+        demand(theirs.shape == ours.shape, "%s is %s, not %s", point, theirs.shape, ours.shape)
+        found[point] = worst(theirs, ours) / max(1, ours.abs().max().item())
+        demand(found[point] <= GATE_TOLERANCE, "%s: off by %.3g of its largest", point, found[point])
+        last = bench.trace(DEMO, ids, point)
+        demand(torch.equal(theirs, last), "%s: another trace differs", point)
+    demand(len(found) == 13, "%d tensors, not 13", len(found))
+    return "%d tokens: " % len(ids) + ", ".join("%s %.1g" % item for item in found.items())
 
 
 # ---- Checks: counts -------------------------------------------------------------------------
@@ -730,7 +778,7 @@ def counts_exact(bench):
     for label in ("en", "ja"):
         found = collections.defaultdict(int)
         for piece in bench.pieces(bench.demo_text(label, "count"), PIECE):
-            _, gates, activations = bench.dump(DEMO, bench.demo, piece.tolist(), threads=1)
+            _, gates, activations = bench.forward(DEMO, bench.demo, piece.tolist(), threads=1)
             rows = [statistics(*layer) for layer in zip(gates, activations)]
             for name in rows[0]:
                 found[name] += torch.stack([row[name] for row in rows])
@@ -738,7 +786,43 @@ def counts_exact(bench):
         for name in ("positive", "near_above", "near_below", "sum", "positive_sum"):
             demand(torch.equal(found[name], counts.of[label][name]), "%s of %s differs", name,
                    label)
-    return "%d tokens: five statistics equal those recounted from the dumped numbers" % tokens
+    return "%d tokens: five statistics equal those recounted from traced numbers" % tokens
+
+
+def certify(bench, name, model):
+    """The exit status and the output of `lape diff` over transformers' counts of the demo's texts,
+    by way of numpy."""
+    words, tokens = [], []
+    for label in LANGUAGES:
+        pieces = bench.pieces(bench.demo_text(label, "count"), PIECE)
+        path = bench.new("%s.%s.npy" % (name, label))
+        np.save(path, reference_statistics(model, pieces)["positive"].numpy())
+        words.append("%s=%s" % (label, path))
+        tokens += ["--tokens", "%s=%d" % (label, pieces.numel())]
+    converted = bench.new(name + ".gguf")
+    bench.run(sys.executable, CONVERT, "counts", *words, *tokens, "-o", converted)
+    done = subprocess.run([bench.lape_path, "diff", bench.demo_counts, converted, "--top",
+                           str(TOP)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    rows = [row for row in rows if row[0] in LANGUAGES]
+    demand(len(rows) == len(LANGUAGES), "%s: %s", name, done.stderr)
+    selection = re.search("selection: .*", done.stdout)[0]
+    return done.returncode, sum(int(row[2]) for row in rows), sum(int(row[3]) for row in rows), (
+        selection)
+
+
+@check
+def certification(bench):
+    """`lape diff` accepts what transformers counts in float32, and refuses what it counts in
+    bfloat16."""
+    status, differ, beyond, selection = certify(bench, "f32", bench.demo)
+    demand(status == 0 and beyond == 0, "float32: status %d, %d beyond the bound", status, beyond)
+    rough = copy.deepcopy(bench.demo).to(torch.bfloat16)
+    status, differ2, beyond2, selection2 = certify(bench, "bf16", rough)
+    demand(status == 1 and beyond2 > 0, "bfloat16: status %d, %d beyond", status, beyond2)
+    return ("float32: certified, %d counts differ, %s. bfloat16: refused, %d differ, %d beyond the "
+            "bound, %s" % (differ, selection, differ2, beyond2, selection2))
 
 
 @check

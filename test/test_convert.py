@@ -276,6 +276,15 @@ class Pt:
         return out.getvalue()
 
 
+def npy_file(kind, shape, numbers, start=b"\x93NUMPY\1\0"):
+    """What numpy.save writes of an array."""
+    header = "{'descr': '%s', 'fortran_order': False, 'shape': %s, }" % (kind, tuple(shape))
+    size = 2 if start[6] == 1 else 4
+    length = -(-(8 + size + len(header) + 1) // 64) * 64 - 8 - size
+    return start + length.to_bytes(size, "little") + header.ljust(length - 1).encode() + b"\n" + (
+        numbers)
+
+
 def counts_file(numbers, shape, total, **options):
     """A plain activation file."""
     pt = Pt()
@@ -1040,6 +1049,59 @@ class Counts(CountsCase):
                 self.assertNotIn("Traceback", done.stderr)
                 self.assert_no_output()
         self.counts("e" * 24 + "=" + file)
+
+    def npy(self, name, data):
+        return "%s=%s" % (name, self.write(name + ".npy", data))
+
+    def test_npy(self):
+        """Integers of every size, as numpy.save writes them."""
+        for kind, letter in zip(("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8"),
+                                "bBhHiIqQ"):
+            for start in (b"\x93NUMPY\1\0", b"\x93NUMPY\2\0"):
+                gguf = self.counts(self.npy("en", npy_file(kind, (2, 3), struct.pack(
+                    "<6" + letter, *range(1, 7)), start)), "--tokens", "en=9")
+                self.assertEqual(gguf.keys["lape-counts.tokens"], ("[u64]", [9]))
+                self.assertEqual(gguf.tensors["en.positive"],
+                                 (I64_TYPE, [3, 2], struct.pack("<6q", *range(1, 7))))
+        self.counts(self.npy("en", npy_file("|u1", (1, 2), b"\0\1")),
+                    self.pt("fr", counts_file([3, 4], (1, 2), 9)), "--tokens", "en=1")
+
+    def test_npy_as_numpy_writes_it(self):
+        if not numpy:
+            self.skipTest("numpy is not installed")
+        for dtype in "i1", "u2", "<i4", "i8":
+            made = io.BytesIO()
+            numpy.save(made, numpy.arange(6, dtype=dtype).reshape(2, 3))
+            gguf = self.counts(self.npy("en", made.getvalue()), "--tokens", "en=9")
+            self.assertEqual(gguf.tensors["en.positive"][2], struct.pack("<6q", *range(6)))
+
+    def test_npy_refused(self):
+        good = npy_file("<i4", (2, 3), struct.pack("<6i", *range(1, 7)))
+        for data, word in (
+                (good[:-1], "23 bytes"), (good + b"\0", "25 bytes"), (b"", "numpy"),
+                (good[:9], "numpy"), (b"x" + good[1:], "numpy"),
+                (npy_file("<f4", (2, 3), b"\0" * 24), "numpy"),
+                (npy_file(">i4", (2, 3), b"\0" * 24), "numpy"),
+                (npy_file("<i4", (6,), b"\0" * 24), "numpy"),
+                (npy_file("<i4", (1, 2, 3), b"\0" * 24), "numpy"),
+                (npy_file("<i4", (0, 3), b""), "bytes"),
+                (npy_file("<i8", (10 ** 8, 10 ** 8), b"\0" * 8), "8 bytes"),
+                (good.replace(b"False", b"True "), "numpy"),
+                (npy_file("<i4", (1, 2), struct.pack("<2i", 1, 10)), "is 10,"),
+                (npy_file("<i4", (1, 2), struct.pack("<2i", 1, -1)), "is -1,")):
+            self.refuse_counts("en.npy", word, args=[self.npy("en", data), "--tokens", "en=9"])
+
+    def test_npy_usage(self):
+        array = self.npy("en", npy_file("|u1", (1, 2), b"\0\1"))
+        pt = self.pt("fr", counts_file([3, 4], (1, 2), 9))
+        for args in ([array], [array, "--tokens", "fr=9"], [array, "--tokens", "en=0"],
+                     [array, "--tokens", "en"], [array, "--tokens", "en=-1"],
+                     [array, "--tokens", "en=9", "--tokens", "en=8"], [pt, "--tokens", "fr=9"]):
+            with self.subTest(str(args)):
+                done = run_forked(["counts", *args, "-o", self.out])
+                self.assertEqual(done.returncode, 2)
+                self.assertNotIn("Traceback", done.stderr)
+                self.assert_no_output()
 
     def test_contents(self):
         def made(total=9, numbers=(1, 2), shape=(1, 2), **options):

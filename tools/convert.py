@@ -3,6 +3,7 @@
 
     convert.py hf DIR -o model.gguf [--type keep|f32|f16|bf16|q8_0] [--name NAME]
     convert.py counts LANG=FILE.pt ... -o counts.gguf [--name MODELNAME]
+    convert.py counts LANG=FILE.npy ... --tokens LANG=N ... -o counts.gguf [--name MODELNAME]
 
 It needs Python 3.8 and nothing else; only making numbers narrower (f16, bf16, q8_0) takes numpy.
 Every byte that is read counts as hostile until it is checked: a length against the bytes that are
@@ -759,8 +760,31 @@ def load_pt(path):
 
 # ---- Counts ---------------------------------------------------------------------------------
 
-def read_counts(language, path):
-    """(token total, (layers, neurons), counts as bytes of i64) of one language."""
+NPY_HEADER = re.compile(rb"{'descr': '[<|]([iu])([1248])', 'fortran_order': False, "
+                        rb"'shape': \((\d{1,9}), (\d{1,9})\), } *\n")
+
+
+def load_npy(path):
+    """(layers, neurons) and the numbers, row by row, of an array of integers that numpy saved."""
+    with open(path, "rb") as file:
+        raw = file.read()
+    start = 10 if raw[6:7] == b"\1" else 12
+    size = int.from_bytes(raw[8:start], "little")
+    header = NPY_HEADER.fullmatch(raw[start:start + size])
+    if raw[:6] != b"\x93NUMPY" or not header:
+        raise Refused(path, "is not as numpy.save writes an array of integers, layers by neurons")
+    kind, size, layers, neurons = (group.decode() for group in header.groups())
+    shape, numbers = (int(layers), int(neurons)), raw[start + len(header[0]):]
+    if not all(shape) or len(numbers) != math.prod(shape) * int(size):
+        raise Refused(path, "%d bytes of numbers are not %s x %s of %s bytes" % (
+            len(numbers), layers, neurons, size))
+    code = {"1": "b", "2": "h", "4": "i", "8": "q"}[size]
+    return shape, struct.unpack("<%d%s" % (math.prod(shape), code.upper() if kind == "u" else code),
+                                numbers)
+
+
+def load_activations(path):
+    """The token total, (layers, neurons) and the counts of a file of the released code."""
     saved = load_pt(path)
     saved = saved if isinstance(saved, dict) else {}
     total, counts = saved.get("n", saved.get("total_tokens")), saved.get("over_zero")
@@ -771,13 +795,21 @@ def read_counts(language, path):
     if not isinstance(counts, PtTensor) or len(counts.shape) != 2 or not all(counts.shape) or (
             counts.storage.code not in INTEGERS):
         raise Refused(path, "has no tensor of integers, layers by neurons, under over_zero")
-    numbers = numbers_of(counts)
+    return total, counts.shape, numbers_of(counts)
+
+
+def read_counts(language, path, tokens):
+    """(token total, (layers, neurons), counts as bytes of i64) of one language."""
+    if path.endswith(".npy"):
+        total, (shape, numbers) = tokens[language], load_npy(path)
+    else:
+        total, shape, numbers = load_activations(path)
     if min(numbers) < 0 or max(numbers) > total:
         place = next(i for i, count in enumerate(numbers) if not 0 <= count <= total)
         raise Refused(path, "%s, layer %d, neuron %d: the count is %d, and should be from 0 to the "
-                      "%d tokens" % ((language,) + divmod(place, counts.shape[1])
+                      "%d tokens" % ((language,) + divmod(place, shape[1])
                                      + (numbers[place], total)))
-    return total, counts.shape, struct.pack("<%dq" % len(numbers), *numbers)
+    return total, shape, struct.pack("<%dq" % len(numbers), *numbers)
 
 
 def convert_counts(args):
@@ -785,7 +817,7 @@ def convert_counts(args):
     files = dict(sorted(args.files))                 # by code point: for labels, by bytes
     totals, tensors = [], []
     for language, path in files.items():
-        total, shape, counts = read_counts(language, path)
+        total, shape, counts = read_counts(language, path, dict(args.tokens))
         totals.append(total)
         tensors.append(Output(language + ".positive", shape[::-1], "i64", [counts]))
         if tensors[-1].dims != tensors[0].dims:
@@ -813,6 +845,14 @@ def language_file(text):
     return language, path
 
 
+def language_tokens(text):
+    """LANG=N of the command line as a pair."""
+    language, _, number = text.partition("=")
+    if not re.fullmatch("0*[1-9][0-9]{0,17}", number):
+        raise argparse.ArgumentTypeError("%r: LANG=N is expected, N being 1 or more" % text)
+    return language, int(number)
+
+
 def parse_arguments(argv):
     """The command line; wrong usage ends the program with status 2."""
     parser = argparse.ArgumentParser(prog="convert.py", description=__doc__.split("\n")[0])
@@ -822,8 +862,10 @@ def parse_arguments(argv):
     hf.add_argument("--type", choices=["keep", "f32", "f16", "bf16", "q8_0"], default="keep",
                     help="of the matrices (default: as they are)")
     hf.set_defaults(run=convert_hf)
-    counts = commands.add_parser("counts", help="activation counts (.pt) become a counts file")
-    counts.add_argument("files", metavar="LANG=FILE.pt", nargs="+", type=language_file)
+    counts = commands.add_parser("counts", help="activation counts (.pt, .npy) become a counts file")
+    counts.add_argument("files", metavar="LANG=FILE", nargs="+", type=language_file)
+    counts.add_argument("--tokens", metavar="LANG=N", type=language_tokens, action="append",
+                        default=[], help="that LANG's .npy file counts; a .pt file says it itself")
     counts.set_defaults(run=convert_counts)
     for command in (hf, counts):
         command.add_argument("-o", dest="output", metavar="FILE", required=True)
@@ -832,6 +874,10 @@ def parse_arguments(argv):
     args = parser.parse_args(argv)
     if args.command == "counts" and len(dict(args.files)) < len(args.files):
         counts.error("a language is given twice")
+    if args.command == "counts":
+        arrays = {language for language, path in args.files if path.endswith(".npy")}
+        if arrays != {language for language, _ in args.tokens} or len(arrays) < len(args.tokens):
+            counts.error("--tokens LANG=N is wanted once for every LANG=FILE.npy, and for no other")
     return args
 
 
