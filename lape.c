@@ -7,7 +7,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -423,7 +422,7 @@ static double entropy(const double *p, int languages, double *room) {
     qsort(room, languages, sizeof *room, by_value);
     for (int k = 0; k < languages; k++) sum += room[k];
     for (int k = 0; k < languages; k++)
-        if (room[k] > 0) h -= room[k] / sum * log64(room[k] / sum);
+        if (room[k] > 0) h = fma(-(room[k] / sum), log64(room[k] / sum), h);
     return h;
 }
 
@@ -742,7 +741,7 @@ void edit_neurons(void *edits, enum point at, int layer, real *values, int rows,
     for (int t = 0; t < rows; t++)
         for (size_t i = x->first[layer]; i < x->first[layer + 1]; i++) {
             real *a = values + (size_t)t * columns + x->edit[i].neuron;
-            *a = *a * x->edit[i].scale + x->edit[i].shift;
+            *a = real_fma(*a, x->edit[i].scale, x->edit[i].shift);
         }
 }
 
@@ -851,8 +850,37 @@ static const char *npy_value(const char *header, const char *key) {
     return colon ? colon + 1 + strspn(colon + 1, " ") : "";
 }
 
+/* "'<f4'", for example. */
+static bool parse_type(const char *text, struct npy *a) {
+    a->type = text[0] && text[1] ? text[2] : '\0';
+    a->size = a->type ? (unsigned)(text[3] - '0') : 0;
+    const bool sized = a->size == 2 || a->size == 4 || a->size == 8;
+    return text[0] == '\'' && (text[1] == '<' || text[1] == '|' || text[1] == '=') &&
+           (((a->type == 'i' || a->type == 'u') && (sized || a->size == 1)) ||
+            (a->type == 'f' && sized)) &&
+           text[4] == '\'';
+}
+
+/* "(2, 3)": whether it is the shape of a->n numbers. */
+static bool parse_shape(const char *text, struct npy *a) {
+    uint64_t product = 1;
+    if (*text++ != '(') return false;
+    while (*text != ')') {
+        const struct span digits = {text, strspn(text, "0123456789")};
+        uint64_t n;
+        if (!parse_number(digits, INT64_MAX, &n) || n == 0 || n > a->n / product ||
+            a->dims == MOST_DIMS)
+            return false;
+        a->dim[a->dims++] = n;
+        product *= n;
+        text += digits.n;
+        text += strspn(text, ", ");
+    }
+    return product == a->n;
+}
+
 static int npy_parse(struct npy *a, struct span file, struct error *e) {
-    char text[1 << 12], order;
+    char text[1 << 12];
     *a = (struct npy){0};
     if (file.n < 12 || memcmp(file.at, "\x93NUMPY", 6) != 0) return fail(e, "not a .npy file");
     const size_t start = file.at[6] == 1 ? 10 : 12;
@@ -861,20 +889,13 @@ static int npy_parse(struct npy *a, struct span file, struct error *e) {
         return fail(e, "the .npy header is cut short");
     memcpy(text, file.at + start, header);
     text[header] = '\0';
-    if (sscanf(npy_value(text, "'descr'"), "'%c%c%u'", &order, &a->type, &a->size) != 3 ||
-        order == '>' || (a->type != 'i' && a->type != 'u' && a->type != 'f') ||
-        (a->size != 2 && a->size != 4 && a->size != 8 && (a->size != 1 || a->type == 'f')) ||
+    if (!parse_type(npy_value(text, "'descr'"), a) ||
         strncmp(npy_value(text, "'fortran_order'"), "False", 5) != 0)
-        return fail(e, "the .npy file does not hold little-endian numbers in C order");
+        return fail(e, "the .npy file does not hold little-endian integers or floating-point "
+                       "numbers in C order");
     a->data = (struct span){file.at + start + header, file.n - start - header};
     a->n = a->data.n / a->size;
-    uint64_t left = a->n;
-    char *at = strchr(npy_value(text, "'shape'"), '(');
-    for (unsigned long long n; at && (n = strtoull(at + 1, &at, 10)) > 0; left /= n) {
-        if (left % n || a->dims == MOST_DIMS) break;
-        a->dim[a->dims++] = n;
-    }
-    if (left != 1 || a->data.n % a->size)
+    if (!parse_shape(npy_value(text, "'shape'"), a) || a->data.n % a->size)
         return fail(e, "the .npy file is not as long as its shape says");
     return 0;
 }
@@ -1892,8 +1913,8 @@ static void note_worst(struct worst *w, double value, uint64_t at) {
 
 /* In units of binary32's last place at the reference. */
 static double in_ulps(double difference, double reference) {
-    int exponent;
-    frexp(reference, &exponent);
+    int exponent = -125; /* of 0 and of what is subnormal */
+    if (reference != 0) frexp(reference, &exponent);
     return difference / ldexp(1, (exponent > -125 ? exponent : -125) - 24);
 }
 
@@ -1919,7 +1940,7 @@ static struct deviation deviate(const struct npy *a, const struct npy *b, uint64
         const double x = npy_number(a, i), y = npy_number(b, i);
         const bool equal = x == y || (x != x && y != y);
         const double far = equal ? 0 : fabs(y - x), absolute = far == far ? far : INFINITY;
-        const double relative = equal ? 0 : x == 0 || x != x ? INFINITY : absolute / fabs(x);
+        const double relative = equal ? 0 : x == 0 || x - x != 0 ? INFINITY : absolute / fabs(x);
         const double ulp = equal || x - x != 0 ? absolute : in_ulps(absolute, x);
         d.unequal += !equal;
         d.in_class[ulp_class(ulp)]++;
@@ -1932,6 +1953,7 @@ static struct deviation deviate(const struct npy *a, const struct npy *b, uint64
 
 static void print_worst(const char *what, struct worst w, const struct npy *a,
                         const struct npy *b) {
+    const int digits = a->size == 8 || b->size == 8 ? 17 : 9; /* that tell two numbers apart */
     uint64_t left = a->n, at = w.at;
     printf("%s: %.9g at [", what, w.value);
     for (int i = 0; i < a->dims; i++) {
@@ -1939,7 +1961,8 @@ static void print_worst(const char *what, struct worst w, const struct npy *a,
         printf("%s%llu", i ? ", " : "", (unsigned long long)(at / left));
         at %= left;
     }
-    printf("]: %.9g, in the other %.9g\n", npy_number(a, w.at), npy_number(b, w.at));
+    printf("]: %.*g, in the other %.*g\n", digits, npy_number(a, w.at), digits,
+           npy_number(b, w.at));
 }
 
 static void print_classes(const struct deviation *d, uint64_t n) {
@@ -1986,7 +2009,8 @@ static int diff_tensors(const struct options *o, struct npy *a, struct npy *b, s
     print_worst("largest difference in ulp of binary32", all.ulp, a, b);
     print_classes(&all, a->n);
     if (a->dims > 2) printf("layer\tunequal\tabsolute\trelative\tulp\n");
-    for (uint64_t i = 0, plane = a->n / a->dim[0]; a->dims > 2 && i < a->dim[0]; i++) {
+    for (uint64_t i = 0; a->dims > 2 && i < a->dim[0]; i++) {
+        const uint64_t plane = a->n / a->dim[0];
         const struct deviation d = deviate(a, b, i * plane, (i + 1) * plane);
         printf("%llu\t%llu\t%.6g\t%.6g\t%.6g\n", (unsigned long long)i,
                (unsigned long long)d.unequal, d.absolute.value, d.relative.value, d.ulp.value);
@@ -2084,8 +2108,8 @@ static int check_comparable(const struct options *o, const struct counts *a, con
         if (x->tokens != y->tokens)
             return fail(e, "%s: language %s is of %llu tokens, in %s of %llu", other, x->label,
                         (unsigned long long)y->tokens, reference, (unsigned long long)x->tokens);
-        if (x->of[HISTOGRAM] && y->of[HISTOGRAM] && a->vocab == b->vocab &&
-            memcmp(x->of[HISTOGRAM], y->of[HISTOGRAM], a->vocab * sizeof *x->of[HISTOGRAM]))
+        const int64_t *p = x->of[HISTOGRAM], *q = y->of[HISTOGRAM];
+        if (p && q && (a->vocab != b->vocab || memcmp(p, q, a->vocab * sizeof *p)))
             return fail(e, "%s: language %s is of other tokens than in %s", other, x->label,
                         reference);
     }
@@ -2103,13 +2127,13 @@ static int diff_counts(struct work *w, const struct options *o, struct error *e)
     if (!bad) bad = choose_languages(&w->others, o->languages, e);
     if (bad) return bad;
     if (check_comparable(o, a, b, e)) return FAILED;
+    if (find_neurons(a, &f, &w->neurons, e)) return fail_in(e, o->word[0]);
+    if (find_neurons(b, &f, &other, e)) return fail_in(e, o->word[1]);
     printf("language\ttokens\tdiffer\toutside\tlayer\tneuron\tcount\tnear above\tnear below\t"
            "other\n");
     for (int k = 0; k < a->n; k++) outside += diff_language(a, &a->language[k], &b->language[k]);
-    bad = find_neurons(a, &f, &w->neurons, e) || find_neurons(b, &f, &other, e);
-    if (!bad) diff_selections(&w->neurons, &other);
+    diff_selections(&w->neurons, &other);
     neurons_free(&other);
-    if (bad) return FAILED;
     if (outside)
         return fail(e, "%s: %zu of %zu counts are further off than gates within %g of zero allow",
                     o->word[1], outside, all_neurons(a) * a->n, a->near);

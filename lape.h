@@ -21,6 +21,7 @@
 #ifndef LAPE_H
 #define LAPE_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -35,9 +36,13 @@
 #ifdef LAPE_REAL64
 typedef double real; /* the same program in double: its distance from float is the rounding error */
 typedef uint64_t real_bits;
+#define real_fma(a, b, c) fma(a, b, c)
+#define real_sqrt(a)      sqrt(a)
 #else
 typedef float real;
 typedef uint32_t real_bits; /* what it is made of */
+#define real_fma(a, b, c) fmaf(a, b, c) /* a b + c, rounded once */
+#define real_sqrt(a)      sqrtf(a)
 #endif
 
 /* Without libm, the same bits everywhere; errors in units of the result's last place (ulp). */

@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <float.h>
 #include <limits.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -560,17 +559,10 @@ void gguf_discard(struct gguf_writer *w) {
 
 /* ---- Numbers -----------------------------------------------------------------------------------
  *
- * An fma is written as one; everything else is rounded step by step (-ffp-contract=off). The
+ * Nowhere is a product added to something but by an explicit fma: then a compiler that fuses what
+ * it was told not to (-ffp-contract=off; gcc 12.2 was seen to) finds nothing to fuse. The
  * transcendental functions are ours because every libm has its own last bit.
  */
-#ifdef LAPE_REAL64
-#define real_fma(a, b, c) fma(a, b, c)
-#define real_sqrt(a)      sqrt(a)
-#else
-#define real_fma(a, b, c) fmaf(a, b, c)
-#define real_sqrt(a)      sqrtf(a)
-#endif
-
 static const double LN2_HI = 0x1.62e42fefa39efp-1, LN2_LO = 0x1.abc9e3b39803fp-56;
 static const double LOG2_E = 0x1.71547652b82fep0;
 static const double SQRT_PI = 0x1.c5bf891b4ef6ap0;
@@ -592,15 +584,15 @@ static const double INVERSE_FACTORIAL[] = {1.0,
                                            1.0 / 479001600.,
                                            1.0 / 6227020800.};
 
-/* To the nearest integer, half to even, |x| < 2^51: the sum has no bits left for a fraction. */
-static double round64(double x) { return (x + 0x1.8p52) - 0x1.8p52; }
+/* x times y to the nearest integer, |x y| < 2^51: the sum has no bits left for a fraction. */
+static double whole_product(double x, double y) { return fma(x, y, 0x1.8p52) - 0x1.8p52; }
 
 static double power_of_two(int n) { return double_of_bits((uint64_t)(1023 + n) << 52); }
 
 /* e^x = 2^n (1 + r q): |r| <= ln 2 / 2, and 1 + r q the Taylor series of e^r, of which the first
  * term left out is below 2^-57. Returns q. */
 static double exp_parts(double x, double *r, int *n) {
-    const double whole = round64(x * LOG2_E);
+    const double whole = whole_product(x, LOG2_E);
     double q = INVERSE_FACTORIAL[13];
     *n = (int)whole;
     *r = fma(whole, -LN2_LO, fma(whole, -LN2_HI, x));
@@ -659,14 +651,14 @@ double log64(double x) {
     double s = (m - 1) / (m + 1), s2 = s * s, series = 0;
     for (int k = 23; k >= 3; k -= 2) series = fma(series, s2, 1.0 / k);
     series = 2 * s * s2 * series; /* what is left of ln m after 2 s */
-    return n * LN2_HI + (2 * s + (series + n * LN2_LO));
+    return fma(n, LN2_HI, fma(2, s, fma(n, LN2_LO, series)));
 }
 
 double pow64(double x, double y) { return exp64(y * log64(x)); }
 
 /* x = n pi/2 + r with |r| <= pi/4, then the Taylor series of sine or cosine by quadrant. */
 static double sine_of_quadrant(double x, int quadrant) {
-    double n = round64(x * (1 / PI_2_HI));
+    double n = whole_product(x, 1 / PI_2_HI);
     double r = fma(n, -PI_2_LO, fma(n, -PI_2_HI, x));
     double r2 = r * r, p = 0;
     int turn = ((int)n + quadrant) & 3;
@@ -693,7 +685,7 @@ static inline real real_exp(real x) {
     const float hi = 0x1.62e43p-1f, lo = -0x1.05c61p-29f; /* ln 2 */
     float c = x > -104 ? x : -104;
     c = c < 89 ? c : 89;
-    float n = (c * 0x1.715476p0f + 0x1.8p23f) - 0x1.8p23f;
+    float n = fmaf(c, 0x1.715476p0f, 0x1.8p23f) - 0x1.8p23f;
     float r = fmaf(n, -lo, fmaf(n, -hi, c));
     float p = 1.0f / 5040;
     p = fmaf(p, r, 1.0f / 720);
@@ -1400,8 +1392,8 @@ static void rotate_row(real *restrict x, int n, const real *restrict rotation, i
     for (int i = 0; i < n; i += 2) {
         const real *turn = rotation + i % head_dim;
         real a = x[i], b = x[i + 1];
-        x[i] = a * turn[0] - b * turn[1];
-        x[i + 1] = b * turn[0] + a * turn[1];
+        x[i] = real_fma(a, turn[0], -(b * turn[1]));
+        x[i + 1] = real_fma(b, turn[0], a * turn[1]);
     }
 }
 

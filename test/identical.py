@@ -5,7 +5,7 @@ running it that is listed below, against the digests in test/identical.tsv.
     python3 test/identical.py [--only WORD] [--readme] [--write]
 
 Prints a line for each way with its digest. One that cannot run on this machine is said so, and not
-counted as passed. --only: the ways whose name holds WORD. --readme: puts the table into README.md;
+counted as passed. Builds in double have digests of their own. --only: the ways whose name holds WORD. --readme: puts the table into README.md;
 without it, README.md's table must be the one that this run made, if all of it ran. --write: sets the
 digests anew, from the definition's build (make spec).
 
@@ -37,18 +37,21 @@ class Way:
     """A build and how it is run."""
 
     def __init__(self, name, cc="cc", flags=None, runner=None, threads=2, batch=None,
-                 prompt=None):
-        self.name, self.cc, self.flags = name, cc, flags
+                 prompt=None, strict=None):
+        self.name, self.cc, self.flags, self.strict = name, cc, flags, strict
         self.runner, self.threads, self.batch, self.prompt = runner, threads, batch, prompt
         self.needs = [cc] + (runner or "").split()[:1]
+        self.real = "double" if flags and "REAL64" in flags else "float"
+
+    def variables(self):
+        """What make is given."""
+        given = {"CC": self.cc if self.cc != "cc" else None, "CFLAGS": self.flags,
+                 "STRICT": self.strict}
+        return [name + "=" + value for name, value in given.items() if value]
 
     def how(self):
-        words = ["make"]
-        if self.cc != "cc":
-            words.append("CC=" + self.cc)
-        if self.flags:
-            words.append('CFLAGS="%s"' % self.flags if " " in self.flags else "CFLAGS=" + self.flags)
-        build = " ".join(words)
+        build = " ".join(["make"] + [v.replace("=", '="', 1) + '"' if " " in v else v
+                                     for v in self.variables()])
         run = ([self.runner] if self.runner else []) + ["lape"]
         if self.threads != 2:
             run.append("-t %d" % self.threads)
@@ -87,6 +90,8 @@ if X86:
     WAYS += [Way("%s, x86-64%s" % (cc, level), cc, "-O2 -march=x86-64" + level)
              for cc in ("gcc", "clang") for level in ("", "-v3", "-v4")]
 WAYS += [Way("definition, clang -O0", "clang", "-O0 -march=native -DLAPE_SPEC"),
+         *[Way("%s, allowed to fuse" % cc, cc, "-O3 -march=native",
+               strict="-std=c11 -ffp-contract=fast") for cc in ("gcc", "clang")],
          Way("OpenMP", "gcc", "-O3 -march=native -fopenmp", threads=3),
          Way("musl", "musl-gcc", "-O3 -march=native -static"),
          Way("musl, x86-64", "musl-gcc", "-O2 -static"),
@@ -97,6 +102,13 @@ WAYS += [Way("prompt: " + how, prompt=how) for how in ("alone", "packed", "steps
 if X86:
     WAYS.append(Way("x86-64, a processor without fma", "gcc", "-O2 -march=x86-64 -static",
                     runner="qemu-x86_64 -cpu Nehalem"))
+WAYS += [Way("double: " + name, cc, flags + " -DLAPE_REAL64", runner=runner)
+         for name, cc, flags, runner in (
+             ("definition", "gcc", "-O2 -DLAPE_SPEC", None),
+             ("gcc -O0", "gcc", "-O0 -march=native", None),
+             ("gcc -O3", "gcc", "-O3 -march=native", None),
+             ("clang -O3", "clang", "-O3 -march=native", None),
+             ("aarch64", "aarch64-linux-gnu-gcc", "-O2 -static", "qemu-aarch64"))]
 WAYS += [Way(name, cc + "-gcc", flags, runner="qemu-" + qemu) for name, cc, flags, qemu in (
     ("aarch64", "aarch64-linux-gnu", "-O2 -static", "aarch64"),
     ("riscv64", "riscv64-linux-gnu", "-O2 -static", "riscv64"),
@@ -117,9 +129,7 @@ def build(way):
     """The program that it runs, built in a place of its own."""
     target = "build/identical/%s%s" % ("".join(c if c.isalnum() else "_" for c in way.name),
                                        "-prompt" if way.prompt else "")
-    words = ["make", "-s", "-B", target]
-    words += ["CC=" + way.cc] if way.cc != "cc" else []
-    words += ["CFLAGS=" + way.flags] if way.flags else []
+    words = ["make", "-s", "-B", target, *way.variables()]
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True)
     return os.path.join(ROOT, target)
 
@@ -179,15 +189,19 @@ def examine(way):
 def read_golden():
     with open(GOLDEN) as f:
         rows = [line.rstrip("\n").split("\t") for line in f if not line.startswith("#")]
-    return dict(rows)
+    return {(real, name): value for real, name, value in rows}
 
 
-def write_golden(results):
+def write_golden():
+    """By the builds with the definition's loops, in float and in double."""
     with open(GOLDEN, "w") as f:
-        f.write("# SHA-256 of what the definition's build (make spec) makes of the demo model; "
-                "test/identical.py says how.\n")
-        for name in RESULTS:
-            f.write("%s\t%s\n" % (name, results[name]))
+        f.write("# SHA-256 of what the definition's builds make of the demo model; test/identical.py "
+                "says how.\n")
+        for way in WAYS:
+            if way.name in ("definition", "double: definition"):
+                results, said = examine(way)
+                for name in RESULTS:
+                    f.write("%s\t%s\t%s\n" % (way.real, name, results[name]))
 
 
 def summary(results):
@@ -230,10 +244,7 @@ def main():
     options = parser.parse_args()
     ways = [w for w in WAYS if options.only in w.name]
     if options.write:
-        results, said = examine(WAYS[0])
-        if not results:
-            sys.exit(said)
-        write_golden(results)
+        write_golden()
     golden = read_golden()
     passed, failed, rows = 0, 0, []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -241,7 +252,7 @@ def main():
         running = {way: pool.submit(examine, way) for way in slow_first}
         for way in ways:
             results, said = running[way].result()
-            wrong = [n for n, d in (results or {}).items() if d != golden[n]]
+            wrong = [n for n, d in (results or {}).items() if d != golden[way.real, n]]
             good = bool(results) and not wrong
             if results is not None:
                 passed, failed = passed + good, failed + (not good)

@@ -67,7 +67,7 @@ def caught(changes):
         way = identical.Way("broken")
         results = identical.make_results(way, os.path.join(folder, "lape"), folder)
         golden = identical.read_golden()
-        return test.returncode != 0, [n for n in identical.RESULTS if results[n] != golden[n]]
+        return test.returncode != 0, [n for n in identical.RESULTS if results[n] != golden["float", n]]
 
 
 def main():

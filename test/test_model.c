@@ -272,8 +272,8 @@ static void plain_rotate(real *x, int T, int heads, const struct config *c) {
                 real exponent = (real)(2 * i) / (real)c->head_dim;
                 real angle = (real)t * (1 / (real)exp64(exponent * log64(c->rope_base)));
                 real cosine = (real)cos64(angle), sine = (real)sin64(angle), a = pair[0];
-                pair[0] = a * cosine - pair[1] * sine;
-                pair[1] = pair[1] * cosine + a * sine;
+                pair[0] = real_fma(a, cosine, -(pair[1] * sine));
+                pair[1] = real_fma(pair[1], cosine, a * sine);
             }
 }
 

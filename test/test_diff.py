@@ -1,0 +1,1490 @@
+#!/usr/bin/env python3
+"""Tests of `lape trace` and `lape diff`: tensors out, and a verdict on tensors and on counts.
+
+    LAPE=./lape python3 test/test_diff.py [NAME...]
+
+Needs Python 3.8 and its standard library, and the demo model. What is expected is worked out here:
+the differences exactly, with fractions; bounds and selections by brute force; traced tensors from
+each other and the weights, or from the trace of a part. The last line on stdout is
+`N passed, N failed`.
+"""
+
+import collections
+import functools
+import math
+import os
+import random
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+from fractions import Fraction
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
+DEMO = os.path.join(ROOT, "demo", "model.gguf")
+TEXT = os.path.join(ROOT, "demo", "text", "en.count.txt")
+INFINITY, NAN = float("inf"), float("nan")
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def write(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+    return path
+
+
+# ---- .npy ------------------------------------------------------------------------------------
+
+LETTER = {"<f2": "e", "<f4": "f", "<f8": "d", "<i2": "h", "<i4": "i", "<i8": "q", "<u1": "B",
+          "<u2": "H", "<u4": "I"}
+
+
+def product(numbers):
+    return functools.reduce(int.__mul__, numbers, 1)
+
+
+def bytes_of(numbers, descr):
+    return struct.pack("<%d%s" % (len(numbers), LETTER[descr]), *numbers)
+
+
+def npy(data, descr="<f4", shape=None, order="False", version=1, header=None, length=None):
+    """A .npy file of bytes; `shape`, `header` and `length` may be what they should not be."""
+    if shape is None:
+        shape = (len(data) // int(descr[2:]),)
+    if header is None:
+        header = "{'descr': '%s', 'fortran_order': %s, 'shape': %s, }" % (descr, order, shape)
+        header += " " * (-(11 + len(header)) % 64) + "\n"
+    length = len(header) if length is None else length
+    return (b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", length)
+            + header.encode() + data)
+
+
+class Tensor:
+    """What a .npy file of lape's holds; its header must be as the format wants it."""
+
+    def __init__(self, data):
+        assert data[:10] == b"\x93NUMPY\1\0" + struct.pack("<H", 118), data[:10]
+        header = data[10:128]
+        match = re.fullmatch(rb"\{'descr': '<f4', 'fortran_order': False, "
+                             rb"'shape': \(([0-9, ]*)\), \} *\n", header)
+        assert match, header
+        self.shape = [int(word) for word in re.findall(rb"\d+", match.group(1))]
+        self.raw = data[128:]
+        assert len(self.raw) == 4 * product(self.shape), (len(self.raw), self.shape)
+
+    def plane(self, layer):
+        size = len(self.raw) // self.shape[0]
+        return self.raw[layer * size:(layer + 1) * size]
+
+    def row(self, *place):
+        """The numbers of [token], or of [layer, token]."""
+        columns, at = self.shape[-1], 0
+        for i, length in zip(place, self.shape):
+            at = at * length + i
+        return struct.unpack_from("<%df" % columns, self.raw, 4 * at * columns)
+
+    def numbers(self):
+        return struct.unpack("<%df" % (len(self.raw) // 4), self.raw)
+
+
+# ---- GGUF ------------------------------------------------------------------------------------
+
+U32, STRING, ARRAY, U64, F64 = 4, 8, 9, 10, 12
+PLAIN = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+F32, I64, BF16 = 0, 27, 30
+
+
+class Gguf:
+    """Values, and for every tensor its dimensions (rows first), type and where it lies."""
+
+    def __init__(self, path):
+        self.data, self.at = read(path), 24
+        magic, version, tensors, values = struct.unpack_from("<4sIQQ", self.data)
+        assert magic == b"GGUF" and version == 3
+        self.values = {self.string(): self.value(self.take("I")) for _ in range(values)}
+        self.tensors = {}
+        for _ in range(tensors):
+            name = self.string()
+            dims = [self.take("Q") for _ in range(self.take("I"))][::-1]
+            self.tensors[name] = dims, self.take("I"), self.take("Q")
+        self.start = -(-self.at // 32) * 32
+
+    def take(self, letter):
+        value, = struct.unpack_from("<" + letter, self.data, self.at)
+        self.at += struct.calcsize(letter)
+        return value
+
+    def string(self):
+        length = self.take("Q")
+        self.at += length
+        return self.data[self.at - length:self.at].decode("utf-8", "surrogateescape")
+
+    def value(self, kind):
+        if kind == STRING:
+            return self.string()
+        if kind == ARRAY:
+            item, count = self.take("I"), self.take("Q")
+            return [self.value(item) for _ in range(count)]
+        return self.take(PLAIN[kind])
+
+    def numbers(self, name):
+        dims, kind, offset = self.tensors[name]
+        n, at = product(dims), self.start + offset
+        if kind == BF16:
+            raw = bytearray(4 * n)
+            raw[2::4] = self.data[at:at + 2 * n:2]
+            raw[3::4] = self.data[at + 1:at + 2 * n:2]
+            return struct.unpack("<%df" % n, bytes(raw))
+        return struct.unpack_from("<%d%s" % (n, {F32: "f", I64: "q"}[kind]), self.data, at)
+
+    def times(self, name, x):
+        """A matrix times a vector, in double precision."""
+        (rows, columns), w = self.tensors[name][0], self.numbers(name)
+        assert len(x) == columns
+        return [sum(map(float.__mul__, w[i * columns:(i + 1) * columns], x)) for i in range(rows)]
+
+
+def gguf_string(text):
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def gguf(values, tensors):
+    """A file of values (key, type, value; lists are arrays) and tensors (name, rows, integers)."""
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values))
+    for key, kind, value in values:
+        one = gguf_string if kind == STRING else struct.Struct("<" + PLAIN[kind]).pack
+        head += gguf_string(key)
+        head += (struct.pack("<IIQ", ARRAY, kind, len(value)) + b"".join(map(one, value))
+                 if isinstance(value, list) else struct.pack("<I", kind) + one(value))
+    data = b""
+    for name, rows, numbers in tensors:
+        head += gguf_string(name) + struct.pack("<IQQIQ", 2, len(numbers) // rows, rows, I64,
+                                                len(data))
+        data += struct.pack("<%dq" % len(numbers), *numbers)
+        data += bytes(-len(data) % 32)
+    return head + bytes(-len(head) % 32) + data
+
+
+# ---- What every test needs ---------------------------------------------------------------------
+
+def run(*args, **options):
+    return subprocess.run([LAPE] + list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=120, **options)
+
+
+class Case(unittest.TestCase):
+    maxDiff = 2000
+
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory(prefix="test_diff.")
+        self.addCleanup(temporary.cleanup)
+        self.directory = temporary.name
+
+    def path(self, name, data=None):
+        """A path in this test's own directory, with a file there if there are data."""
+        path = os.path.join(self.directory, name)
+        return path if data is None else write(path, data)
+
+    def lape(self, status, *args):
+        """What a run prints, and its one line on stderr, "" for none."""
+        done = run(*args, cwd=self.directory)
+        message = done.stderr.decode("utf-8", "replace")
+        self.assertEqual(done.returncode, status, (args, message))
+        self.assertRegex(message, r"\Alape: [^\r\n]+\n\Z" if status else r"\A\Z")
+        self.assertEqual([n for n in os.listdir(self.directory) if n.endswith(".tmp")], [])
+        return done.stdout.decode(), message
+
+    def refused(self, status, culprits, *args):
+        """Fails with this status and one line that holds every culprit; prints and leaves nothing.
+        """
+        with self.subTest(" ".join(args)[-200:]):
+            before = sorted(os.listdir(self.directory))
+            printed, message = self.lape(status, *args)
+            for culprit in [culprits] if isinstance(culprits, str) else culprits:
+                self.assertIn(culprit, message)
+            self.assertEqual(printed, "")
+            self.assertEqual(sorted(os.listdir(self.directory)), before, "files left")
+
+
+# ---- lape trace ------------------------------------------------------------------------------
+
+class Trace(Case):
+    NAMES = "embd attn_norm q k v attn_out ffn_norm gate act up down resid logits".split()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.model = Gguf(DEMO)
+        values = cls.model.values
+        value = lambda key: values["llama." + key]
+        cls.layers, cls.vocab, width = (value("block_count"), value("vocab_size"),
+                                        value("embedding_length"))
+        cls.heads, cls.kv_heads = (value("attention.head_count"), value("attention.head_count_kv"))
+        cls.head = value("attention.key_length")
+        cls.epsilon = value("attention.layer_norm_rms_epsilon")
+        cls.bos = values["tokenizer.ggml.bos_token_id"]
+        cls.columns = dict.fromkeys(cls.NAMES, width)
+        cls.columns.update(q=cls.heads * cls.head, k=cls.kv_heads * cls.head,
+                           v=cls.kv_heads * cls.head, logits=cls.vocab)
+        for name in "gate", "act", "up":
+            cls.columns[name] = value("feed_forward_length")
+        rng = random.Random("ids")
+        cls.ids = [rng.randrange(3, cls.vocab) for _ in range(20)]
+
+    def ids_file(self, ids):
+        return self.path("ids.npy", npy(bytes_of(ids, "<i4"), "<i4"))
+
+    def trace(self, name, file, *args):
+        output = self.path("out.npy")
+        if "-t" not in args:
+            args += ("-t", "1")
+        printed, _ = self.lape(0, "trace", DEMO, file, "--at", name, "-q", "-o", output, *args)
+        self.assertEqual(printed, "")
+        tensor = Tensor(read(output))
+        os.remove(output)
+        return tensor
+
+    def is_layered(self, name):
+        return name not in ("embd", "logits")
+
+    def test_shapes_and_planes(self):
+        file = self.ids_file(self.ids)
+        for name in self.NAMES:
+            with self.subTest(name):
+                plane, whole = [len(self.ids), self.columns[name]], self.trace(name, file)
+                self.assertEqual(whole.shape, [self.layers] * self.is_layered(name) + plane)
+                self.assertTrue(all(map(math.isfinite, whole.numbers())))
+                if not self.is_layered(name):
+                    continue
+                for layer in range(self.layers):
+                    one = self.trace(name, file, "--layer", str(layer))
+                    self.assertEqual(one.shape, plane)
+                    self.assertEqual(one.raw, whole.plane(layer), layer)
+                self.assertEqual(len({whole.plane(layer) for layer in range(self.layers)}),
+                                 self.layers, "planes are the same")
+
+    def assert_rows(self, whole, parts):
+        """The whole is the parts one below the other, layer by layer."""
+        planes = whole.shape[0] if len(whole.shape) == 3 else 1
+        self.assertEqual(whole.shape[-2], sum(part.shape[-2] for part in parts))
+        for layer in range(planes):
+            rows = b"".join(p.plane(layer) if planes > 1 else p.raw for p in parts)
+            self.assertEqual(whole.plane(layer) if planes > 1 else whole.raw, rows, layer)
+
+    def test_pieces(self):
+        """A piece knows nothing of those before it; the last one is shorter."""
+        for name in self.NAMES:
+            with self.subTest(name):
+                whole = self.trace(name, self.ids_file(self.ids), "--seq", "8")
+                parts = [self.trace(name, self.ids_file(self.ids[at:at + 8])) for at in (0, 8, 16)]
+                self.assertEqual([part.shape[-2] for part in parts], [8, 8, 4])
+                self.assert_rows(whole, parts)
+        one_piece = self.trace("resid", self.ids_file(self.ids))
+        cut = self.trace("resid", self.ids_file(self.ids), "--seq", "8")
+        self.assertNotEqual(one_piece.raw, cut.raw)
+        self.assertEqual(one_piece.plane(0)[:8 * 4 * self.columns["resid"]],
+                         cut.plane(0)[:8 * 4 * self.columns["resid"]])
+        for seq in "20", "21", "16777216":
+            longer = self.trace("resid", self.ids_file(self.ids), "--seq", seq)
+            self.assertEqual(longer.raw, one_piece.raw)
+
+    def test_pieces_of_one_token(self):
+        """Pieces of 2 of which the last has one token; a text of one token."""
+        for ids in self.ids[:5], self.ids[:1]:
+            whole = self.trace("attn_out", self.ids_file(ids), "--seq", "2")
+            parts = [self.trace("attn_out", self.ids_file(ids[at:at + 2]))
+                     for at in range(0, len(ids), 2)]
+            self.assert_rows(whole, parts)
+
+    def test_bos(self):
+        """Every piece gets a row more, and is what its ids behind the BOS's are."""
+        for name in "embd", "k", "attn_out", "logits":
+            for seq, rows in (8, 20 + 3), (20, 20 + 2), (21, 20 + 1), (2, 20 + 20), (0, 20 + 1):
+                with self.subTest(name, seq=seq):
+                    options = ["--seq", str(seq)] if seq else []
+                    whole = self.trace(name, self.ids_file(self.ids), "--bos", *options)
+                    self.assertEqual(whole.shape[-2], rows)
+                    step = seq - 1 if seq else 20
+                    parts = [[self.bos] + self.ids[at:at + step] for at in range(0, 20, step)]
+                    if seq != 2 or name == "k":
+                        self.assert_rows(whole, [self.trace(name, self.ids_file(part))
+                                                 for part in parts])
+
+    def test_tokens(self):
+        for name in "embd", "q", "logits":
+            for n, options in (1, []), (7, []), (11, ["--seq", "8"]), (11, ["--seq", "8", "--bos"]):
+                few = self.trace(name, self.ids_file(self.ids), "--tokens", str(n), *options)
+                self.assert_rows(few, [self.trace(name, self.ids_file(self.ids[:n]), *options)])
+            for n in "20", "21", "1000000000000000":
+                self.assertEqual(self.trace(name, self.ids_file(self.ids), "--tokens", n).raw,
+                                 self.trace(name, self.ids_file(self.ids)).raw)
+
+    def test_forms_of_ids(self):
+        """.npy of any integer type, .bin, and text, which is what its ids are."""
+        want = self.trace("gate", self.ids_file(self.ids)).raw
+        for descr in "<i2", "<u2", "<u4", "<i8":
+            file = self.path("x.npy", npy(bytes_of(self.ids, descr), descr))
+            self.assertEqual(self.trace("gate", file).raw, want, descr)
+        file = self.path("x.npy", npy(bytes_of(self.ids, "<i4"), "<i4", version=2))
+        self.assertEqual(self.trace("gate", file).raw, want)
+        file = self.path("x.bin", bytes_of(self.ids, "<u2"))
+        self.assertEqual(self.trace("gate", file).raw, want)
+        text = read(TEXT)[:200]
+        encoded = subprocess.run([LAPE, "tokenize", DEMO], input=text, stdout=subprocess.PIPE,
+                                 check=True, timeout=120).stdout
+        ids = [int(word) for word in encoded.split()]
+        self.assertGreater(len(ids), 40)
+        file = self.path("x.txt", text)
+        for options in [], ["--seq", "16", "--bos"]:
+            self.assertEqual(self.trace("down", file, *options).raw,
+                             self.trace("down", self.ids_file(ids), *options).raw)
+
+    def test_threads(self):
+        file = self.ids_file(self.ids)
+        for name in "logits", "resid", "act":
+            one = self.trace(name, file, "-t", "1").raw
+            self.assertEqual(one, self.trace(name, file, "-t", "3").raw, name)
+            output = self.path("all.npy")
+            self.lape(0, "trace", DEMO, file, "--at", name, "-o", output)
+            self.assertEqual(one, Tensor(read(output)).raw, name)
+
+    def test_embedding(self):
+        """The rows of the model's bf16 embedding, to the bit."""
+        (vocab, width), kind, offset = self.model.tensors["token_embd.weight"]
+        self.assertEqual((vocab, kind), (self.vocab, BF16))
+        ids = self.ids + [0, vocab - 1, self.bos]
+        rows = self.trace("embd", self.ids_file(ids)).raw
+        for i, token in enumerate(ids):
+            at = self.model.start + offset + 2 * token * width
+            raw = self.model.data[at:at + 2 * width]
+            row = b"".join(b"\0\0" + raw[2 * j:2 * j + 2] for j in range(width))
+            self.assertEqual(rows[4 * i * width:4 * (i + 1) * width], row, token)
+
+    def test_relations(self):
+        """What holds between the tensors of one forward pass, whatever it computes."""
+        file = self.ids_file(self.ids)
+        of = {name: self.trace(name, file) for name in
+              ("embd", "attn_out", "gate", "act", "down", "resid")}
+        for gate, act in zip(of["gate"].numbers(), of["act"].numbers()):
+            self.assertLess(abs(act - gate / (1 + math.exp(-gate))), 1e-5)
+        for layer in range(self.layers):
+            for token in range(len(self.ids)):
+                before = (of["resid"].row(layer - 1, token) if layer else of["embd"].row(token))
+                for x, a, d, y in zip(before, of["attn_out"].row(layer, token),
+                                      of["down"].row(layer, token), of["resid"].row(layer, token)):
+                    self.assertLess(abs(x + a + d - y), 1e-4)
+
+    def norm(self, x, name):
+        scale = 1 / math.sqrt(sum(v * v for v in x) / len(x) + self.epsilon)
+        return [v * scale * w for v, w in zip(x, self.model.numbers(name))]
+
+    def close(self, got, want, what):
+        self.assertEqual(len(got), len(want), what)
+        most = max(map(abs, want))
+        self.assertGreater(most, 1e-3, what)
+        for x, y in zip(got, want):
+            self.assertLess(abs(x - y), 1e-5 * most, what)
+
+    def test_every_name_is_what_it_says(self):
+        """Each tensor is a step or two from another. For the first token all of them: it attends to
+        itself alone and is not rotated."""
+        file = self.ids_file(self.ids)
+        of = {name: self.trace(name, file) for name in self.NAMES}
+        for layer, token in (0, 0), (self.layers - 1, 0), (1, 13), (self.layers - 1, 19):
+            x = {name: of[name].row(layer, token) if self.is_layered(name) else of[name].row(token)
+                 for name in self.NAMES}
+            start = x["embd"] if layer == 0 else of["resid"].row(layer - 1, token)
+            block, product_of = "blk.%d." % layer, self.model.times
+            self.close(x["attn_norm"], self.norm(start, block + "attn_norm.weight"), "attn_norm")
+            for name in ("q", "k", "v") if token == 0 else "v":
+                weight = "%sattn_%s.weight" % (block, name)
+                self.close(x[name], product_of(weight, x["attn_norm"]), name)
+            if token == 0:
+                seen = [v for i in range(self.heads)
+                        for v in x["v"][i * self.kv_heads // self.heads * self.head:][:self.head]]
+                self.close(x["attn_out"], product_of(block + "attn_output.weight", seen),
+                           "attn_out")
+            middle = list(map(float.__add__, start, x["attn_out"]))
+            self.close(x["ffn_norm"], self.norm(middle, block + "ffn_norm.weight"), "ffn_norm")
+            for name in "gate", "up":
+                weight = "%sffn_%s.weight" % (block, name)
+                self.close(x[name], product_of(weight, x["ffn_norm"]), name)
+            inner = list(map(float.__mul__, x["act"], x["up"]))
+            self.close(x["down"], product_of(block + "ffn_down.weight", inner), "down")
+            if layer == self.layers - 1:
+                last = self.norm(x["resid"], "output_norm.weight")
+                self.close(x["logits"], product_of("token_embd.weight", last), "logits")
+
+    def test_rotation(self):
+        """Later tokens are rotated: lengths of q and k stay, their numbers do not."""
+        file = self.ids_file(self.ids)
+        for name in "q", "k":
+            x, token = self.trace("attn_norm", file).row(1, 5), self.trace(name, file).row(1, 5)
+            plain = self.model.times("blk.1.attn_%s.weight" % name, x)
+            self.assertGreater(max(abs(a - b) for a, b in zip(plain, token)), 1e-2)
+            for at in range(0, len(plain), 2):
+                self.assertAlmostEqual(math.hypot(*plain[at:at + 2]), math.hypot(*token[at:at + 2]),
+                                       delta=1e-4)
+
+
+class TraceRefused(Case):
+    def test_usage(self):
+        file, output = self.path("ids.bin", bytes_of([3, 4], "<u2")), self.path("out.npy")
+        trace = ["trace", DEMO, file]
+        for name in "frob", "", "Embd", "gate ", "logit", "0":
+            self.refused(2, ["embd", "logits", name], *trace, "--at", name, "-o", output)
+        self.refused(2, "--at", *trace, "-o", output)
+        self.refused(2, "--at", *trace, "-o", output, "--at")
+        self.refused(2, "-o", *trace, "--at", "embd")
+        self.refused(2, "lape trace MODEL FILE", "trace", DEMO, "--at", "embd", "-o", output)
+        self.refused(2, "lape trace", "trace", "--at", "embd", "-o", output)
+        self.refused(2, "none", *trace, "none", "--at", "embd", "-o", output)
+        self.refused(2, file, *trace, "--at", "embd", "-o", file)
+        trace += ["--at", "gate", "-o", output]
+        for layer in "-1", "x", "", "1.5", "65537", "99999999999999999999":
+            self.refused(2, "--layer", *trace, "--layer", layer)
+        for option, value in ("--seq", "1"), ("--tokens", "0"), ("--batch", "1"), ("--near", "1"):
+            self.refused(2, option, *trace, option, value)
+
+    def test_layers(self):
+        file, output = self.path("ids.bin", bytes_of([3, 4], "<u2")), self.path("out.npy")
+        trace, layers = ["trace", DEMO, file, "-o", output, "--at"], len([
+            name for name in Gguf(DEMO).tensors if name.endswith("ffn_gate.weight")])
+        for layer in layers, layers + 1, 65536:
+            self.refused(1, "--layer %d" % layer, *trace, "gate", "--layer", str(layer))
+        for name in "embd", "logits":
+            for layer in "0", "1", "60000":
+                self.refused(1, "--layer " + layer, *trace, name, "--layer", layer)
+
+    def test_files(self):
+        output = self.path("out.npy")
+        options, good = ["--at", "resid", "-o", output], self.path("g.bin", b"\3\0\4\0")
+        for name, data in (
+                ("past.npy", npy(bytes_of([3, 2048, 4], "<i4"), "<i4")),
+                ("below.npy", npy(bytes_of([3, -1], "<i8"), "<i8")), ("past.bin", b"\3\0\0\10"),
+                ("far.npy", npy(bytes_of([3, 3 - 2 ** 63], "<i8"), "<i8")),
+                ("odd.bin", b"\3\0\4"), ("floats.npy", npy(bytes_of([3.0, 4.0], "<f4"))),
+                ("none.npy", npy(b"", "<i4")), ("no.npy", b"\3\0\4\0"), ("empty.bin", b""),
+                ("empty.txt", b""), ("empty.npy", b""), ("latin.txt", b"caf\xe9")):
+            self.refused(1, name, "trace", DEMO, self.path(name, data), *options)
+        self.refused(1, "missing.txt", "trace", DEMO, self.path("missing.txt"), *options)
+        self.refused(1, self.directory, "trace", DEMO, self.directory, *options)
+        self.refused(1, "missing.gguf", "trace", self.path("missing.gguf"), good, *options)
+        self.refused(1, "g.bin", "trace", good, good, *options)
+        self.refused(1, "nowhere", "trace", DEMO, good, "--at", "resid", "-o",
+                     self.path(os.path.join("nowhere", "out.npy")))
+
+    def test_ids_cut_short(self):
+        """Fewer ids than the shape says, or more."""
+        for shape in "(4, 3)", "(5,)", "(3,)", "(4, 0)", "(2, 4)":
+            path = self.path("cut.npy", npy(bytes_of([3, 4, 5, 6], "<i4"), "<i4", shape))
+            self.refused(1, "cut.npy", "trace", DEMO, path, "--at", "gate", "-o",
+                         self.path("out.npy"))
+
+    def test_no_bos(self):
+        key, data = b"tokenizer.ggml.bos_token_id", read(DEMO)
+        self.assertEqual(data.count(key), 1)
+        model = self.path("no-bos.gguf", data.replace(key, b"tokenizer.ggml.xxx_token_id"))
+        self.refused(1, "--bos", "trace", model, self.path("ids.bin", b"\3\0"), "--bos", "--at",
+                     "gate", "-o", self.path("out.npy"))
+
+    def test_old_result_stays(self):
+        output = self.path("out.npy", b"older")
+        self.refused(1, "2048", "trace", DEMO, self.path("x.bin", b"\0\10"), "--at", "gate", "-o",
+                     output)
+        self.assertEqual(read(output), b"older")
+
+
+# ---- lape diff: two tensors ----------------------------------------------------------------------
+
+def last_place(x):
+    """binary32's unit in the last place at x: 2^-149 where it is subnormal or 0."""
+    exponent = int(x.hex().split("p")[1]) if x else -200
+    return Fraction(2) ** (max(exponent, -126) - 23)
+
+
+def measure(x, y):
+    """How far y is from x: absolutely, relative to x, in units of binary32's last place."""
+    if x == y or (x != x and y != y):
+        return 0, 0, 0
+    if not math.isfinite(x) or not math.isfinite(y):
+        return INFINITY, INFINITY, INFINITY
+    far = abs(Fraction(y) - Fraction(x))
+    return far, far / abs(Fraction(x)) if x else INFINITY, far / last_place(x)
+
+
+def as_float(x):
+    try:
+        return float(x)
+    except OverflowError:
+        return INFINITY
+
+
+WORST = ["largest absolute difference", "largest relative difference",
+         "largest difference in ulp of binary32"]
+
+
+class Verdict:
+    """What `lape diff` printed of two tensors, in parts."""
+
+    def __init__(self, text):
+        lines = collections.deque(text.splitlines())
+        self.unequal, self.n = map(int, re.fullmatch(r"unequal: (\d+) of (\d+) numbers",
+                                                     lines.popleft()).groups())
+        self.worst = []                  # of each measure: value, place, both numbers
+        for what in WORST:
+            value, place, x, y = re.fullmatch(
+                re.escape(what) + r": (\S+) at \[([\d, ]*)\]: (\S+), in the other (\S+)",
+                lines.popleft()).groups()
+            place = tuple(int(word) for word in place.split(", ") if word)
+            self.worst.append((float(value), place, x, y))
+        assert lines.popleft() == "ulp\tnumbers\tpercent"
+        self.classes, self.layers = [], None
+        while lines and re.match(r"0\t|to |more\t", lines[0]):
+            self.classes.append(lines.popleft().split("\t"))
+        if lines and lines[0] == "layer\tunequal\tabsolute\trelative\tulp":
+            lines.popleft()
+            self.layers = []
+            while lines and lines[0][:1].isdigit():
+                self.layers.append([float(word) for word in lines.popleft().split("\t")])
+        self.rest = list(lines)
+
+
+class Tensors(Case):
+    def files(self, x, y, descr="<f4", other=None, shape=None, other_shape=None):
+        other = other or descr
+        return [self.path("a.npy", npy(bytes_of(x, descr), descr, shape)),
+                self.path("b.npy", npy(bytes_of(y, other), other, other_shape or shape))]
+
+    def close(self, got, want, digits):
+        """A number printed with so many digits; the measures are rounded once or twice before."""
+        want = as_float(want)
+        if not math.isfinite(want) or want == 0:
+            self.assertEqual(got, want)
+        else:
+            self.assertTrue(math.isclose(got, want, rel_tol=6 * 10.0 ** -digits), (got, want))
+
+    def check(self, x, y, dims, *args, tolerance=0, **options):
+        """Runs it, and holds all that it prints against numbers worked out here."""
+        files = self.files(x, y, **options)
+        digits = "%.17g" if "<f8" in options.values() else "%.9g"
+        round_trip = [struct.unpack("<%d%s" % (len(v), LETTER[d]), bytes_of(v, d))
+                      for v, d in ((x, options.get("descr", "<f4")),
+                                   (y, options.get("other") or options.get("descr", "<f4")))]
+        x, y = ([float(v) for v in numbers] for numbers in round_trip)
+        all_of = [measure(a, b) for a, b in zip(x, y)]
+        most = [max(m[i] for m in all_of) for i in range(3)]
+        passes = as_float(most[0]) <= tolerance
+        printed, message = self.lape(0 if passes else 1, "diff", *files, *args)
+        v = Verdict(printed)
+        self.assertEqual((v.unequal, v.n), (sum(m[0] > 0 for m in all_of), len(x)))
+        for i, (value, place, a, b) in enumerate(v.worst):
+            self.close(value, most[i], 9)
+            self.assertEqual(len(place), len(dims))
+            at = 0
+            for p, d in zip(place, dims):
+                self.assertLess(p, d)
+                at = at * d + p
+            self.assertEqual(all_of[at][i], most[i], (WORST[i], place))
+            self.assertEqual((a, b), (digits % x[at], digits % y[at]), (WORST[i], place))
+        self.check_classes(v.classes, [m[2] for m in all_of])
+        self.assertEqual(v.layers is not None, len(dims) > 2)
+        plane = len(x) // dims[0] if len(dims) > 2 else 1
+        for layer, row in enumerate(v.layers or []):
+            of = all_of[layer * plane:(layer + 1) * plane]
+            self.assertEqual(row[:2], [layer, sum(m[0] > 0 for m in of)])
+            for i in range(3):
+                self.close(row[2 + i], max(m[i] for m in of), 6)
+        self.assertEqual(len(v.layers or []), dims[0] if len(dims) > 2 else 0)
+        if passes:
+            self.assertEqual(v.rest, ["no number is off by more than %.9g" % tolerance])
+        else:
+            self.assertEqual(v.rest, [])
+            self.assertIn("b.npy", message)
+            self.assertIn("%.9g" % as_float(most[0]), message)
+            self.assertIn("--tolerance", message)
+        return v
+
+    def check_classes(self, classes, ulps):
+        """0, up to 1, up to 2, up to 4, ..., up to 2^31, more; the last that is not empty ends."""
+        bounds = [0] + [1 << i for i in range(32)] + [INFINITY]
+        names = ["0"] + ["to %d" % (1 << i) for i in range(32)] + ["more"]
+        counts = [0] * len(bounds)
+        for ulp in ulps:
+            counts[next(i for i, bound in enumerate(bounds) if ulp <= bound)] += 1
+        last = max(i for i, count in enumerate(counts) if count)
+        want = [[name, str(count)] for name, count in zip(names, counts)][:last + 1]
+        self.assertEqual([row[:2] for row in classes], want)
+        for (_, _, percent), count in zip(classes, counts):
+            self.assertAlmostEqual(float(percent), 100 * count / len(ulps), delta=.06)
+
+    def test_equal(self):
+        numbers = [0.0, -1.5, 3.25, 1024.0, 2.0 ** -14, -2.0 ** -24, 65504.0]
+        for descr in "<f2", "<f4", "<f8":
+            for other in "<f2", "<f4", "<f8":
+                v = self.check(numbers, numbers, [7], descr=descr, other=other)
+                self.assertEqual(v.worst[0][0], 0)
+        same = self.path("a.npy", npy(bytes_of(numbers, "<f4")))
+        self.lape(0, "diff", same, same)
+
+    def test_random(self):
+        """Every pair of types; some numbers alike, the others by little or much off."""
+        rng = random.Random("tensors")
+        for descr in "<f2", "<f4", "<f8":
+            for other in "<f2", "<f4", "<f8":
+                for dims in (11,), (3, 5), (2, 3, 4), (5, 1, 3), (2, 2, 2, 3):
+                    x = [rng.uniform(-1, 1) * 10.0 ** rng.randrange(-4, 4)
+                         for _ in range(product(dims))]
+                    y = [v * (1 + rng.choice([0, 0, 1]) * rng.gauss(0, 1)
+                              * 10.0 ** rng.randrange(-8, 0)) for v in x]
+                    with self.subTest(descr + other, dims=dims):
+                        self.check(x, y, dims, descr=descr, other=other, shape=dims)
+
+    def test_one_number_off(self):
+        """Wherever it is, its place is told."""
+        dims, base = (2, 3, 4), [float(i + 1) for i in range(24)]
+        for at in range(24):
+            other = list(base)
+            other[at] += .5
+            v = self.check(base, other, dims, shape=dims)
+            place = (at // 12, at // 4 % 3, at % 4)
+            self.assertEqual([worst[:2] for worst in v.worst],
+                             [(.5, place), (float("%.9g" % (.5 / base[at])), place),
+                              (.5 / float(last_place(base[at])), place)])
+            self.assertEqual([row[1] for row in v.layers], [at < 12, at >= 12])
+
+    def test_measures_have_their_own_places(self):
+        """The largest absolute, relative and ulp differences, each elsewhere."""
+        x, y = [1000.0, 0.001, 1.9999, 1.0], [1001.0, 0.003, 1.9999, 1.0]
+        v = self.check(x, y, [4])
+        self.assertEqual([worst[1] for worst in v.worst], [(0,), (1,), (1,)])
+        # just below a power of two the relative difference is half of that just above, in ulp
+        x, y = [1 + 2 ** -20, 2 - 2 ** -20], [1.0, 2 - 2 ** -20 + 2.5 * 2 ** -20]
+        v = self.check(x, y, [2], descr="<f8")
+        self.assertEqual([worst[1] for worst in v.worst], [(1,), (1,), (1,)])
+        x, y = [1 + 2 ** -20, 2 - 2 ** -20], [1.0, 2 - 2 ** -20 + 1.5 * 2 ** -20]
+        v = self.check(x, y, [2], descr="<f8")
+        self.assertEqual([worst[1] for worst in v.worst], [(1,), (0,), (1,)])
+
+    def test_last_places(self):
+        """One float further is one ulp, from the number nearer to 0, and all over the range."""
+        ups = [2.0 ** e * f for e in range(-149, 127) for f in (1, 1.5) if e > -149 or f == 1]
+        after = [struct.unpack("<f", struct.pack("<I", struct.unpack("<I", struct.pack("<f", v))[0]
+                                                 + 1))[0] for v in ups]
+        self.assertEqual(self.check(ups, after, [len(ups)]).worst[2][0], 1)
+        for x, y in list(zip(ups, after))[::40]:
+            self.assertEqual(self.check([x], [y], [1]).worst[2][0], 1)
+            self.assertEqual(self.check([-x], [-y], [1], descr="<f8").worst[2][0], 1)
+
+    def test_classes(self):
+        steps = [0, 2 ** -20, .5, 1, 1 + 2 ** -20, 2, 2 + 2 ** -20, 3, 4, 5, 8, 9]
+        steps += [2.0 ** i + off for i in range(4, 32) for off in (-.5, 0, .5)]
+        self.check([1.0] * len(steps), [1 + s * 2 ** -23 for s in steps], [len(steps)],
+                   descr="<f8")
+        for step in steps + [2 ** 31 + 1, 2.0 ** 40]:
+            self.check([1.0], [1 - step * 2 ** -23], [1], descr="<f8")
+
+    def test_tolerance(self):
+        x, y = [1.0, 2.0, 3.0, -8.0], [1.25, 2.0, 3.0, -8.5]
+        for tolerance in ".5", "0.5", "5e-1", ".50001", "8", "1e300":
+            self.check(x, y, [4], "--tolerance", tolerance, tolerance=float(tolerance))
+        for tolerance in "0", ".25", ".49999", "1e-300":
+            v = self.check(x, y, [4], "--tolerance", tolerance, tolerance=float(tolerance))
+            self.assertEqual(v.worst[0][:2], (.5, (3,)))
+        self.check(x, [1.0, 2.0, NAN, -8.0], [4], "--tolerance", "1e300", tolerance=1e300)
+        self.check(x, [1.0, 2.0, INFINITY, -8.0], [4], "--tolerance", "1e300", tolerance=1e300)
+        for tolerance in "-1", "x", "", "nan", "inf", "-0.1", "1e301":
+            self.refused(2, "--tolerance", "diff", *self.files(x, y), "--tolerance", tolerance)
+
+    def test_nan(self):
+        for descr in "<f2", "<f4", "<f8":
+            self.check([NAN, 1.0], [NAN, 1.0], [2], descr=descr)
+            self.check([NAN, 1.0], [1.0, 1.0], [2], descr=descr)
+            self.check([1.0, 2.0], [1.0, NAN], [2], descr=descr)
+            self.check([NAN], [INFINITY], [1], descr=descr)
+        self.check([NAN, INFINITY], [NAN, INFINITY], [2], descr="<f2", other="<f8")
+
+    def test_infinities_alike(self):
+        for descr in "<f2", "<f4", "<f8":
+            self.check([INFINITY, -INFINITY, 1.0], [INFINITY, -INFINITY, 1.0], [3], descr=descr)
+
+    def test_infinity_in_the_other(self):
+        for descr in "<f2", "<f4", "<f8":
+            self.check([1.0, 2.0], [1.0, INFINITY], [2], descr=descr)
+            self.check([0.0, 2.0], [-INFINITY, 3.0], [2], descr=descr)
+
+    def test_infinity_in_the_reference(self):
+        """Infinitely far, by every measure."""
+        for x in INFINITY, -INFINITY:
+            for y in 1.0, 0.0, -x, NAN:
+                self.check([1.0, x], [2.0, y], [2])
+                self.check([x], [y], [1])
+                self.check([1.0, x] * 4, [1.0, y] * 4, [2, 2, 2], shape=(2, 2, 2))
+
+    def test_zeros(self):
+        self.check([0.0, -0.0, 0.0, 1.0], [-0.0, 0.0, 0.0, 1.0], [4])
+        self.check([0.0, -0.0], [-0.0, 0.0], [2], descr="<f2", other="<f8")
+        self.check([1.0, 2.0], [0.0, -0.0], [2])
+
+    def test_zero_in_the_reference(self):
+        """Binary32's last place at 0 is 2^-149, the distance to its neighbours."""
+        self.check([0.0, 1.0], [2.0 ** -149, 1.0], [2])
+        self.check([0.0, 1.0], [1.5, 1.0], [2])
+
+    def test_subnormals(self):
+        tiny = 2.0 ** -149
+        x, y = [tiny, 5 * tiny, -9 * tiny, 2.0 ** -126, 1.0], [2 * tiny, 4 * tiny, 9 * tiny,
+                                                               2.0 ** -126 - tiny, 1.0]
+        self.check(x, y, [5])
+        self.check(x, y, [5], "--tolerance", "1e-40", tolerance=1e-40)
+        self.check(x, y, [5], descr="<f8", other="<f4")
+        self.check([2.0 ** -24, 2.0 ** -14 - 2.0 ** -24], [3 * 2.0 ** -24, 2.0 ** -14], [2],
+                   descr="<f2")
+        self.check([2.0 ** -1074, 2.0 ** -1060], [2.0 ** -1073, 0.0], [2], descr="<f8")
+
+    def test_every_half(self):
+        """All finite halves mean what Python says they mean."""
+        halves = struct.unpack("<63488e", struct.pack("<63488H", *range(0x7c00),
+                                                      *range(0x8000, 0xfc00)))
+        a = self.path("a.npy", npy(bytes_of(halves, "<f2"), "<f2"))
+        self.lape(0, "diff", a, self.path("b.npy", npy(bytes_of(halves, "<f4"), "<f4")))
+        self.lape(0, "diff", self.path("b.npy", npy(bytes_of(halves, "<f8"), "<f8")), a)
+
+    def test_beyond_binary32(self):
+        """Doubles out of float's range, and such as only the difference of leaves double's."""
+        self.check([1e300, 1.0], [1.1e300, 1.0], [2], descr="<f8")
+        self.check([1e300, 1.0], [1.1e300, 1.0], [2], "--tolerance", "1e299", descr="<f8",
+                   tolerance=1e299)
+        self.check([1.0, 2.0], [1 + 2 ** -52, 2.0], [2], descr="<f8")
+
+    def test_leading_ones(self):
+        x, y = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 2.0, 3.5, 4.0, 5.0, 7.0]
+        for shape, other, dims in (((1, 6), (6,), [6]), ((6,), (1, 1, 6), [6]),
+                                   ((1, 1, 2, 3), (2, 3), [2, 3]),
+                                   ((1, 3, 1, 2), (3, 1, 2), [3, 1, 2]),
+                                   ((1, 2, 3), (1, 2, 3), [2, 3]),
+                                   ((1, 1, 1, 1, 1, 1, 6, 1), (6, 1), [6, 1])):
+            with self.subTest(shape=shape, other=other):
+                self.check(x, y, dims, shape=shape, other_shape=other)
+        self.check([1.0], [2.0], [1], shape=(1, 1, 1), other_shape=(1,))
+
+    def test_shapes_differ(self):
+        numbers = [float(i) for i in range(12)]
+        for shape, other in (((12,), (3, 4)), ((3, 4), (4, 3)), ((12,), (12, 1)),
+                             ((2, 1, 6), (2, 6)), ((1, 12), (12, 1)), ((2, 2, 3), (2, 6))):
+            self.refused(1, ["a.npy", "b.npy"], "diff",
+                         *self.files(numbers, numbers, shape=shape, other_shape=other))
+        self.refused(1, ["a.npy", "b.npy", "12", "11"], "diff",
+                     *self.files(numbers, numbers[:11], descr="<f4"))
+
+    def test_scalar(self):
+        """NumPy's arrays without a dimension."""
+        one, two = (self.path(name, npy(bytes_of([v], "<f4"), shape="()"))
+                    for name, v in (("a.npy", 1.0), ("b.npy", 2.0)))
+        self.lape(0, "diff", one, one)
+        printed, _ = self.lape(1, "diff", one, two)
+        self.assertEqual(Verdict(printed).worst[0], (1, (), "1", "2"))
+
+    def test_usage(self):
+        a, b = self.files([1.0], [1.0])
+        self.refused(2, "lape diff", "diff")
+        self.refused(2, "lape diff REFERENCE OTHER", "diff", a)
+        self.refused(2, "none", "diff", a, b, "none")
+        for option in "-o", "--seq", "-t", "--at", "--near":
+            self.refused(2, option, "diff", a, b, option, "1")
+        self.assertEqual(self.lape(0, "diff", a, b, "-q"), self.lape(0, "diff", a, b))
+
+
+class Headers(Case):
+    """What is no array of floating-point numbers is refused in one line, on either side."""
+
+    def bad(self, data, culprit=""):
+        good = self.path("good.npy", npy(bytes_of([1.0, 2.0, 3.0, 4.0], "<f4")))
+        bad = self.path("bad.npy", data)
+        with self.subTest(header=data[10:90]):
+            for pair in [good, bad], [bad, good], [bad, bad]:
+                self.refused(1, ["bad.npy", culprit], "diff", *pair)
+
+    numbers = bytes_of([1.0, 2.0, 3.0, 4.0], "<f4")
+
+    def test_versions(self):
+        good = self.path("good.npy", npy(self.numbers))
+        for version in 2, 3:
+            other = self.path("other.npy", npy(self.numbers, version=version))
+            for pair in [good, other], [other, good]:
+                self.lape(0, "diff", *pair)
+        # lengths of two bytes where four are read, and the other way round
+        self.bad(npy(self.numbers)[:6] + b"\2" + npy(self.numbers)[7:])
+        self.bad(npy(self.numbers, version=2)[:6] + b"\1" + npy(self.numbers, version=2)[7:])
+
+    def test_types(self):
+        for descr in ("<i4", "<u4", "<i2", "<u2", "<i8"):
+            size = int(descr[2:])
+            self.bad(npy(bytes(4 * size), descr), "integers")
+        for descr in (">f4", ">f8", "<f1", "|f1", "<f3", "<f0", "<f16", "<f", "f4", "<c8", "|b1",
+                      "|S4", "<U1", "|O", "<M8", "", "<", "<f-4", "<f4294967300", "<f4,<f4",
+                      "<x4", "|V4", "<f4x", "<f44"):
+            size = int(descr[2:]) if descr[2:].isdigit() and len(descr) < 5 else 4
+            self.bad(npy(bytes(4 * size), descr, (4,)))
+        self.bad(npy(self.numbers, header="{'descr': [('x', '<f4')], 'fortran_order': False, "
+                                          "'shape': (4,), }\n"))
+
+    def test_order(self):
+        for order in "True", "", "None", "0", "'False'":
+            self.bad(npy(self.numbers, order=order))
+        self.bad(npy(self.numbers, header="{'descr': '<f4', 'shape': (4,), }\n"))
+
+    def test_truncated(self):
+        """Every shorter file."""
+        whole = npy(self.numbers, shape=(2, 2))
+        good = self.path("good.npy", whole)
+        for length in range(1, len(whole)):
+            bad = self.path("bad.npy", whole[:length])
+            for pair in ([good, bad], [bad, good])[:1 + (length % 8 == 0)]:
+                done = run("diff", *pair)
+                self.assertEqual((done.returncode, done.stdout), (1, b""), length)
+                self.assertRegex(done.stderr.decode(), r"\Alape: .*bad\.npy.*\n\Z")
+        self.bad(b"", "empty")
+        self.bad(whole + b"\0")
+        self.bad(whole + bytes(4))
+
+    def test_huge_header_length(self):
+        for version, lengths in (1, [119, 65535]), (2, [117 + 32, 1 << 16, 1 << 31, (1 << 32) - 1]):
+            for length in lengths:
+                self.bad(npy(self.numbers, version=version, length=length))
+        self.bad(npy(self.numbers, length=0))
+        # data of less than no bytes; and a file that ends where its last page does
+        self.bad(npy(b"", shape="(%d,)" % ((1 << 62) - 1), length=118 + 4))
+        self.bad(npy(bytes(4096 - 128), length=4095))
+        long = "{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }" + " " * 70000 + "\n"
+        self.bad(npy(self.numbers, version=2, header=long))
+
+    def test_shapes_that_are_none(self):
+        for shape in ("4,", "", "[4]", "None", "(x,)", "(-4,)", "(, 4)", "(5,)", "(3,)", "(2,)",
+                      "(2, 3)", "(3, 2)", "(2, 2, 2)", "(18446744073709551620,)",
+                      "(99999999999999999999999999,)"):
+            self.bad(npy(self.numbers, shape=shape))
+        self.bad(npy(self.numbers, header="{'descr': '<f4', 'fortran_order': False, }\n"))
+        self.bad(npy(b"", shape="(0,)"))
+        self.bad(npy(b"", shape="(3, 0)"))
+
+    def test_shape_that_says_more(self):
+        """Of 4 numbers, the first dimensions speak of 4, the rest of others."""
+        for rest in "3", "2, 2", "-1", "18446744073709551615", "4611686018427387905", "1, 1, 7":
+            self.bad(npy(self.numbers, shape="(4, %s)" % rest))
+            self.bad(npy(self.numbers, shape="(2, 2, %s)" % rest))
+
+    def test_shape_that_overflows(self):
+        """The product is 4 in 64 bits, or in 32."""
+        for shape in ("(4294967296, 4294967296, 4)", "(4, 4294967296, 4294967296)",
+                      "(2, 9223372036854775810)", "(4, 4294967297)", "(8, 2305843009213693952, 4)",
+                      "(4611686018427387905, 4)", "(1, 4, 4611686018427387904)"):
+            self.bad(npy(self.numbers, shape=shape))
+
+    def test_zero_in_the_shape(self):
+        for shape in "(4, 0)", "(0, 4)", "(2, 2, 0)", "(2, 0, 2)":
+            self.bad(npy(self.numbers, shape=shape))
+        self.bad(npy(self.numbers[:4], shape="(0,)"))
+        self.bad(npy(self.numbers[:4], shape="(x)"))
+
+    def test_shape_without_end(self):
+        """A header that ends inside the shape."""
+        start = "{'descr': '<f4', 'fortran_order': False, 'shape': "
+        for length in len(start) + 2, 200, 4094:
+            before = start + " " * (length - len(start) - 2)
+            for end in "(4", "(2, 2", "(":
+                self.bad(npy(self.numbers, header=before + end))
+
+    def test_many_dimensions(self):
+        good = npy(self.numbers, shape="(1, 1, 1, 1, 1, 1, 2, 2)")
+        good = self.path("eight.npy", good)
+        self.lape(0, "diff", good, good)
+        self.bad(npy(self.numbers, shape="(" + "1, " * 500 + "4)"))
+        self.bad(npy(self.numbers, shape="(" + "2, " * 500 + ")"))
+
+    def test_other_files(self):
+        for data in b"\x93", b"\x93NUMPY", b"\x93NUMPX" + npy(self.numbers)[6:]:
+            self.bad(data)
+        good = self.path("good.npy", npy(self.numbers))
+        text = self.path("text.txt", b"1.0 2.0 3.0 4.0\n")
+        for pair in [good, text], [text, good], [text, text]:
+            self.refused(1, "text.txt", "diff", *pair)
+        for name in "missing.npy", "folder":
+            if name == "folder":
+                os.mkdir(self.path(name))
+            for pair in [good, name], [name, good], [name, name]:
+                self.refused(1, name, "diff", *pair)
+
+    def test_noise(self):
+        """Bytes of the header changed at random: a verdict or a line, never a crash."""
+        rng, whole = random.Random("noise"), npy(self.numbers, shape=(2, 2))
+        good = self.path("good.npy", whole)
+        for _ in range(200):
+            data = bytearray(whole)
+            for _ in range(rng.choice([1, 1, 2, 5])):
+                data[rng.randrange(6, 75)] = rng.choice(b"0123456789(),-' {}f<\0\xff")
+            done = run("diff", good, self.path("bad.npy", bytes(data)))
+            self.assertIn(done.returncode, (0, 1), (bytes(data), done.stderr))
+            self.assertEqual(done.stderr.count(b"\n"), done.returncode, bytes(data))
+
+
+# ---- lape diff: two counts files -----------------------------------------------------------------
+
+PER_NEURON = ["positive", "near_above", "near_below", "sum", "positive_sum"]
+
+
+class Language:
+    def __init__(self, tokens, pieces, of):
+        self.tokens, self.pieces, self.of = tokens, pieces, of
+
+    def copy(self, **changed):
+        new = Language(self.tokens, self.pieces, dict(self.of))
+        for name, value in changed.items():
+            if name in ("tokens", "pieces"):
+                setattr(new, name, value)
+            elif value is None:
+                new.of.pop(name, None)
+            else:
+                new.of[name] = value
+        return new
+
+
+class Counts:
+    """Counts as the README tells of them."""
+
+    def __init__(self, layers, neurons, vocab, languages, near=.001, model="made"):
+        self.layers, self.neurons, self.vocab = layers, neurons, vocab
+        self.languages, self.near, self.model = languages, near, model
+
+    @classmethod
+    def at_random(cls, seed, labels=("aa", "bb", "cc"), layers=3, neurons=20, vocab=11):
+        rng = random.Random(seed)
+        size, languages = layers * neurons, {}
+        for label in labels:
+            tokens = rng.randrange(500, 1500)
+            positive = [int(tokens * rng.random() ** 3) for _ in range(size)]
+            above = [rng.randrange(min(4, p + 1)) for p in positive]
+            below = [rng.randrange(min(4, tokens - p + 1)) for p in positive]
+            sums = [rng.randrange(-1 << 40, 1 << 40) for _ in range(size)]
+            histogram = [0] * vocab
+            for _ in range(tokens):
+                histogram[rng.randrange(vocab)] += 1
+            languages[label] = Language(tokens, tokens // 50, {
+                "positive": positive, "near_above": above, "near_below": below, "sum": sums,
+                "positive_sum": [abs(s) for s in sums], "histogram": histogram})
+        return cls(layers, neurons, vocab, languages)
+
+    def copy(self, **changed):
+        """With these languages changed, or left out when None."""
+        languages = {**self.languages, **changed}
+        return Counts(self.layers, self.neurons, self.vocab,
+                      {k: v for k, v in languages.items() if v}, self.near, self.model)
+
+    def counted(self, label, positive):
+        return self.copy(**{label: self.languages[label].copy(positive=positive)})
+
+    def imported(self):
+        """As from the released code's files: nothing but `positive`."""
+        new = self.copy(**{label: Language(l.tokens, None, {"positive": l.of["positive"]})
+                           for label, l in self.languages.items()})
+        new.vocab = new.near = None
+        return new
+
+    def file(self):
+        labels = sorted(self.languages)
+        languages = [self.languages[label] for label in labels]
+        values = [("general.architecture", STRING, "lape-counts"),
+                  ("general.name", STRING, self.model),
+                  ("lape-counts.layers", U64, self.layers),
+                  ("lape-counts.neurons", U64, self.neurons)]
+        if self.vocab is not None:
+            values += [("lape-counts.vocabulary", U64, self.vocab),
+                       ("lape-counts.piece_length", U64, 50), ("lape-counts.bos", U64, 0),
+                       ("lape-counts.near", F64, self.near)]
+        values += [("lape-counts.languages", STRING, labels),
+                   ("lape-counts.tokens", U64, [l.tokens for l in languages])]
+        if self.vocab is not None:
+            values += [("lape-counts.pieces", U64, [l.pieces for l in languages])]
+        return gguf(values, [(label + "." + name, 1 if name == "histogram" else self.layers,
+                              l.of[name])
+                             for label, l in zip(labels, languages)
+                             for name in PER_NEURON + ["histogram"] if name in l.of])
+
+
+def bounds(reference, i):
+    """The lowest and the highest count that is no error."""
+    of = reference.of
+    return of["positive"][i] - of["near_above"][i], of["positive"][i] + of["near_below"][i]
+
+
+def table_row(counts, label, a, b):
+    """The row that a language's counts make, and how many are outside."""
+    differ = outside = 0
+    worst = ((-1, -1), 0)
+    for i, (x, y) in enumerate(zip(a.of["positive"], b.of["positive"])):
+        low, high = bounds(a, i)
+        far = max(low - y, y - high, 0)
+        differ += x != y
+        outside += not low <= y <= high
+        if (far, abs(x - y)) > worst[0]:
+            worst = (far, abs(x - y)), i
+    i = worst[1]
+    return [label, a.tokens, differ, outside, i // counts.neurons, i % counts.neurons,
+            a.of["positive"][i], a.of["near_above"][i], a.of["near_below"][i],
+            b.of["positive"][i]], outside
+
+
+def select(counts, labels, top, filter_rate, bar):
+    """LAPE by the README's three steps: {(layer, neuron): languages}."""
+    size = counts.layers * counts.neurons
+    p = [[Fraction(counts.languages[k].of["positive"][i], counts.languages[k].tokens)
+          for k in labels] for i in range(size)]
+    ranked = sorted(value for row in p for value in row)
+
+    def threshold(rate):
+        rank = round(rate * len(ranked))
+        return ranked[rank - 1] if rank else -1
+
+    def entropy(row):
+        total = sum(row)
+        return -sum(float(v / total) * math.log(v / total) for v in sorted(row) if v)
+
+    active = [i for i in range(size) if max(p[i]) > threshold(filter_rate)]
+    lowest = sorted((entropy(p[i]), i) for i in active)
+    budget = round(top * size)
+    if budget < len(lowest):             # no rounding may decide who is in
+        score, i = lowest[budget - 1] if budget else (-1, None)
+        after, j = lowest[budget]
+        assert (i is None or after - score > 1e-9 or after == score == 0
+                or sorted(p[i]) == sorted(p[j]))
+    return {(i // counts.neurons, i % counts.neurons):
+            [k for k, v in zip(labels, p[i]) if v > threshold(bar)] for _, i in lowest[:budget]}
+
+
+HEADING = "language tokens differ outside layer neuron count|near above|near below|other"
+HEADING = HEADING.replace(" ", "\t", 6).replace("|", "\t").split("\t")
+RATES = (.3, .5, .6)                     # --top, --filter, --bar of most tests
+
+
+class CountsCase(Case):
+    def pair(self, a, b):
+        return [self.path("a.gguf", a.file()), self.path("b.gguf", b.file())]
+
+    def found(self, file, labels, rates):
+        """The selection that `lape find` makes."""
+        options = [word for pair in zip(("--top", "--filter", "--bar"), map(repr, rates))
+                   for word in pair]
+        text, _ = self.lape(0, "find", file, "-q", "--langs", ",".join(labels), *options)
+        rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
+        at = [rows[0].index(name) for name in ("layer", "neuron", "languages")]
+        rows = [[row[i] for i in at] for row in rows[1:]]
+        return {(int(layer), int(neuron)): [] if languages == "-" else languages.split(",")
+                for layer, neuron, languages in rows}
+
+    def check(self, a, b, labels=None, rates=RATES, brute=True):
+        """Runs it on two files, and holds all that it prints against brute force."""
+        files = self.pair(a, b)
+        options = [word for pair in zip(("--top", "--filter", "--bar"), map(repr, rates))
+                   for word in pair]
+        if labels:
+            options += ["--langs", ",".join(labels)]
+        labels = labels or sorted(a.languages)
+        rows = [table_row(a, k, a.languages[k], b.languages[k]) for k in labels]
+        outside = sum(n for _, n in rows)
+        printed, message = self.lape(1 if outside else 0, "diff", *files, *options)
+        lines = [line.split("\t") for line in printed.splitlines()]
+        self.assertEqual(lines[0], HEADING)
+        self.assertEqual(lines[1:len(rows) + 1], [list(map(str, row)) for row, _ in rows])
+        lines = lines[len(rows) + 1:]
+        if outside:
+            self.assertIn("b.gguf", message)
+            self.assertIn("%d of %d" % (outside, a.layers * a.neurons * len(labels)), message)
+        else:
+            self.assertRegex(lines.pop()[0], r"every count is within the bound\b.* %g\b" % a.near)
+        old, new = (select(c, labels, *rates) if brute else self.found(file, labels, rates)
+                    for c, file in zip((a, b), files))
+        name = lambda s, place: (",".join(s[place]) or "-") if place in s else "not selected"
+        changed = [[str(place[0]), str(place[1]), name(old, place), name(new, place)]
+                   for place in sorted(set(old) | set(new)) if old.get(place) != new.get(place)]
+        self.assertEqual(lines.pop(), [
+            "selection: %d neurons in the reference, %d in the other, %d changed" %
+            (len(old), len(new), len(changed))])
+        if changed:
+            self.assertEqual(lines[0], ["layer", "neuron", "reference", "other"])
+        self.assertEqual(lines[1:], changed)
+        return rows, changed
+
+
+class Bound(CountsCase):
+    def test_same(self):
+        for seed in range(3):
+            a = Counts.at_random(seed)
+            rows, changed = self.check(a, a)
+            self.assertEqual([row[2:6] for row, _ in rows], [[0] * 4] * 3)
+            self.assertEqual(changed, [])
+
+    def other(self, rng, a, beyond):
+        """Other counts, of which none or some are outside by 1 to `beyond`."""
+        new = {}
+        for label, l in a.languages.items():
+            positive = []
+            for i, count in enumerate(l.of["positive"]):
+                low, high = bounds(l, i)
+                count = rng.choice([count, low - rng.randrange(beyond + 1), rng.randint(low, high),
+                                    high + rng.randrange(beyond + 1)])
+                positive.append(min(max(count, 0), l.tokens))
+            new[label] = l.copy(positive=positive)
+        return a.copy(**new)
+
+    def test_random(self):
+        rng, seen = random.Random("counts"), set()
+        for seed in range(10):
+            a = Counts.at_random(seed, ("de", "en", "x-_9", "z" * 24)[:1 + seed % 4])
+            for beyond in 0, 1, 300:
+                rows, _ = self.check(a, self.other(rng, a, beyond))
+                seen.add(any(outside for _, outside in rows))
+                if beyond == 0:
+                    self.assertEqual([outside for _, outside in rows], [0] * len(rows))
+        self.assertEqual(seen, {False, True})
+
+    def test_edges(self):
+        """One count at each bound passes, and is outside one further, at any place."""
+        a, places = Counts.at_random("edges"), random.Random("places")
+        size = a.layers * a.neurons
+        l = a.languages["bb"]
+        cases = [(above, below) for above in (0, 1, 7) for below in (0, 1, 7)]
+        for above, below in cases:
+            i = places.choice([0, size - 1, places.randrange(size)])
+            at = lambda numbers, v: numbers[:i] + [v] + numbers[i + 1:]
+            reference = a.copy(bb=l.copy(positive=at(l.of["positive"], 100),
+                                         near_above=at(l.of["near_above"], above),
+                                         near_below=at(l.of["near_below"], below)))
+            for count, outside in ((100 - above, 0), (100 - above - 1, 1), (100 + below, 0),
+                                   (100 + below + 1, 1), (0, 1), (l.tokens, 1), (100, 0)):
+                with self.subTest(above=above, below=below, count=count):
+                    other = reference.counted("bb", at(l.of["positive"], count))
+                    rows, _ = self.check(reference, other)
+                    self.assertEqual([n for _, n in rows], [0, outside, 0])
+                    self.assertEqual(rows[1][0][4:],
+                                     [i // a.neurons, i % a.neurons, 100, above, below, count]
+                                     if count != 100 else rows[1][0][4:])
+
+    def test_worst(self):
+        """The one furthest outside; of those alike, the one that differs most; then the first."""
+        a = Counts.at_random("worst", ("xx",), 2, 4)
+        make = lambda above, below, count: (
+            a.copy(xx=a.languages["xx"].copy(positive=[100] * 8, near_above=above,
+                                             near_below=below)),
+            a.counted("xx", count))
+        zeros = [0] * 8
+        for above, below, count, place in (
+                (zeros, [0, 50, 0, 0, 0, 0, 0, 0], [100, 150, 100, 101, 100, 100, 98, 100], 6),
+                (zeros, [0, 50, 0, 0, 9, 0, 0, 0], [100, 150, 100, 102, 111, 100, 98, 100], 4),
+                (zeros, zeros, [100, 100, 100, 101, 100, 99, 100, 100], 3),
+                ([50] * 8, [50] * 8, [100, 101, 100, 97, 100, 103, 100, 101], 3),
+                ([9] * 8, [0] * 8, [91, 100, 101, 100, 100, 100, 100, 100], 2)):
+            rows, _ = self.check(*make(above, below, count))
+            self.assertEqual(rows[0][0][4] * 4 + rows[0][0][5], place)
+
+    def test_extremes(self):
+        """Counts near the largest there are."""
+        most = (1 << 63) - 1
+        a = Counts(1, 3, 1, {"xx": Language(most, 1, {
+            "positive": [most, 0, 5], "near_above": [0, 0, most], "near_below": [0, most, most],
+            "sum": [-1 << 63] * 3, "positive_sum": [most] * 3, "histogram": [most]})})
+        for count, outside in ([most, 0, 5], 0), ([most, most, 5], 0), ([0, 0, 0], 1), (
+                [most - 1, 0, most], 1), ([0, most, most], 1):
+            rows, _ = self.check(a, a.counted("xx", count), brute=False)
+            self.assertEqual(rows[0][1], outside)
+
+    def test_other_statistics_do_not_matter(self):
+        """Sums, pieces, the other's near counts, and its model's name."""
+        a, other = Counts.at_random("a"), Counts.at_random("b")
+        b = a.copy(**{k: l.copy(pieces=3, **{name: other.languages[k].of[name]
+                                             for name in ("sum", "positive_sum")},
+                                near_above=[0] * 60, near_below=None)
+                      for k, l in a.languages.items()})
+        b.model, b.near = "another", .5
+        self.check(a, b)
+
+    def test_near(self):
+        """The bound is that of the reference, and the line tells its distance."""
+        a = Counts.at_random("near")
+        for near in 0.0, .25, 1e-5:
+            a.near = near
+            self.check(a, a)
+            self.check(a, a.counted("aa", [0] * 60))
+
+    def test_languages_in_any_order(self):
+        a = Counts.at_random("langs", ("aa", "bb", "cc", "dd"))
+        b = self.other(random.Random("langs"), a, 3)
+        for labels in ["bb"], ["cc", "aa"], ["dd", "cc", "bb", "aa"], ["aa", "bb", "cc", "dd"]:
+            self.check(a, b, labels)
+
+    def test_languages_of_one_file_only(self):
+        a = Counts.at_random("langs", ("aa", "bb", "cc"))
+        b = a.copy(bb=None, zz=a.languages["bb"])
+        self.check(a, b, ["cc", "aa"])
+        self.check(a, a.copy(bb=None), ["aa"])
+        self.check(a.copy(bb=None), a, ["aa", "cc"])
+
+    def test_one_language_outside(self):
+        """Outside only in a language that --langs leaves out."""
+        a = Counts.at_random("one")
+        b = a.counted("cc", [l.tokens for l in [a.languages["cc"]] * 60])
+        self.assertEqual([n > 0 for _, n in self.check(a, b)[0]], [False, False, True])
+        self.assertEqual([n for _, n in self.check(a, b, ["aa", "bb"])[0]], [0, 0])
+
+    def test_imported(self):
+        """Counts with nothing but `positive` can be judged, and can judge nothing."""
+        a = Counts.at_random("imported")
+        for b in a, self.other(random.Random(1), a, 0), self.other(random.Random(2), a, 2):
+            self.check(a, b.imported())
+        for other in a, a.imported():
+            self.refused(1, ["a.gguf", "aa", "near"], "diff", *self.pair(a.imported(), other))
+        for name in "near_above", "near_below":
+            lacking = a.copy(bb=a.languages["bb"].copy(**{name: None}))
+            self.refused(1, ["a.gguf", "bb", "near"], "diff", *self.pair(lacking, a))
+            self.check(lacking, a, ["aa", "cc"])
+            self.check(a, lacking)
+
+
+class Selection(CountsCase):
+    def changed(self, seed, share):
+        """Counts, and others of which a share is quite different."""
+        a, rng = Counts.at_random(seed, layers=4, neurons=30), random.Random(seed)
+        b = a.copy(**{k: l.copy(positive=[rng.randrange(l.tokens + 1) if rng.random() < share
+                                          else v for v in l.of["positive"]])
+                      for k, l in a.languages.items()})
+        return a, b
+
+    def test_brute_force(self):
+        kinds = set()
+        for seed in range(6):
+            a, b = self.changed(seed, .02 if seed % 2 else .2)
+            for rates in (.3, .5, .6), (.1, .9, .8), (1.0, 0.0, .9), (.05, .99, 0.0), (.2, .3, 1.0):
+                for row in self.check(a, b, rates=rates)[1]:
+                    kinds.add(tuple(w if w in ("-", "not selected") else "some" for w in row[2:]))
+            self.check(a, b, ["cc", "aa"])
+        self.assertLessEqual({("some", "some"), ("some", "not selected"),
+                              ("not selected", "some")}, kinds)
+        self.assertIn("-", {word for kind in kinds for word in kind})
+
+    def test_find(self):
+        """The two lists are those that `lape find` makes of the two files."""
+        for seed in range(6):
+            a, b = self.changed(seed, .05)
+            self.check(a, b, brute=False)
+            self.check(a, b, ["bb", "aa"], (.2, .7, .5), brute=False)
+            self.assertEqual(self.found(self.pair(a, b)[0], ["bb", "aa"], RATES),
+                             select(a, ["bb", "aa"], *RATES))
+
+    def test_default_rates(self):
+        a, b = self.changed("rates", .5)
+        a, b = (Counts(20, 30, c.vocab, {k: l.copy(**{
+            name: l.of[name] * 5 for name in PER_NEURON}) for k, l in c.languages.items()})
+                for c in (a, b))
+        files = self.pair(a, b)
+        plain = run("diff", *files).stdout
+        told = run("diff", *files, "--top", ".01", "--filter", ".95", "--bar", ".95").stdout
+        self.assertEqual(plain, told)
+        self.assertIn(b"\nselection: 6 neurons in the reference, 6 in the other, ", plain)
+        self.assertNotEqual(plain, run("diff", *files, "--top", ".05").stdout)
+
+    def test_nothing_selected(self):
+        a, b = self.changed("none", .3)
+        for rates in (0.0, .5, .5), (.3, 1.0, .5):
+            self.assertEqual(self.check(a, b, rates=rates)[1], [])
+
+    def test_changed_within_the_bound(self):
+        """A count within the bound can change the selection: no failure, but it is listed."""
+        a = Counts.at_random("within")
+        rng = random.Random("within")
+        wide = a.copy(**{k: l.copy(near_above=[min(v, 40) for v in l.of["positive"]],
+                                   near_below=[min(l.tokens - v, 40) for v in l.of["positive"]])
+                         for k, l in a.languages.items()})
+        b = wide.copy(**{k: l.copy(positive=[rng.randint(*bounds(l, i)) for i in range(60)])
+                         for k, l in wide.languages.items()})
+        rows, changed = self.check(wide, b)
+        self.assertEqual([n for _, n in rows], [0, 0, 0])
+        self.assertGreater(len(changed), 0)
+
+
+class Incomparable(CountsCase):
+    def test_texts(self):
+        a = Counts.at_random("texts")
+        l = a.languages["bb"]
+        more = a.copy(bb=l.copy(tokens=l.tokens + 1))
+        self.refused(1, ["b.gguf", "bb", str(l.tokens), str(l.tokens + 1)], "diff",
+                     *self.pair(a, more))
+        self.refused(1, ["b.gguf", "bb", str(l.tokens), str(l.tokens + 1)], "diff",
+                     *self.pair(more, a))
+        self.refused(1, ["b.gguf", "bb"], "diff", *self.pair(a, more.imported()))
+        for i, j in (0, 1), (9, 10), (10, 0):
+            histogram = list(l.of["histogram"])
+            histogram[i] -= 1
+            histogram[j] += 1
+            other = a.copy(bb=l.copy(histogram=histogram))
+            self.refused(1, ["b.gguf", "bb"], "diff", *self.pair(a, other))
+            self.check(a, other, ["aa", "cc"])
+        self.check(a, a.copy(bb=l.copy(histogram=None)))
+        self.check(a.copy(bb=l.copy(histogram=None)), a)
+
+    def test_shapes(self):
+        a = Counts.at_random("shapes", layers=4, neurons=6)
+        for layers, neurons in (4, 5), (3, 6), (6, 4), (3, 8), (5, 6), (1, 24):
+            other = Counts.at_random("shapes", layers=layers, neurons=neurons)
+            self.refused(1, ["b.gguf", "%d x %d" % (layers, neurons), "4 x 6"], "diff",
+                         *self.pair(a, other))
+
+    def test_languages(self):
+        a = Counts.at_random("languages")
+        less, other = a.copy(bb=None), a.copy(bb=None, dd=a.languages["bb"])
+        self.refused(1, "b.gguf", "diff", *self.pair(a, less))
+        self.refused(1, "b.gguf", "diff", *self.pair(less, a))
+        self.refused(1, ["b.gguf", "bb"], "diff", *self.pair(a, other))
+        renamed = a.copy(bb=None, bc=a.languages["bb"])
+        self.refused(1, ["b.gguf", "bb"], "diff", *self.pair(a, renamed))
+        self.refused(1, "bb", "diff", *self.pair(a, other), "--langs", "aa,bb")
+        self.refused(1, "dd", "diff", *self.pair(a, other), "--langs", "aa,dd")
+        for list in "xx", "", "aa,", ",aa", "aa bb", "aa,,bb", "AA":
+            self.refused(1, "'", "diff", *self.pair(a, a), "--langs", list)
+        self.refused(2, "--langs", "diff", *self.pair(a, a), "--langs", "aa,bb,aa")
+
+    def test_no_tokens(self):
+        a = Counts.at_random("none", ("aa",))
+        zeros = {name: [0] * len(v) for name, v in a.languages["aa"].of.items()}
+        a = a.copy(aa=Language(0, 0, zeros))
+        _, message = self.lape(1, "diff", *self.pair(a, a))
+        self.assertIn("aa", message)
+
+    def test_rates(self):
+        files = self.pair(*[Counts.at_random("rates")] * 2)
+        for option in "--top", "--filter", "--bar":
+            for rate in "-.1", "1.1", "x", "", "nan":
+                self.refused(2, option, "diff", *files, option, rate)
+
+    def test_files(self):
+        a = Counts.at_random("files")
+        counts = self.path("a.gguf", a.file())
+        array = self.path("x.npy", npy(bytes_of([1.0, 2.0], "<f4")))
+        text = self.path("text.txt", b"Words, and no counts of them.\n")
+        empty = self.path("empty", b"")
+        cut = self.path("cut", a.file()[:-40])
+        wrong = self.path("wrong", a.counted("aa", [a.languages["aa"].tokens + 1] * 60).file())
+        lacking = self.path("lacking", a.copy(aa=a.languages["aa"].copy(positive=None)).file())
+        for bad in text, empty, cut, wrong, lacking, DEMO, self.path("missing"), self.directory:
+            for pair in [counts, bad], [bad, counts], [bad, bad]:
+                self.refused(1, bad, "diff", *pair)
+        self.refused(1, array, "diff", counts, array)
+        self.refused(1, counts, "diff", array, counts)
+
+    def test_no_tolerance(self):
+        """--tolerance is for tensors: it makes no count pass."""
+        a = Counts.at_random("tolerance", ("aa",))
+        far = a.counted("aa", [0] * 60)
+        done = run("diff", *self.pair(a, far), "--tolerance", "1e9")
+        self.assertNotEqual(done.returncode, 0)
+
+
+class Real(CountsCase):
+    def test_against_itself(self):
+        """Counts as `lape count` makes them, and as the writer here writes them again."""
+        path = self.path("en.gguf")
+        self.lape(0, "count", DEMO, "en=" + TEXT, "-q", "-o", path)
+        printed, _ = self.lape(0, "diff", path, path)
+        file = Gguf(path)
+        of = {name: list(file.numbers("en." + name)) for name in PER_NEURON + ["histogram"]}
+        tokens = file.values["lape-counts.tokens"][0]
+        first = [of[name][0] for name in PER_NEURON[:3]]
+        lines = [line.split("\t") for line in printed.splitlines()]
+        self.assertEqual(lines[0], HEADING)
+        self.assertEqual(lines[1], list(map(str, ["en", tokens, 0, 0, 0, 0] + first + first[:1])))
+        self.assertEqual(len(lines), 4)
+        self.assertRegex(lines[2][0], r"\Aselection: (\d+) neurons in the reference, \1 in the "
+                                      r"other, 0 changed\Z")
+        layers, neurons = file.tensors["en.positive"][0]
+        a = Counts(layers, neurons, len(of["histogram"]), {"en": Language(tokens, 1, of)},
+                   file.values["lape-counts.near"])
+        again = self.path("again.gguf", a.file())
+        for pair in [path, again], [again, path]:
+            self.assertEqual(self.lape(0, "diff", *pair)[0], printed)
+        self.assertGreater(sum(of["near_above"]), 0)
+        self.assertGreater(sum(of["near_below"]), 0)
+        at = max(range(layers * neurons), key=of["near_below"].__getitem__)
+        for step in 0, 1:
+            count = list(of["positive"])
+            count[at] += of["near_below"][at] + step
+            rows, _ = self.check(a, a.counted("en", count), rates=(.01, .95, .95), brute=False)
+            self.assertEqual(rows[0][1], step)
+
+    def test_near_zero_bounds_traced_gates(self):
+        """The counts of a text are those of its traced gates and activations."""
+        text = self.path("text.txt", read(TEXT)[:1500])
+        counts, gates, acts = self.path("c.gguf"), self.path("g.npy"), self.path("a.npy")
+        self.lape(0, "count", DEMO, "en=" + text, "--seq", "64", "--near", ".05", "-q", "-o",
+                  counts)
+        file = Gguf(counts)
+        tokens = file.values["lape-counts.tokens"][0]
+        for name, path in ("gate", gates), ("act", acts):
+            self.lape(0, "trace", DEMO, text, "--seq", "64", "--tokens", str(tokens), "--at", name,
+                      "-o", path)
+        gate, act = Tensor(read(gates)), Tensor(read(acts))
+        layers, rows, columns = gate.shape
+        self.assertEqual(rows, tokens)
+        near, = struct.unpack("<f", struct.pack("<f", .05))
+        layer, want = 3, [[0] * columns for _ in range(3)]
+        for token in range(rows):
+            for j, (g, a) in enumerate(zip(gate.row(layer, token), act.row(layer, token))):
+                want[0][j] += a > 0
+                want[1][j] += 0 < g < near
+                want[2][j] += -near <= g <= 0
+        for name, numbers in zip(PER_NEURON, want):
+            got = file.numbers("en." + name)[layer * columns:(layer + 1) * columns]
+            self.assertEqual(list(got), numbers, name)
+
+    def test_usage(self):
+        path = self.path("a.gguf", Counts.at_random("usage").file())
+        self.refused(2, "lape diff REFERENCE OTHER", "diff", path)
+        self.refused(2, "none", "diff", path, path, "none")
+        self.refused(2, "--like", "diff", path, path, "--like", path)
+        self.assertEqual(self.lape(0, "diff", path, path, "-q"), self.lape(0, "diff", path, path))
+
+
+# ---- The report ------------------------------------------------------------------------------
+
+class Result(unittest.TextTestResult):
+    """Counts a test once, however many of its parts fail."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.passed = 0
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self.passed += 1
+
+    def failed(self):
+        return len({getattr(test, "test_case", test).id()
+                    for test, _ in self.failures + self.errors})
+
+
+def main():
+    load, module = unittest.defaultTestLoader, sys.modules["__main__"]
+    suite = (load.loadTestsFromNames(sys.argv[1:], module) if sys.argv[1:] else
+             load.loadTestsFromModule(module))
+    result = unittest.TextTestRunner(resultclass=Result).run(suite)
+    for test, reason in result.skipped:
+        print("skipped: %s: %s" % (test.id(), reason))
+    print("%d passed, %d failed" % (result.passed, result.failed()))
+    return 1 if result.failed() or not result.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
