@@ -22,6 +22,8 @@ import tempfile
 import time
 import unittest
 
+import report
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 DEMO = os.path.join(ROOT, "demo", "model.gguf")
@@ -1459,35 +1461,6 @@ class NoTokenizer(Case):
             self.assertIn("no tokenizer", self.refused(1, model, *arguments) or "no tokenizer")
 
 
-# ---- The report -----------------------------------------------------------------------------
-
-class Result(unittest.TextTestResult):
-    """Counts a test once, however many of its parts fail."""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.passed = 0
-
-    def addSuccess(self, test):
-        super().addSuccess(test)
-        self.passed += 1
-
-    def failed(self):
-        return len({getattr(test, "test_case", test).id()
-                    for test, _ in self.failures + self.errors})
-
-
-def main():
-    load, module = unittest.defaultTestLoader, sys.modules["__main__"]
-    suite = (load.loadTestsFromNames(sys.argv[1:], module) if sys.argv[1:] else
-             load.loadTestsFromModule(module))
-    with SHARED:
-        result = unittest.TextTestRunner(resultclass=Result).run(suite)
-    for test, reason in result.skipped:
-        print("skipped: %s: %s" % (test.id(), reason))
-    print("%d passed, %d failed" % (result.passed, result.failed()))
-    return 1 if result.failed() or not result.passed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    with SHARED:
+        sys.exit(report.main())

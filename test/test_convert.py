@@ -21,6 +21,8 @@ import traceback
 import unittest
 import zipfile
 
+import report
+
 CONVERT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                        "tools", "convert.py")
 try:
@@ -1303,32 +1305,5 @@ class Output(Case):
             self.assertNotIn(b"\n", seen)
 
 
-# ---- The report -----------------------------------------------------------------------------
-
-class Result(unittest.TextTestResult):
-    """Counts a test once, however many of its parts fail."""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.passed = 0
-
-    def addSuccess(self, test):
-        super().addSuccess(test)
-        self.passed += 1
-
-    def failed(self):
-        return len({getattr(test, "test_case", test).id()
-                    for test, _ in self.failures + self.errors})
-
-
-def main():
-    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])
-    result = unittest.TextTestRunner(resultclass=Result).run(suite)
-    for test, reason in result.skipped:
-        print("skipped: %s: %s" % (test.id(), reason))
-    print("%d passed, %d failed" % (result.passed, result.failed()))
-    return 1 if result.failed() or not result.passed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report.main())

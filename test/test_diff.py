@@ -22,6 +22,8 @@ import tempfile
 import unittest
 from fractions import Fraction
 
+import report
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 DEMO = os.path.join(ROOT, "demo", "model.gguf")
@@ -1457,34 +1459,5 @@ class Real(CountsCase):
         self.assertEqual(self.lape(0, "diff", path, path, "-q"), self.lape(0, "diff", path, path))
 
 
-# ---- The report ------------------------------------------------------------------------------
-
-class Result(unittest.TextTestResult):
-    """Counts a test once, however many of its parts fail."""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.passed = 0
-
-    def addSuccess(self, test):
-        super().addSuccess(test)
-        self.passed += 1
-
-    def failed(self):
-        return len({getattr(test, "test_case", test).id()
-                    for test, _ in self.failures + self.errors})
-
-
-def main():
-    load, module = unittest.defaultTestLoader, sys.modules["__main__"]
-    suite = (load.loadTestsFromNames(sys.argv[1:], module) if sys.argv[1:] else
-             load.loadTestsFromModule(module))
-    result = unittest.TextTestRunner(resultclass=Result).run(suite)
-    for test, reason in result.skipped:
-        print("skipped: %s: %s" % (test.id(), reason))
-    print("%d passed, %d failed" % (result.passed, result.failed()))
-    return 1 if result.failed() or not result.passed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report.main())
