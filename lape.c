@@ -2162,8 +2162,9 @@ static void print_model(const struct checkpoint *m) {
     static const char *const type[] = {
         [TENSOR_F32] = "F32", [TENSOR_F16] = "F16", [TENSOR_Q8_0] = "Q8_0", [TENSOR_BF16] = "BF16"};
     const struct config *c = &m->model.config;
-    printf("model: %s\nlayers: %d\nwidth: %d\nneurons: %d a layer, %lld in all\n", c->name,
-           c->layers, c->width, c->neurons, (long long)c->layers * c->neurons);
+    printf("model: %s\nfamily: %s\nlayers: %d\nwidth: %d\nneurons: %d a layer, %lld in all\n",
+           c->name, family_name(c), c->layers, c->width, c->neurons,
+           (long long)c->layers * c->neurons);
     printf("heads: %d of %d, %d for keys and values\n", c->heads, c->head_dim, c->kv_heads);
     printf("vocabulary: %d%s\n", c->vocab,
            m->tokenizer ? "" : ", no tokenizer: takes token ids only");

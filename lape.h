@@ -230,7 +230,10 @@ void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int threa
 
 /* ---- Model and forward pass ------------------------------------------------------------------ */
 
+struct family; /* what sets apart LLaMA, BLOOM, Gemma, ...: a row of a table in model.c */
+
 struct config {
+    const struct family *family;
     char name[128]; /* general.name */
     int layers;     /* L */
     int width;      /* D */
@@ -238,12 +241,23 @@ struct config {
     int heads;      /* H */
     int kv_heads;   /* KV; divides H */
     int head_dim;   /* d, even */
+    int rotated;    /* of which the first so many are turned by their position, even */
     int vocab;      /* V */
-    int context;    /* tokens that the model was trained for; longer sequences run */
+    int context;    /* tokens that the model was trained for; longer sequences run unless positions
+                       are learned */
     int window; /* a token attends to itself and the window - 1 tokens before; 0: to all before */
     double norm_eps;
-    double rope_base;
+    double rope_base,
+        window_rope_base;            /* in layers that attend to all, and in those with a window */
+    double rope_factor;              /* positions are divided by it, outside windows */
+    double attention_scale;          /* of q . k */
+    double attention_cap, logit_cap; /* x becomes cap tanh(x / cap); 0: stays */
+    double embedding_scale, logit_scale;
+    double alibi; /* the greatest bias of ALiBi's heads is at -2^(-alibi / H) a token */
 };
+
+/* The name of a model's family as GGUF has it, general.architecture. */
+const char *family_name(const struct config *c);
 
 /* A weight matrix as it lies in the file; each row makes one output. */
 struct matrix {
@@ -261,10 +275,15 @@ struct model {
     struct layer *layer;
     struct matrix embedding; /* [V, D] */
     struct matrix output;    /* [V, D]; the embedding again when the two are tied */
-    real *output_norm;       /* [D] */
+    struct matrix positions; /* [context, D]; learned ones */
+    struct norm {
+        real *weight, *bias; /* [D]; either may be NULL, for 1 and 0 */
+    } embedding_norm, output_norm;
+    real *output_bias;  /* [V] or NULL */
+    real *rope_factors; /* [rotated / 2] or NULL: frequencies are divided by them */
 };
 
-/* Opens a checkpoint: GGUF of llama.cpp's architecture "llama" (LLaMA, Mistral), its matrices in
+/* Opens a checkpoint: GGUF of one of llama.cpp's architectures that model.c lists, its matrices in
  * F32, F16, BF16 or Q8_0. A file with a tensor that the forward pass would not use is refused: what
  * is not understood is not run. */
 int model_open(struct model *m, const char *path, struct error *e);
@@ -272,17 +291,18 @@ void model_close(struct model *m);
 
 /* Where the hook is called, in order. Columns in brackets. */
 enum point {
-    AT_EMBD,      /* [D]    token embeddings; layer -1 */
+    AT_EMBD,      /* [D]    token embeddings, as they enter the first layer; layer -1 */
     AT_ATTN_NORM, /* [D]    input of attention */
-    AT_Q,         /* [H d]  after rotation, in llama.cpp's order of pairs */
+    AT_Q,         /* [H d]  after rotation, in llama.cpp's order of rows */
     AT_K,         /* [KV d] after rotation, likewise */
     AT_V,         /* [KV d] */
-    AT_ATTN_OUT,  /* [D]    after the output projection */
+    AT_ATTN_OUT,  /* [D]    what attention adds to the residual stream */
     AT_FFN_NORM,  /* [D]    input of the feed-forward */
-    AT_GATE,      /* [F]    x W_gate: the neurons before the activation function */
-    AT_ACT,       /* [F]    act(x W_gate): the neurons */
-    AT_UP,        /* [F]    x W_up */
-    AT_DOWN,      /* [D]    output of the feed-forward */
+    AT_GATE,      /* [F]    x W_gate: the neurons before the activation function; x W_up + b in a
+                            feed-forward without a gate */
+    AT_ACT,       /* [F]    act of that: the neurons */
+    AT_UP,        /* [F]    x W_up, with a gate only */
+    AT_DOWN,      /* [D]    what the feed-forward adds to the residual stream */
     AT_RESID,     /* [D]    residual stream after the layer */
     AT_LOGITS,    /* [V]    layer L; rows are those asked of logits() */
     POINTS

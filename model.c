@@ -985,10 +985,83 @@ static inline void row_sums(int rows, int n, const real *x, size_t x_row, bool s
 
 /* ---- Model ----------------------------------------------------------------------------------- */
 
+enum positions {
+    PAIRS,   /* rotary: neighbours 2i and 2i + 1 turn together */
+    HALVES,  /* rotary: i and i + rotated / 2 do */
+    LEARNED, /* an embedding of each position is added to the token's */
+    ALIBI    /* attention falls off with distance (Press et al., 2022) */
+};
+
+enum activation { SILU, GELU_TANH, GELU_ERF, RELU };
+
+/* A family is a row of features: the forward pass knows these, and no names. */
+struct family {
+    const char *name;
+    enum positions positions;
+    enum activation activation;
+    bool layer_norm;     /* LayerNorm (Ba et al., 2016) instead of RMSNorm */
+    bool plain;          /* feed-forward without a gate: act(x W_up + b) W_down + b */
+    bool parallel;       /* attention and feed-forward read the same norm of the stream */
+    bool qk_norm;        /* of every head of q and of k, before rotation */
+    bool post_norm;      /* of what attention and feed-forward add */
+    bool embedding_norm; /* of the token embeddings */
+    bool scaled;         /* embeddings times sqrt(D) */
+    int global_every;    /* of so many layers the last has no window; 0: every layer has it */
+    double window_base;  /* of rotation in layers with a window; 0: as in the others */
+};
+
+static const struct family family_table[] = {
+    /* LLaMA, Mistral */ {.name = "llama"},
+    {.name = "qwen2", .positions = HALVES},
+    {.name = "qwen3", .positions = HALVES, .qk_norm = true},
+    /* GPT-2, mGPT */
+    {.name = "gpt2",
+     .positions = LEARNED,
+     .activation = GELU_TANH,
+     .layer_norm = true,
+     .plain = true},
+    {.name = "opt", .positions = LEARNED, .activation = RELU, .layer_norm = true, .plain = true},
+    {.name = "bloom",
+     .positions = ALIBI,
+     .activation = GELU_TANH,
+     .layer_norm = true,
+     .plain = true,
+     .embedding_norm = true},
+    {.name = "phi2",
+     .positions = HALVES,
+     .activation = GELU_TANH,
+     .layer_norm = true,
+     .plain = true,
+     .parallel = true},
+    {.name = "gemma", .positions = HALVES, .activation = GELU_TANH, .scaled = true},
+    {.name = "gemma2",
+     .positions = HALVES,
+     .activation = GELU_TANH,
+     .post_norm = true,
+     .scaled = true,
+     .global_every = 2},
+    {.name = "gemma3",
+     .positions = HALVES,
+     .activation = GELU_TANH,
+     .qk_norm = true,
+     .post_norm = true,
+     .scaled = true,
+     .global_every = 6,
+     .window_base = 1e4},
+    /* Command-R, Aya */ {.name = "command-r", .layer_norm = true, .parallel = true},
+};
+
+const char *family_name(const struct config *c) { return c->family->name; }
+
+/* Vectors may be NULL: norms that the family has not, biases that the file has not. */
 struct layer {
-    real *attn_norm, *ffn_norm;      /* [D] */
+    struct norm attn_norm, ffn_norm; /* [D]; ffn_norm none when parallel */
+    struct norm attn_post, ffn_post; /* [D] */
+    struct norm q_norm, k_norm;      /* [d] */
     struct matrix q, k, v, attn_out; /* [H d, D], [KV d, D], [KV d, D], [D, H d] */
-    struct matrix gate, up, down;    /* [F, D], [F, D], [D, F] */
+    struct matrix gate, up, down;    /* [F, D], [F, D], [D, F]; without a gate, gate is W_up */
+    real *q_bias, *k_bias, *v_bias;  /* [H d], [KV d], [KV d] */
+    real *attn_bias, *up_bias, *down_bias; /* [D], [F], [D] */
 };
 
 /* A checkpoint being read, and which of its tensors have found a use. */
@@ -1030,6 +1103,15 @@ static int load_matrix(struct loader *l, struct matrix *w, const char *name, int
     return 0;
 }
 
+/* "blk.<layer>.<name>", or name alone for layer -1. */
+static const char *tensor_name(char room[64], int layer, const char *name, const char *end) {
+    if (layer >= 0)
+        snprintf(room, 64, "blk.%d.%s%s", layer, name, end);
+    else
+        snprintf(room, 64, "%s%s", name, end);
+    return room;
+}
+
 static int load_vector(struct loader *l, real **to, const char *name, int n, struct error *e) {
     struct matrix row;
     if (load_matrix(l, &row, name, 1, n, e)) return -1;
@@ -1038,40 +1120,120 @@ static int load_vector(struct loader *l, real **to, const char *name, int n, str
     return 0;
 }
 
-static int load_layer(struct loader *l, int i, struct error *e) {
+/* A vector that a file may lack: it stays NULL then. */
+static int load_bias(struct loader *l, real **to, const char *name, int n, struct error *e) {
+    return gguf_tensor(&l->m->file, name) ? load_vector(l, to, name, n, e) : 0;
+}
+
+static int load_norm(struct loader *l, struct norm *to, int layer, const char *name, int n,
+                     struct error *e) {
+    char full[64];
+    return load_vector(l, &to->weight, tensor_name(full, layer, name, ".weight"), n, e) ||
+           load_bias(l, &to->bias, tensor_name(full, layer, name, ".bias"), n, e);
+}
+
+/* Rows [from, from + rows) of a matrix as a matrix. */
+static struct matrix some_rows(struct matrix m, int from, int rows) {
+    m.at += from * m.row_bytes;
+    m.rows = rows;
+    return m;
+}
+
+/* q, k and v, which some files have as one matrix, and their biases. */
+static int load_qkv(struct loader *l, int i, struct error *e) {
     const struct config *c = &l->m->config;
     struct layer *w = &l->m->layer[i];
     const int q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     const struct {
         const char *name;
         struct matrix *to;
-        int rows, columns;
-    } matrix[] = {
-        {"attn_q", &w->q, q, c->width},
-        {"attn_k", &w->k, kv, c->width},
-        {"attn_v", &w->v, kv, c->width},
-        {"attn_output", &w->attn_out, c->width, q},
-        {"ffn_gate", &w->gate, c->neurons, c->width},
-        {"ffn_up", &w->up, c->neurons, c->width},
-        {"ffn_down", &w->down, c->width, c->neurons},
-    };
+        real **bias;
+        int from, rows;
+    } part[] = {{"attn_q", &w->q, &w->q_bias, 0, q},
+                {"attn_k", &w->k, &w->k_bias, q, kv},
+                {"attn_v", &w->v, &w->v_bias, q + kv, kv}};
     char name[64];
-    for (size_t k = 0; k < sizeof matrix / sizeof *matrix; k++) {
-        snprintf(name, sizeof name, "blk.%d.%s.weight", i, matrix[k].name);
-        if (load_matrix(l, matrix[k].to, name, matrix[k].rows, matrix[k].columns, e)) return -1;
+    struct matrix all, bias;
+    const bool fused = gguf_tensor(&l->m->file, tensor_name(name, i, "attn_qkv", ".weight"));
+    if (fused && load_matrix(l, &all, name, q + 2 * kv, c->width, e)) return -1;
+    const bool biased = gguf_tensor(&l->m->file, tensor_name(name, i, "attn_qkv", ".bias"));
+    if (biased && load_matrix(l, &bias, name, 1, q + 2 * kv, e)) return -1;
+    for (int k = 0; k < 3; k++) {
+        if (fused)
+            *part[k].to = some_rows(all, part[k].from, part[k].rows);
+        else if (load_matrix(l, part[k].to, tensor_name(name, i, part[k].name, ".weight"),
+                             part[k].rows, c->width, e))
+            return -1;
+        if (load_bias(l, part[k].bias, tensor_name(name, i, part[k].name, ".bias"), part[k].rows,
+                      e))
+            return -1;
+        if (!biased || *part[k].bias) continue;
+        if (bias.type == TENSOR_Q8_0) return fail(e, "tensor '%s' is Q8_0, a vector is not", name);
+        *part[k].bias = new_array(part[k].rows, sizeof(real));
+        bias.at += type_bytes(bias.type, k ? part[k - 1].rows : 0);
+        widen(*part[k].bias, &bias, 0, 0, part[k].rows);
     }
-    snprintf(name, sizeof name, "blk.%d.attn_norm.weight", i);
-    if (load_vector(l, &w->attn_norm, name, c->width, e)) return -1;
-    snprintf(name, sizeof name, "blk.%d.ffn_norm.weight", i);
-    return load_vector(l, &w->ffn_norm, name, c->width, e);
+    return 0;
 }
 
-/* The integer "llama.<key>", in [least, most]. An absent one is `otherwise`, unless that is -1. */
+static int load_feed_forward(struct loader *l, int i, struct error *e) {
+    const struct config *c = &l->m->config;
+    struct layer *w = &l->m->layer[i];
+    char name[64];
+    const bool plain = c->family->plain;
+    if (load_matrix(l, &w->gate, tensor_name(name, i, plain ? "ffn_up" : "ffn_gate", ".weight"),
+                    c->neurons, c->width, e) ||
+        (!plain && load_matrix(l, &w->up, tensor_name(name, i, "ffn_up", ".weight"), c->neurons,
+                               c->width, e)))
+        return -1;
+    return load_matrix(l, &w->down, tensor_name(name, i, "ffn_down", ".weight"), c->width,
+                       c->neurons, e) ||
+           (plain &&
+            load_bias(l, &w->up_bias, tensor_name(name, i, "ffn_up", ".bias"), c->neurons, e)) ||
+           load_bias(l, &w->down_bias, tensor_name(name, i, "ffn_down", ".bias"), c->width, e);
+}
+
+static int load_layer(struct loader *l, int i, struct error *e) {
+    const struct config *c = &l->m->config;
+    const struct family *f = c->family;
+    struct layer *w = &l->m->layer[i];
+    const int D = c->width, d = c->head_dim;
+    char name[64];
+    const struct {
+        bool wanted;
+        struct norm *to;
+        const char *name;
+        int n;
+    } norm[] = {
+        {true, &w->attn_norm, "attn_norm", D},
+        {!f->parallel, &w->ffn_norm, "ffn_norm", D},
+        {f->qk_norm, &w->q_norm, "attn_q_norm", d},
+        {f->qk_norm, &w->k_norm, "attn_k_norm", d},
+        {f->post_norm, &w->attn_post, "post_attention_norm", D},
+        {f->post_norm, &w->ffn_post, "post_ffw_norm", D},
+    };
+    for (size_t k = 0; k < sizeof norm / sizeof *norm; k++)
+        if (norm[k].wanted && load_norm(l, norm[k].to, i, norm[k].name, norm[k].n, e)) return -1;
+    return load_qkv(l, i, e) ||
+           load_matrix(l, &w->attn_out, tensor_name(name, i, "attn_output", ".weight"), D,
+                       c->heads * d, e) ||
+           load_bias(l, &w->attn_bias, tensor_name(name, i, "attn_output", ".bias"), D, e) ||
+           load_feed_forward(l, i, e);
+}
+
+/* The name of a value of the model's family. */
+static const char *value_name(const struct model *m, const char *key, char room[96]) {
+    snprintf(room, 96, "%s.%s", m->config.family->name, key);
+    return room;
+}
+
+/* The integer "<family>.<key>", in [least, most]. An absent one is `otherwise`, unless that is -1.
+ */
 static int load_int(const struct model *m, const char *key, int least, int most, int otherwise,
                     int *to, struct error *e) {
-    char name[64];
+    char name[96];
     uint64_t v;
-    snprintf(name, sizeof name, "llama.%s", key);
+    value_name(m, key, name);
     if (otherwise >= 0 && !gguf_find(&m->file, name)) {
         *to = otherwise;
         return 0;
@@ -1084,48 +1246,103 @@ static int load_int(const struct model *m, const char *key, int least, int most,
     return 0;
 }
 
+/* The number "<family>.<key>", in [least, most]; an absent one is `otherwise`. */
+static int load_number(const struct model *m, const char *key, double least, double most,
+                       double otherwise, double *to, struct error *e) {
+    char name[96];
+    *to = otherwise;
+    if (gguf_find(&m->file, value_name(m, key, name)) && gguf_float(&m->file, name, to, e))
+        return -1;
+    if (!(*to >= least && *to <= most))
+        return fail(e, "value '%s' is %g, outside %g to %g", name, *to, least, most);
+    return 0;
+}
+
+static int find_family(struct model *m, struct error *e) {
+    struct span s;
+    char names[256] = "", name[65];
+    if (gguf_string(&m->file, "general.architecture", &s, e)) return -1;
+    if (span_is(s, "lape-counts")) return fail(e, "this is a counts file; a model is wanted here");
+    for (size_t i = 0; i < sizeof family_table / sizeof *family_table; i++) {
+        if (span_is(s, family_table[i].name)) m->config.family = &family_table[i];
+        strcat(strcat(names, i ? ", " : ""), family_table[i].name);
+    }
+    return m->config.family ? 0
+                            : fail(e, "architecture '%s' is not supported; these are: %s",
+                                   shown(s, name), names);
+}
+
+/* Rotary positions, as they are or divided by a factor; other scalings are not known. */
+static int load_rotation(struct model *m, struct error *e) {
+    static const char *const known[] = {"type", "factor", "original_context_length", "finetuned"};
+    const struct gguf *g = &m->file;
+    struct config *c = &m->config;
+    struct span type = {"none", 4};
+    char name[96], shortened[65];
+    value_name(m, "rope.scaling.", name);
+    const size_t n = strlen(name);
+    for (size_t i = 0; i < g->values; i++) {
+        struct span key = g->value[i].key;
+        bool fine = key.n < n || memcmp(key.at, name, n) != 0;
+        for (size_t k = 0; k < sizeof known / sizeof *known && !fine; k++)
+            fine = span_is((struct span){key.at + n, key.n - n}, known[k]);
+        if (!fine) return fail(e, "value '%s' is not supported", shown(key, shortened));
+    }
+    value_name(m, "rope.scale", name);
+    if (gguf_find(g, name) || gguf_find(g, strcat(name, "_linear")))
+        return fail(e, "value '%s' is not supported", name);
+    if (gguf_find(g, value_name(m, "rope.scaling.type", name)) && gguf_string(g, name, &type, e))
+        return -1;
+    const bool linear = span_is(type, "linear");
+    if (!linear && !span_is(type, "none"))
+        return fail(e,
+                    "rotary positions scaled by '%s' are not supported; 'linear' is, and "
+                    "'rope_freqs.weight'",
+                    shown(type, shortened));
+    if (load_int(m, "rope.dimension_count", 0, c->head_dim, c->head_dim, &c->rotated, e) ||
+        load_number(m, "rope.freq_base", 1, 1e30, 1e4, &c->rope_base, e) ||
+        load_number(m, "rope.scaling.factor", 1e-3, 1e6, 1, &c->rope_factor, e))
+        return -1;
+    if (!linear && gguf_find(g, value_name(m, "rope.scaling.factor", name)))
+        return fail(e, "value '%s' stands without '...type' of linear", name);
+    return load_number(m, "rope.freq_base_swa", 1, 1e30,
+                       c->family->window_base > 0 ? c->family->window_base : c->rope_base,
+                       &c->window_rope_base, e);
+}
+
 static int load_config(struct model *m, struct error *e) {
     const struct gguf *g = &m->file;
     struct config *c = &m->config;
     struct span s;
-    char name[65];
-    int value_dim, rotated;
-    if (gguf_string(g, "general.architecture", &s, e)) return -1;
-    if (span_is(s, "lape-counts")) return fail(e, "this is a counts file; a model is wanted here");
-    if (!span_is(s, "llama"))
-        return fail(e, "architecture '%.*s' is not supported; 'llama' is (LLaMA, Mistral)",
-                    (int)(s.n < 64 ? s.n : 64), s.at);
-    const bool unscaled = gguf_find(g, "llama.rope.scaling.type") &&
-                          gguf_string(g, "llama.rope.scaling.type", &s, e) == 0 &&
-                          span_is(s, "none");
-    for (size_t i = 0; !unscaled && i < g->values; i++)
-        if (g->value[i].key.n > 15 && memcmp(g->value[i].key.at, "llama.rope.scal", 15) == 0)
-            return fail(e, "value '%s': scaled rotary positions are not supported",
-                        shown(g->value[i].key, name));
-    if (load_int(m, "block_count", 1, 4096, -1, &c->layers, e) ||
+    int value_dim;
+    if (find_family(m, e) || load_int(m, "block_count", 1, 4096, -1, &c->layers, e) ||
         load_int(m, "embedding_length", 1, 1 << 20, -1, &c->width, e) ||
         load_int(m, "feed_forward_length", 1, 1 << 22, -1, &c->neurons, e) ||
         load_int(m, "attention.head_count", 1, 1 << 12, -1, &c->heads, e) ||
         load_int(m, "attention.head_count_kv", 1, c->heads, c->heads, &c->kv_heads, e) ||
         load_int(m, "attention.key_length", 2, 1 << 12, c->width / c->heads, &c->head_dim, e) ||
         load_int(m, "attention.value_length", 2, 1 << 12, c->head_dim, &value_dim, e) ||
-        load_int(m, "rope.dimension_count", 0, 1 << 12, c->head_dim, &rotated, e) ||
         load_int(m, "context_length", 1, INT_MAX, -1, &c->context, e) ||
-        load_int(m, "attention.sliding_window", 0, INT_MAX, 0, &c->window, e) ||
-        gguf_float(g, "llama.attention.layer_norm_rms_epsilon", &c->norm_eps, e))
-        return -1;
-    c->rope_base = 10000;
-    if (gguf_find(g, "llama.rope.freq_base") &&
-        gguf_float(g, "llama.rope.freq_base", &c->rope_base, e))
+        load_int(m, "attention.sliding_window", 0, INT_MAX, 0, &c->window, e))
         return -1;
     if (c->heads % c->kv_heads)
         return fail(e, "%d query heads cannot share %d key-value heads", c->heads, c->kv_heads);
-    if (c->head_dim < 2 || c->head_dim % 2 || value_dim != c->head_dim || rotated != c->head_dim)
-        return fail(e, "heads of %d keys, %d values, %d rotated are not supported; equal and even",
-                    c->head_dim, value_dim, rotated);
-    if (!(c->norm_eps >= 0 && c->norm_eps < 1) || !(c->rope_base > 1 && c->rope_base < 1e30))
-        return fail(e, "a norm epsilon of %g or a rotary base of %g makes no sense", c->norm_eps,
-                    c->rope_base);
+    if (load_rotation(m, e)) return -1;
+    if (c->head_dim < 2 || c->head_dim % 2 || value_dim != c->head_dim || c->rotated % 2)
+        return fail(e,
+                    "heads of %d keys, %d values, %d rotated are not supported; even, the first "
+                    "two equal",
+                    c->head_dim, value_dim, c->rotated);
+    const char *eps =
+        c->family->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+    if (load_number(m, eps, 0, .999, -1, &c->norm_eps, e) ||
+        load_number(m, "attention.scale", 0, 1e6, 0, &c->attention_scale, e) ||
+        load_number(m, "attn_logit_softcapping", 0, 1e6, 0, &c->attention_cap, e) ||
+        load_number(m, "final_logit_softcapping", 0, 1e6, 0, &c->logit_cap, e) ||
+        load_number(m, "logit_scale", 1e-6, 1e6, 1, &c->logit_scale, e) ||
+        load_number(m, "attention.max_alibi_bias", 1, 64, 8, &c->alibi, e))
+        return -1;
+    c->embedding_scale = c->family->scaled ? sqrt(c->width) : 1;
     if (gguf_find(g, "general.name") && gguf_string(g, "general.name", &s, e) == 0)
         span_copy(c->name, sizeof c->name, s);
     return 0;
@@ -1145,7 +1362,13 @@ static int load_model(struct loader *l, struct error *e) {
     if (load_matrix(l, &m->embedding, "token_embd.weight", c->vocab, c->width, e) ||
         load_matrix(l, &m->output, tied ? "token_embd.weight" : "output.weight", c->vocab, c->width,
                     e) ||
-        load_vector(l, &m->output_norm, "output_norm.weight", c->width, e))
+        load_norm(l, &m->output_norm, -1, "output_norm", c->width, e) ||
+        load_bias(l, &m->output_bias, "output.bias", c->vocab, e) ||
+        load_bias(l, &m->rope_factors, "rope_freqs.weight", c->rotated / 2, e) ||
+        (c->family->embedding_norm &&
+         load_norm(l, &m->embedding_norm, -1, "token_embd_norm", c->width, e)) ||
+        (c->family->positions == LEARNED &&
+         load_matrix(l, &m->positions, "position_embd.weight", c->context, c->width, e)))
         return -1;
     for (int i = 0; i < c->layers; i++)
         if (load_layer(l, i, e)) return -1;
@@ -1171,11 +1394,23 @@ int model_open(struct model *m, const char *path, struct error *e) {
 
 void model_close(struct model *m) {
     for (int i = 0; m->layer && i < m->config.layers; i++) {
-        free(m->layer[i].attn_norm);
-        free(m->layer[i].ffn_norm);
+        struct layer *w = &m->layer[i];
+        struct norm norm[] = {w->attn_norm, w->ffn_norm, w->attn_post,
+                              w->ffn_post,  w->q_norm,   w->k_norm};
+        real *bias[] = {w->q_bias, w->k_bias, w->v_bias, w->attn_bias, w->up_bias, w->down_bias};
+        for (int k = 0; k < 6; k++) {
+            free(norm[k].weight);
+            free(norm[k].bias);
+            free(bias[k]);
+        }
     }
     free(m->layer);
-    free(m->output_norm);
+    free(m->embedding_norm.weight);
+    free(m->embedding_norm.bias);
+    free(m->output_norm.weight);
+    free(m->output_norm.bias);
+    free(m->output_bias);
+    free(m->rope_factors);
     gguf_close(&m->file);
     *m = (struct model){0};
 }
@@ -1202,11 +1437,11 @@ struct run {
     int tokens;              /* T, of the batch at hand or seen last */
     int *first;              /* [sequences of the batch] their first tokens */
     int *position, *row;     /* [T] in its sequence, in the cache */
-    real *x, *h;             /* [T, D] residual stream, input and output of a block */
+    real *x, *h, *y;         /* [T, D] residual stream, its norm, what is added to it */
     real *q, *k, *v;         /* [T, H d], [T, KV d], [T, KV d] */
     real *gate, *up;         /* [T, F] */
     real *keys, *values;     /* [L or 1, rows, KV d] */
-    real *rotation;          /* [rows, d/2, 2] cosine and sine by position */
+    real *rotation[2];       /* [rows, rotated/2, 2] cosine and sine by position; [1] in windows */
     struct scratch *scratch; /* [threads] */
     void *memory;            /* holds all of the above */
 };
@@ -1235,6 +1470,7 @@ static void lay_out(struct run *r, struct arena *a) {
     r->row = carve(a, T, sizeof(int));
     r->x = carve(a, T * D, sizeof(real));
     r->h = carve(a, T * D, sizeof(real));
+    r->y = carve(a, T * D, sizeof(real));
     r->q = carve(a, T * c->heads * d, sizeof(real));
     r->k = carve(a, T * c->kv_heads * d, sizeof(real));
     r->v = carve(a, T * c->kv_heads * d, sizeof(real));
@@ -1242,7 +1478,8 @@ static void lay_out(struct run *r, struct arena *a) {
     r->up = carve(a, T * F, sizeof(real));
     r->keys = carve(a, cached, sizeof(real));
     r->values = carve(a, cached, sizeof(real));
-    r->rotation = carve(a, r->rows * d, sizeof(real));
+    for (int i = 0; i < (c->family->global_every ? 2 : 1); i++)
+        r->rotation[i] = carve(a, (uint64_t)r->rows * c->rotated, sizeof(real));
     for (int i = 0; i < pool_threads(r->pool); i++) {
         struct scratch s = {
             .row =
@@ -1259,15 +1496,17 @@ static void lay_out(struct run *r, struct arena *a) {
     }
 }
 
-/* Angle = position x base^(-2 i / d): each step rounded to real, as transformers does it. */
-static void fill_rotation(real *rotation, int positions, int head_dim, double base) {
-    for (int i = 0; i < head_dim / 2; i++) {
-        real exponent = (real)(2 * i) / (real)head_dim;
+/* Angle = position x base^(-2 i / rotated) / factor: each step rounded to real, as transformers
+ * does it. */
+static void fill_rotation(real *rotation, int positions, int rotated, double base,
+                          const real *factors, double factor) {
+    for (int i = 0; i < rotated / 2; i++) {
+        real exponent = (real)(2 * i) / (real)rotated;
         real power = (real)pow64(base, exponent);
-        real frequency = 1 / power;
+        real frequency = 1 / power / (factors ? factors[i] : 1) / (real)factor;
         for (int p = 0; p < positions; p++) {
             real angle = (real)p * frequency;
-            real *to = rotation + ((size_t)p * (size_t)(head_dim / 2) + (size_t)i) * 2;
+            real *to = rotation + ((size_t)p * (size_t)(rotated / 2) + (size_t)i) * 2;
             to[0] = (real)cos64(angle);
             to[1] = (real)sin64(angle);
         }
@@ -1292,7 +1531,9 @@ struct run *run_new(const struct model *m, struct pool *p, int tokens, int rows,
     }
     arena.used = 0;
     lay_out(r, &arena);
-    fill_rotation(r->rotation, rows, c->head_dim, c->rope_base);
+    fill_rotation(r->rotation[0], rows, c->rotated, c->rope_base, m->rope_factors, c->rope_factor);
+    if (r->rotation[1])
+        fill_rotation(r->rotation[1], rows, c->rotated, c->window_rope_base, NULL, 1);
     return r;
 }
 
@@ -1357,26 +1598,36 @@ static void product(struct run *r, real *out, const real *x, int tokens, const s
         pool_run(r->pool, p.panels * blocks, product_job, &p);
 }
 
-/* The steps that take tokens one by one: step(out, x) for each row of them. */
+/* The steps that take rows one by one: tokens, or their heads. */
 enum step {
-    NORM,     /* out = x / |x| * weight */
-    ROTATE,   /* out turned by its position */
-    SILU,     /* out = out sigmoid(out) */
-    MULTIPLY, /* out *= x */
-    ADD       /* out += x */
+    RMS_NORM,      /* out = x / |x| * weight */
+    LAYER_NORM,    /* out = (x - mean) / deviation * weight + bias */
+    ROTATE_PAIRS,  /* out turned by its position */
+    ROTATE_HALVES, /* likewise */
+    ACTIVATE,      /* out = act(out) */
+    MULTIPLY,      /* out *= x */
+    ADD,           /* out += x */
+    ADD_BIAS,      /* out += weight */
+    SCALE_ROW,     /* out *= factor */
+    CAP            /* out = factor tanh(out / factor) */
 };
 
 struct rows {
     const struct run *r;
     enum step step;
     real *out;
-    const real *x, *weight;
-    int tokens, columns, per_job;
+    const real *x;
+    const real *weight, *bias;
+    int rows, columns;
+    real factor;
+    const real *rotation;
+    int per_job;
 };
 
-/* |x| is the root mean square: RMSNorm (Zhang and Sennrich, 2019). At most CHAINS rows. */
-static void norm_rows(real *restrict out, const real *restrict x, const real *restrict weight,
-                      int rows, int n, real eps) {
+/* |x| is the root mean square (Zhang and Sennrich, 2019). At most CHAINS rows; out may be x. */
+static void rms_norm_rows(const struct rows *j, real *out, const real *x, int rows) {
+    const int n = j->columns;
+    const real eps = (real)j->r->m->config.norm_eps, *weight = j->weight;
     real squares[CHAINS];
     row_sums(rows, n, x, n, true, squares);
     for (int r = 0; r < rows; r++) {
@@ -1386,62 +1637,174 @@ static void norm_rows(real *restrict out, const real *restrict x, const real *re
     }
 }
 
-/* Turns pair i of every head by position x frequency i (RoPE: Su et al., 2021). Pairs are
- * neighbours, as llama.cpp's row order has them. */
-static void rotate_row(real *restrict x, int n, const real *restrict rotation, int head_dim) {
-    for (int i = 0; i < n; i += 2) {
-        const real *turn = rotation + i % head_dim;
-        real a = x[i], b = x[i + 1];
-        x[i] = real_fma(a, turn[0], -(b * turn[1]));
-        x[i + 1] = real_fma(b, turn[0], a * turn[1]);
+/* Ba, Kiros and Hinton, 2016. At most CHAINS rows; out may be x. */
+static void layer_norm_rows(const struct rows *j, real *out, const real *x, int rows) {
+    const int n = j->columns;
+    const real eps = (real)j->r->m->config.norm_eps, *weight = j->weight, *bias = j->bias;
+    real sum[CHAINS], squares[CHAINS];
+    row_sums(rows, n, x, n, false, sum);
+    for (int r = 0; r < rows; r++)
+        for (int k = 0; k < n; k++)
+            out[(size_t)r * n + k] = x[(size_t)r * n + k] - sum[r] / (real)n;
+    row_sums(rows, n, out, n, true, squares);
+    for (int r = 0; r < rows; r++) {
+        const real scale = 1 / real_sqrt(squares[r] / (real)n + eps);
+        for (int k = 0; k < n; k++)
+            out[(size_t)r * n + k] =
+                real_fma(out[(size_t)r * n + k] * scale, weight[k], bias ? bias[k] : 0);
     }
 }
 
-static void step_row(const struct rows *j, real *restrict out, const real *restrict x, int token) {
+/* Turns the pair (x, x + apart) by position x frequency (RoPE: Su et al., 2021). */
+static inline void turn_pair(real *x, int apart, const real *turn) {
+    const real a = x[0], b = x[apart];
+    x[0] = real_fma(a, turn[0], -(b * turn[1]));
+    x[apart] = real_fma(b, turn[0], a * turn[1]);
+}
+
+static void rotate_row(const struct rows *j, real *x, int token) {
     const struct config *c = &j->r->m->config;
+    const int half = c->rotated / 2, halves = j->step == ROTATE_HALVES;
+    const real *turn = j->rotation + (size_t)j->r->position[token] * c->rotated;
+    for (int head = 0; head < j->columns; head += c->head_dim)
+        for (int i = 0; i < half; i++)
+            turn_pair(x + head + (halves ? i : 2 * i), halves ? half : 1, turn + 2 * i);
+}
+
+/* GELU is x times the normal distribution's integral up to x (Hendrycks and Gimpel, 2016); with
+ * tanh it is an approximation of theirs. */
+static void activate_row(enum activation act, real *x, int n) {
+    const double root = 0x1.9884533d43651p-1; /* sqrt(2 / pi) */
+    switch (act) {
+    case SILU:
+        for (int k = 0; k < n; k++) x[k] = x[k] / (1 + real_exp(-x[k]));
+        break;
+    case GELU_TANH:
+        for (int k = 0; k < n; k++) {
+            const real inner = (real)root * real_fma(x[k] * x[k] * x[k], (real)0.044715, x[k]);
+            x[k] = (real)0.5 * x[k] * (1 + (real)tanh64(inner));
+        }
+        break;
+    case GELU_ERF:
+        for (int k = 0; k < n; k++)
+            x[k] = (real)0.5 * x[k] * (1 + (real)erf64(x[k] * (real)0x1.6a09e667f3bcdp-1));
+        break;
+    case RELU:
+        for (int k = 0; k < n; k++) x[k] = x[k] > 0 ? x[k] : 0;
+        break;
+    }
+}
+
+static void step_row(const struct rows *j, real *restrict out, const real *restrict x, int row) {
     const int n = j->columns;
     switch (j->step) {
-    case NORM: break; /* not row by row */
-    case ROTATE:
-        rotate_row(out, n, j->r->rotation + (size_t)j->r->position[token] * c->head_dim,
-                   c->head_dim);
-        break;
-    case SILU:
-        for (int k = 0; k < n; k++) out[k] = out[k] / (1 + real_exp(-out[k]));
-        break;
+    case RMS_NORM:
+    case LAYER_NORM: break; /* not row by row */
+    case ROTATE_PAIRS:
+    case ROTATE_HALVES: rotate_row(j, out, row); break;
+    case ACTIVATE: activate_row(j->r->m->config.family->activation, out, n); break;
     case MULTIPLY:
         for (int k = 0; k < n; k++) out[k] *= x[k];
         break;
     case ADD:
         for (int k = 0; k < n; k++) out[k] += x[k];
         break;
+    case ADD_BIAS:
+        for (int k = 0; k < n; k++) out[k] += j->weight[k];
+        break;
+    case SCALE_ROW:
+        for (int k = 0; k < n; k++) out[k] *= j->factor;
+        break;
+    case CAP:
+        for (int k = 0; k < n; k++) out[k] = j->factor * (real)tanh64(out[k] / j->factor);
+        break;
     }
 }
 
 static void rows_job(void *context, int i, int thread) {
     const struct rows *j = context;
-    const int end = min_int(j->tokens, (i + 1) * j->per_job);
+    const int end = min_int(j->rows, (i + 1) * j->per_job), chains = SPEC ? 1 : CHAINS;
     const size_t n = j->columns;
     (void)thread;
-    for (int t = i * j->per_job; j->step != NORM && t < end; t++)
-        step_row(j, j->out + t * n, j->x + t * n, t);
-    const int chains = SPEC ? 1 : CHAINS;
-    for (int t = i * j->per_job; j->step == NORM && t < end; t += chains)
-        norm_rows(j->out + t * n, j->x + t * n, j->weight, min_int(chains, end - t), j->columns,
-                  (real)j->r->m->config.norm_eps);
+    for (int t = i * j->per_job; t < end;) {
+        const int rows = min_int(chains, end - t);
+        if (j->step == RMS_NORM)
+            rms_norm_rows(j, j->out + t * n, j->x + t * n, rows);
+        else if (j->step == LAYER_NORM)
+            layer_norm_rows(j, j->out + t * n, j->x + t * n, rows);
+        else
+            for (int r = t; r < t + rows; r++) step_row(j, j->out + r * n, j->x + r * n, r);
+        t += rows;
+    }
 }
 
 static void each_row(struct rows j) {
     j.per_job = max_int(CHAINS, (1 << 14) / j.columns); /* enough to be worth handing over */
-    pool_run(j.r->pool, (j.tokens + j.per_job - 1) / j.per_job, rows_job, &j);
+    pool_run(j.r->pool, (j.rows + j.per_job - 1) / j.per_job, rows_job, &j);
 }
 
-static void norm(struct run *r, real *out, const real *x, int tokens, const real *weight) {
-    each_row((struct rows){r, NORM, out, x, weight, tokens, r->m->config.width, 0});
+/* out = norm(x) of rows of n; they may be the same. */
+static void norm(struct run *r, real *out, const real *x, int rows, int n, const struct norm *w) {
+    if (w->weight)
+        each_row((struct rows){.r = r,
+                               .step = r->m->config.family->layer_norm ? LAYER_NORM : RMS_NORM,
+                               .out = out,
+                               .x = x,
+                               .weight = w->weight,
+                               .bias = w->bias,
+                               .rows = rows,
+                               .columns = n});
 }
 
 static void each(struct run *r, enum step step, real *out, const real *x, int columns) {
-    each_row((struct rows){r, step, out, x, NULL, r->tokens, columns, 0});
+    each_row((struct rows){
+        .r = r, .step = step, .out = out, .x = x, .rows = r->tokens, .columns = columns});
+}
+
+static void add_bias(struct run *r, real *out, const real *bias, int rows, int columns) {
+    if (bias)
+        each_row((struct rows){.r = r,
+                               .step = ADD_BIAS,
+                               .out = out,
+                               .x = out,
+                               .weight = bias,
+                               .rows = rows,
+                               .columns = columns});
+}
+
+static void by_factor(struct run *r, enum step step, real *out, double factor, int rows,
+                      int columns) {
+    each_row((struct rows){.r = r,
+                           .step = step,
+                           .out = out,
+                           .x = out,
+                           .factor = (real)factor,
+                           .rows = rows,
+                           .columns = columns});
+}
+
+/* Whether the layer's tokens attend to a window only. */
+static bool has_window(const struct config *c, int layer) {
+    return c->window && (!c->family->global_every || (layer + 1) % c->family->global_every);
+}
+
+/* q and k by their positions. */
+static void rotate(struct run *r, int layer) {
+    const struct config *c = &r->m->config;
+    const int local = c->family->global_every && has_window(c, layer);
+    struct rows j = {.r = r,
+                     .step = c->family->positions == PAIRS ? ROTATE_PAIRS : ROTATE_HALVES,
+                     .rotation = r->rotation[local],
+                     .rows = r->tokens};
+    if (c->family->positions != PAIRS && c->family->positions != HALVES) return;
+    j.out = r->q;
+    j.x = r->q;
+    j.columns = c->heads * c->head_dim;
+    each_row(j);
+    j.out = r->k;
+    j.x = r->k;
+    j.columns = c->kv_heads * c->head_dim;
+    each_row(j);
 }
 
 /* ---- Attention ---------------------------------------------------------------------------------
@@ -1450,20 +1813,41 @@ static void each(struct run *r, enum step step, real *out, const real *x, int co
  *
  *     s_j = (q . k_j) / sqrt(d)      e_j = exp(s_j - max s)      out = sum_j e_j v_j / sum_j e_j
  *
- * with each sum one chain in the order of j. The queries of a block of tokens, for all the heads
- * that share a key-value head, are the rows of two tile products: with the keys, and with the
- * values. Where a row's window ends before the block's, its e_j are 0, which changes no sum.
+ * with each sum one chain in the order of j; some families scale, cap or tilt s otherwise. The
+ * queries of a block of tokens, for all the heads that share a key-value head, are the rows of two
+ * tile products: with the keys, and with the values. Where a row's window ends before the block's,
+ * its e_j are 0, which changes no sum.
  */
 struct attention {
     struct run *r;
     const struct sequence *s;
     const real *keys, *values; /* [rows, KV d] of this layer */
+    int window;                /* of this layer; 0: none */
     int blocks;                /* of queries, in the longest sequence */
 };
 
-/* In place: e^(s scale - max). */
-static void exponentials(real *s, int n, real scale) {
+/* ALiBi's slopes: 2^(-8 h / H) for h = 1 .. H; of H that is no power of two, those of the next
+ * smaller power, then every second one of twice as many. */
+static real alibi_slope(const struct config *c, int head) {
+    int power = 1;
+    while (power * 2 <= c->heads) power *= 2;
+    const double step = head < power ? c->alibi / power : c->alibi / (2 * power);
+    const int h = head < power ? head + 1 : 2 * (head - power) + 1;
+    return (real)pow64(2, -step * h);
+}
+
+/* In place: e^(s - max) of the n keys that end at the query's own, s being scaled, capped and
+ * tilted first. */
+static void exponentials(const struct config *c, real *s, int n, int head) {
+    const real scale =
+        c->attention_scale > 0 ? (real)c->attention_scale : 1 / real_sqrt((real)c->head_dim);
+    const real cap = (real)c->attention_cap;
     for (int j = 0; j < n; j++) s[j] *= scale;
+    for (int j = 0; j < n && cap > 0; j++) s[j] = cap * (real)tanh64(s[j] / cap);
+    if (c->family->positions == ALIBI) {
+        const real slope = alibi_slope(c, head);
+        for (int j = 0; j < n; j++) s[j] = real_fma(slope, (real)(j - (n - 1)), s[j]);
+    }
     const real most = largest(s, n);
     for (int j = 0; j < n; j++) s[j] = real_exp(s[j] - most);
 }
@@ -1507,7 +1891,7 @@ static void attend_job(void *context, int i, int thread) {
     if (n <= 0) return;
     const size_t kv = (size_t)c->kv_heads * d, q_row = (size_t)c->heads * d;
     const int rows = n * group, position = q->past + first; /* of the block's first query */
-    const int start = c->window ? max_int(0, position + 1 - c->window) : 0; /* its first key */
+    const int start = a->window ? max_int(0, position + 1 - a->window) : 0; /* its first key */
     const int keys = position + n - start;
     const size_t scores_row = round_up(keys, WIDTH), mix_row = round_up(d, WIDTH);
     const size_t key0 = (q->row + start) * kv + head * d;
@@ -1520,8 +1904,8 @@ static void attend_job(void *context, int i, int thread) {
     for (int row = 0; row < rows; row++) {
         real *e = s->scores + row * scores_row;
         const int end = position + row / group + 1 - start; /* of the row's window */
-        const int from = c->window ? max_int(0, end - c->window) : 0;
-        exponentials(e + from, end - from, 1 / real_sqrt((real)d));
+        const int from = a->window ? max_int(0, end - a->window) : 0;
+        exponentials(c, e + from, end - from, head * group + row % group);
         memset(e, 0, from * sizeof *e);
         memset(e + end, 0, (keys - end) * sizeof *e);
     }
@@ -1545,19 +1929,18 @@ static void spec_attend_job(void *context, int i, int thread) {
     const int t = i % a->blocks, position = q->past + t;
     if (t >= q->n) return;
     const size_t kv = (size_t)c->kv_heads * d;
-    const int from = c->window ? max_int(0, position + 1 - c->window) : 0;
+    const int from = a->window ? max_int(0, position + 1 - a->window) : 0;
     const real *key = a->keys + q->row * kv + head * d, *value = a->values + q->row * kv + head * d;
     real *e = r->scratch[thread].scores; /* [position + 1] */
     for (int h = head * group; h < (head + 1) * group; h++) {
         real *query = r->q + ((size_t)(r->first[q - a->s] + t) * c->heads + h) * d;
-        real most = (real)-INFINITY, sum = 0;
+        real sum = 0;
         for (int j = from; j <= position; j++) {
-            real dot = 0;
-            for (int k = 0; k < d; k++) dot = real_fma(query[k], key[j * kv + k], dot);
-            e[j] = dot * (1 / real_sqrt((real)d));
-            most = e[j] > most ? e[j] : most;
+            e[j] = 0;
+            for (int k = 0; k < d; k++) e[j] = real_fma(query[k], key[j * kv + k], e[j]);
         }
-        for (int j = from; j <= position; j++) sum += e[j] = real_exp(e[j] - most);
+        exponentials(c, e + from, position + 1 - from, h);
+        for (int j = from; j <= position; j++) sum += e[j];
         for (int k = 0; k < d; k++) {
             real mixed = 0;
             for (int j = from; j <= position; j++) mixed = real_fma(e[j], value[j * kv + k], mixed);
@@ -1569,7 +1952,8 @@ static void spec_attend_job(void *context, int i, int thread) {
 static void attend(struct run *r, int layer, const struct sequence *s, int n) {
     const struct config *c = &r->m->config;
     size_t cache = r->keep ? (size_t)layer * r->rows * c->kv_heads * c->head_dim : 0;
-    struct attention a = {r, s, r->keys + cache, r->values + cache, 0};
+    struct attention a = {
+        r, s, r->keys + cache, r->values + cache, has_window(c, layer) ? c->window : 0, 0};
     for (int i = 0; i < n; i++)
         a.blocks = max_int(a.blocks, (s[i].n + r->query_block - 1) / r->query_block);
     pool_run(r->pool, n * c->kv_heads * a.blocks, SPEC ? spec_attend_job : attend_job, &a);
@@ -1587,7 +1971,8 @@ static void remember(struct run *r, int layer) {
 
 /* ---- The forward pass ------------------------------------------------------------------------ */
 
-/* Checks the sequences, places their tokens, and sets x to the tokens' embeddings. */
+/* Checks the sequences, places their tokens, and sets x to the tokens' embeddings, to which y,
+ * those of their positions, may be added. */
 static int embed(struct run *r, const struct sequence *s, int n, struct error *e) {
     const struct config *c = &r->m->config;
     int tokens = 0;
@@ -1604,9 +1989,19 @@ static int embed(struct run *r, const struct sequence *s, int n, struct error *e
             r->position[tokens] = s[i].past + t;
             r->row[tokens] = s[i].row + s[i].past + t;
             widen(r->x + (size_t)tokens * c->width, &r->m->embedding, s[i].tokens[t], 0, c->width);
+            if (c->family->positions != LEARNED) continue;
+            if (r->position[tokens] >= c->context)
+                return fail(e, "a sequence is longer than the %d positions the model has learned",
+                            c->context);
+            widen(r->y + (size_t)tokens * c->width, &r->m->positions, r->position[tokens], 0,
+                  c->width);
         }
     }
     r->tokens = tokens;
+    if (c->embedding_scale != 1)
+        by_factor(r, SCALE_ROW, r->x, c->embedding_scale, tokens, c->width);
+    if (c->family->positions == LEARNED) each(r, ADD, r->x, r->y, c->width);
+    norm(r, r->x, r->x, tokens, c->width, &r->m->embedding_norm);
     return 0;
 }
 
@@ -1627,34 +2022,45 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
     for (int l = 0; l < c->layers; l++) {
         const struct layer *w = &r->m->layer[l];
 
-        norm(r, r->h, r->x, T, w->attn_norm); // h [T, D]
+        norm(r, r->h, r->x, T, D, &w->attn_norm); // h [T, D]
         see(hook, AT_ATTN_NORM, l, r->h, T, D);
         product(r, r->q, r->h, T, &w->q); // q [T, H d]
         product(r, r->k, r->h, T, &w->k); // k [T, KV d]
         product(r, r->v, r->h, T, &w->v); // v [T, KV d]
-        each(r, ROTATE, r->q, r->q, Q);
-        each(r, ROTATE, r->k, r->k, KV); // q, k by their positions
+        add_bias(r, r->q, w->q_bias, T, Q);
+        add_bias(r, r->k, w->k_bias, T, KV);
+        add_bias(r, r->v, w->v_bias, T, KV);
+        norm(r, r->q, r->q, T * c->heads, c->head_dim, &w->q_norm); // of every head
+        norm(r, r->k, r->k, T * c->kv_heads, c->head_dim, &w->k_norm);
+        rotate(r, l); // q, k by their positions
         see(hook, AT_Q, l, r->q, T, Q);
         see(hook, AT_K, l, r->k, T, KV);
         see(hook, AT_V, l, r->v, T, KV);
         remember(r, l);                          // k, v into the cache
         attend(r, l, s, n);                      // q [T, H d] becomes the heads' output
-        product(r, r->h, r->q, T, &w->attn_out); // h [T, D]
-        see(hook, AT_ATTN_OUT, l, r->h, T, D);
-        each(r, ADD, r->x, r->h, D); // x += h
+        product(r, r->y, r->q, T, &w->attn_out); // y [T, D]
+        add_bias(r, r->y, w->attn_bias, T, D);
+        norm(r, r->y, r->y, T, D, &w->attn_post);
+        see(hook, AT_ATTN_OUT, l, r->y, T, D);
+        each(r, ADD, r->x, r->y, D); // x += y
 
-        norm(r, r->h, r->x, T, w->ffn_norm); // h [T, D]
+        norm(r, r->h, r->x, T, D, &w->ffn_norm); // h [T, D]; in parallel, attention's h
         see(hook, AT_FFN_NORM, l, r->h, T, D);
         product(r, r->gate, r->h, T, &w->gate); // gate [T, F]
+        add_bias(r, r->gate, w->up_bias, T, F);
         see(hook, AT_GATE, l, r->gate, T, F);
-        each(r, SILU, r->gate, r->gate, F);  // the neurons
-        see(hook, AT_ACT, l, r->gate, T, F); // counted, ablated, steered here
-        product(r, r->up, r->h, T, &w->up);  // up [T, F]
-        see(hook, AT_UP, l, r->up, T, F);
-        each(r, MULTIPLY, r->gate, r->up, F);   // gate *= up
-        product(r, r->h, r->gate, T, &w->down); // h [T, D]
-        see(hook, AT_DOWN, l, r->h, T, D);
-        each(r, ADD, r->x, r->h, D); // x += h
+        each(r, ACTIVATE, r->gate, r->gate, F); // the neurons
+        see(hook, AT_ACT, l, r->gate, T, F);    // counted, ablated, steered here
+        if (!c->family->plain) {
+            product(r, r->up, r->h, T, &w->up); // up [T, F]
+            see(hook, AT_UP, l, r->up, T, F);
+            each(r, MULTIPLY, r->gate, r->up, F); // gate *= up
+        }
+        product(r, r->y, r->gate, T, &w->down); // y [T, D]
+        add_bias(r, r->y, w->down_bias, T, D);
+        norm(r, r->y, r->y, T, D, &w->ffn_post);
+        see(hook, AT_DOWN, l, r->y, T, D);
+        each(r, ADD, r->x, r->y, D); // x += y
         see(hook, AT_RESID, l, r->x, T, D);
     }
     return 0;
@@ -1662,9 +2068,13 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
 
 void logits(struct run *r, int first, int n, real *out, const struct hook *hook) {
     const struct config *c = &r->m->config;
-    norm(r, r->h, r->x + (size_t)first * c->width, n, r->m->output_norm); // h [n, D]
-    product(r, out, r->h, n, &r->m->output);                              // out [n, V]
-    see(hook, AT_LOGITS, c->layers, out, n, c->vocab);
+    const int D = c->width, V = c->vocab;
+    norm(r, r->h, r->x + (size_t)first * D, n, D, &r->m->output_norm); // h [n, D]
+    product(r, out, r->h, n, &r->m->output);                           // out [n, V]
+    add_bias(r, out, r->m->output_bias, n, V);
+    if (c->logit_scale != 1) by_factor(r, SCALE_ROW, out, c->logit_scale, n, V);
+    if (c->logit_cap > 0) by_factor(r, CAP, out, c->logit_cap, n, V);
+    see(hook, AT_LOGITS, c->layers, out, n, V);
 }
 
 struct cross_entropies {

@@ -1304,28 +1304,27 @@ static void test_wrong_sizes(void) {
     refuse_model("odd heads", llama_with("llama.attention.key_length", 3), "heads of 3 keys");
     refuse_model("values of another size", llama_with("llama.attention.value_length", 4),
                  "4 values");
-    refuse_model("some of a head rotated", llama_with("llama.rope.dimension_count", 0),
-                 "0 rotated");
+    refuse_model("an odd part of a head rotated", llama_with("llama.rope.dimension_count", 1),
+                 "1 rotated");
+    refuse_model("more than a head rotated", llama_with("llama.rope.dimension_count", 10),
+                 "llama.rope.dimension_count");
     refuse_model("a context of 0", llama_with("llama.context_length", 0), "llama.context_length");
-    refuse_model("epsilon no number", llama_with_float(eps, NAN), "norm epsilon of");
-    refuse_model("epsilon negative", llama_with_float(eps, -1e-5), "norm epsilon of -1e-05");
-    refuse_model("epsilon infinite", llama_with_float(eps, INFINITY), "norm epsilon of inf");
-    refuse_model("epsilon 1", llama_with_float(eps, 1), "norm epsilon of 1");
-    refuse_model("rotary base no number", llama_with_float(base, NAN), "rotary base of");
-    refuse_model("rotary base 0", llama_with_float(base, 0), "rotary base of 0");
-    refuse_model("rotary base negative", llama_with_float(base, -1e4), "rotary base of -10000");
-    refuse_model("rotary base infinite", llama_with_float(base, INFINITY), "rotary base of inf");
+    refuse_model("epsilon no number", llama_with_float(eps, NAN), "norm_rms_epsilon");
+    refuse_model("epsilon negative", llama_with_float(eps, -1e-5), "norm_rms_epsilon");
+    refuse_model("epsilon infinite", llama_with_float(eps, INFINITY), "norm_rms_epsilon");
+    refuse_model("epsilon 1", llama_with_float(eps, 1), "norm_rms_epsilon");
+    refuse_model("rotary base no number", llama_with_float(base, NAN), "rope.freq_base");
+    refuse_model("rotary base 0", llama_with_float(base, 0), "rope.freq_base");
+    refuse_model("rotary base negative", llama_with_float(base, -1e4), "rope.freq_base");
+    refuse_model("rotary base infinite", llama_with_float(base, INFINITY), "rope.freq_base");
 }
 
 static void test_wrong_families(void) {
-    refuse_model("gpt2", llama_with_string("general.architecture", "gpt2"), "gpt2");
+    refuse_model("gpt2", llama_with_string("general.architecture", "gpt2"), "gpt2.block_count");
     refuse_model("llama4", llama_with_string("general.architecture", "llama4"), "llama4");
     refuse_model("lla", llama_with_string("general.architecture", "lla"), "lla");
     refuse_model("counts", llama_with_string("general.architecture", "lape-counts"), "counts");
-    refuse_model("linear rope scaling", llama_with_string("llama.rope.scaling.type", "linear"),
-                 "llama.rope.scaling.type");
-    refuse_model("yarn", llama_with_string("llama.rope.scaling.type", "yarn"),
-                 "llama.rope.scaling.type");
+    refuse_model("yarn", llama_with_string("llama.rope.scaling.type", "yarn"), "'yarn'");
     refuse_model("rope scaling by number", llama_with("llama.rope.scaling.type", 1),
                  "llama.rope.scaling.type");
     /* llama.cpp takes a factor without a type as linear scaling, under its old name, too. */
@@ -1342,7 +1341,7 @@ static void test_wrong_tensors(void) {
                                          "blk.0.ffn_up.weight",      "blk.0.ffn_down.weight"};
     static const char *const vector[] = {"output_norm.weight", "blk.0.attn_norm.weight",
                                          "blk.0.ffn_norm.weight"};
-    static const char *const extra[] = {"blk.0.attn_q.bias", "rope_freqs.weight",
+    static const char *const extra[] = {"blk.0.attn_q_norm.weight", "rope_freqs.weight",
                                         "blk.1.attn_q.weight", "blk.0.ffn_gate_inp.weight"};
     char what[128];
     struct maker m;

@@ -206,27 +206,64 @@ static void test_sums(void) {
     }
 }
 
-static struct model random_model(struct config c, uint32_t type) {
-    struct model m = {.config = c};
-    const int q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, D = c.width;
+static struct norm random_norm(int n, bool biased) {
+    struct norm w = {malloc(n * sizeof(real)), biased ? malloc(n * sizeof(real)) : NULL};
+    random_vector(w.weight, n, 2);
+    if (biased) random_vector(w.bias, n, 1);
+    return w;
+}
+
+static real *random_bias(int n, bool biased) {
+    real *bias = biased ? malloc(n * sizeof(real)) : NULL;
+    if (biased) random_vector(bias, n, 1);
+    return bias;
+}
+
+/* What a configuration leaves open: the first family, and nothing scaled. */
+static struct config complete(struct config c) {
+    if (!c.family) c.family = &family_table[0];
+    if (!c.rotated) c.rotated = c.head_dim;
+    if (!c.context) c.context = 1000;
+    c.window_rope_base = c.family->window_base > 0 ? c.family->window_base : c.rope_base;
+    c.rope_factor = c.embedding_scale = c.logit_scale = 1;
+    c.alibi = 8;
+    return c;
+}
+
+static struct model random_model(struct config given, uint32_t type) {
+    struct model m = {.config = complete(given)};
+    const struct config c = m.config;
+    const struct family *f = c.family;
+    const int q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, D = c.width, F = c.neurons;
+    const bool biased = f->plain;
     m.embedding = random_matrix(type, c.vocab, D);
     m.output = random_matrix(TENSOR_F32, c.vocab, D);
-    m.output_norm = malloc(D * sizeof(real));
-    random_vector(m.output_norm, D, 2);
+    m.output_norm = random_norm(D, biased);
+    m.output_bias = random_bias(c.vocab, f->parallel);
+    if (f->embedding_norm) m.embedding_norm = random_norm(D, biased);
+    if (f->positions == LEARNED) m.positions = random_matrix(type, c.context, D);
     m.layer = calloc(c.layers, sizeof *m.layer);
     for (int l = 0; l < c.layers; l++) {
         struct layer *w = &m.layer[l];
-        *w = (struct layer){.attn_norm = malloc(D * sizeof(real)),
-                            .ffn_norm = malloc(D * sizeof(real)),
+        *w = (struct layer){.attn_norm = random_norm(D, biased),
                             .q = random_matrix(type, q, D),
                             .k = random_matrix(type, kv, D),
                             .v = random_matrix(type, kv, D),
                             .attn_out = random_matrix(type, D, q),
-                            .gate = random_matrix(type, c.neurons, D),
-                            .up = random_matrix(type, c.neurons, D),
-                            .down = random_matrix(type, D, c.neurons)};
-        random_vector(w->attn_norm, D, 2);
-        random_vector(w->ffn_norm, D, 2);
+                            .gate = random_matrix(type, F, D),
+                            .down = random_matrix(type, D, F),
+                            .q_bias = random_bias(q, biased),
+                            .k_bias = random_bias(kv, biased),
+                            .v_bias = random_bias(kv, biased),
+                            .attn_bias = random_bias(D, biased),
+                            .up_bias = random_bias(F, biased),
+                            .down_bias = random_bias(D, biased)};
+        if (!f->plain) w->up = random_matrix(type, F, D);
+        if (!f->parallel) w->ffn_norm = random_norm(D, biased);
+        if (f->qk_norm) w->q_norm = random_norm(c.head_dim, false);
+        if (f->qk_norm) w->k_norm = random_norm(c.head_dim, false);
+        if (f->post_norm) w->attn_post = random_norm(D, false);
+        if (f->post_norm) w->ffn_post = random_norm(D, false);
     }
     return m;
 }
@@ -238,7 +275,7 @@ static void free_random_model(struct model *m) {
                                       &w->gate, &w->up, &w->down};
         for (int k = 0; k < 7; k++) free((char *)all[k]->at);
     }
-    free((char *)m->embedding.at), free((char *)m->output.at);
+    free((char *)m->embedding.at), free((char *)m->output.at), free((char *)m->positions.at);
     model_close(m);
 }
 
@@ -316,7 +353,7 @@ static real *plain_forward(const struct model *m, const int32_t *tokens, int T) 
         for (int i = 0; i < D; i++) x[t * D + i] = weight_at(&m->embedding, tokens[t], i);
     for (int l = 0; l < c->layers; l++) {
         const struct layer *w = &m->layer[l];
-        plain_norm(h, x, T, w->attn_norm, c);
+        plain_norm(h, x, T, w->attn_norm.weight, c);
         plain_product(q, h, T, &w->q);
         plain_product(k, h, T, &w->k);
         plain_product(v, h, T, &w->v);
@@ -325,14 +362,14 @@ static real *plain_forward(const struct model *m, const int32_t *tokens, int T) 
         plain_attention(a, q, k, v, T, c);
         plain_product(h, a, T, &w->attn_out);
         for (int i = 0; i < T * D; i++) x[i] += h[i];
-        plain_norm(h, x, T, w->ffn_norm, c);
+        plain_norm(h, x, T, w->ffn_norm.weight, c);
         plain_product(g, h, T, &w->gate);
         plain_product(u, h, T, &w->up);
         for (int i = 0; i < T * F; i++) g[i] = g[i] / (1 + real_exp(-g[i])) * u[i];
         plain_product(h, g, T, &w->down);
         for (int i = 0; i < T * D; i++) x[i] += h[i];
     }
-    plain_norm(h, x, T, m->output_norm, c);
+    plain_norm(h, x, T, m->output_norm.weight, c);
     plain_product(out, h, T, &m->output);
     free(x);
     return out;
@@ -440,6 +477,56 @@ static void test_forward(struct pool *p) {
         free(want);
         free_random_model(&m);
     }
+}
+
+/* The logits of a text pushed through at once. */
+static real *all_at_once(const struct model *m, struct pool *p, const int32_t *tokens, int T) {
+    struct error e;
+    struct run *r = run_new(m, p, T, T, false, &e);
+    real *out = malloc(sizeof *out * T * m->config.vocab);
+    CHECK(forward(r, &(struct sequence){tokens, T, 0, 0}, 1, NULL, &e) == 0, "%s", e.text);
+    logits(r, 0, T, out, NULL);
+    run_free(r);
+    return out;
+}
+
+/* Whether logits stay the same, as bits, in steps and among other sequences; and whether a token
+ * never changes those before it. */
+static void test_family(const struct family *f, struct pool *p) {
+    enum { T = 70, V = 37 };
+    struct config c = {.family = f,
+                       .layers = f->global_every ? f->global_every + 1 : 2,
+                       .width = 48,
+                       .neurons = 64,
+                       .heads = 6,
+                       .kv_heads = f->positions == ALIBI ? 6 : 2,
+                       .head_dim = 8,
+                       .rotated = f->parallel ? 6 : 8,
+                       .vocab = V,
+                       .window = f->global_every ? 9 : 0,
+                       .attention_cap = f->post_norm ? 20 : 0,
+                       .norm_eps = 1e-5,
+                       .rope_base = 10000};
+    struct model m = random_model(c, TENSOR_BF16);
+    int32_t tokens[T];
+    for (int t = 0; t < T; t++) tokens[t] = (int32_t)(test_random() % V);
+    real *want = all_at_once(&m, p, tokens, T);
+    CHECK(isfinite(want[T * V - 1]) && want[0] != want[1], "%s computes nothing", f->name);
+    for (int step = 1; step < T; step = 3 * step + 4)
+        CHECK(wrong_logits(&m, p, tokens, T, step, want) == 0, "%s, %d tokens at a time", f->name,
+              step);
+    tokens[T - 1] = (tokens[T - 1] + 1) % V;
+    real *other = all_at_once(&m, p, tokens, T);
+    CHECK(memcmp(want, other, sizeof *want * (T - 1) * V) == 0, "%s sees the future", f->name);
+    CHECK(memcmp(want + (T - 1) * V, other + (T - 1) * V, sizeof *want * V) != 0,
+          "%s does not see its token", f->name);
+    free(want), free(other);
+    free_random_model(&m);
+}
+
+static void test_families(struct pool *p) {
+    for (size_t i = 0; i < sizeof family_table / sizeof *family_table; i++)
+        test_family(&family_table[i], p);
 }
 
 /* ---- What is refused, and what the hook sees ------------------------------------------------- */
@@ -552,6 +639,7 @@ int main(void) {
     test_sums();
     test_products(p);
     test_forward(p);
+    test_families(p);
     test_hook(p);
     test_cross_entropy(p);
     test_golden(p);
