@@ -43,8 +43,9 @@ test: lape $(TESTS)
 		test/test_golden.py
 
 # Against transformers, sentencepiece and PyTorch, which are installed for it into .venv.
-oracle: lape $(PYTHON)
+oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/oracle.py
+	$(PYTHON) test/families.py
 golden: $(PYTHON)
 	$(PYTHON) test/oracle.py golden
 $(PYTHON): test/requirements.txt

@@ -11,15 +11,18 @@ the double reference these are computed in double. Prints a table with a row for
 """
 
 import argparse
+import collections
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 
 os.environ.update(HF_HUB_OFFLINE="1")
 
+import gguf                                                                  # noqa: E402
 import numpy as np                                                           # noqa: E402
 import torch                                                                 # noqa: E402
 import transformers                                                          # noqa: E402
@@ -153,47 +156,39 @@ def no_float32():
         torch.Tensor.to, torch.nn.functional.softmax, torch.Tensor.float = to, softmax, single
 
 
-def in_double(model):
-    """The same weights in double, with rotary frequencies from double."""
+def in_double(model, path):
+    """The same model in double: what the file at path holds in float32, rounded so, and rotary
+    frequencies that are double throughout."""
     wide = type(model)(model.config).eval().double()
     wide.load_state_dict(model.state_dict())
+    factors = [t.data for t in gguf.GGUFReader(path).tensors if t.name == "rope_freqs.weight"]
     for module in wide.modules():
-        for name in list(getattr(module, "_buffers", {})):
+        if re.fullmatch("Gemma.*RMSNorm", type(module).__name__):     # stored as 1 + w
+            module.weight.data = (1 + module.weight.float()).double() - 1
+        if type(module).__name__ == "BloomGelu":     # writes sqrt(2 / pi) with eight digits
+            module.forward = lambda x: torch.nn.functional.gelu(x, approximate="tanh")
+        for name in ("eps", "variance_epsilon", "scaling"):
+            if isinstance(getattr(module, name, None), float) and (
+                    name != "scaling" or type(module).__name__.startswith(("Gemma2", "Gemma3"))):
+                setattr(module, name, float(np.float32(getattr(module, name))))
+        for name in list(module._buffers):
             if name.endswith("inv_freq"):
-                exact_frequencies(module, name, model.config)
+                module._buffers[name] = exact_frequencies(module, name, model.config, factors)
             elif name == "embed_scale":
                 module._buffers[name] = torch.tensor(float(model.config.hidden_size) ** .5,
                                                      dtype=torch.float64)
     return wide
 
 
-def exact_frequencies(module, name, config):
-    """base^(-2 i / d), divided as the model's scaling says by factors that are float32, as a
-    checkpoint's are."""
-    single = module._buffers[name].double()
-    n = len(single)
-    parameters = config.rope_parameters
-    kind = name[:-len("_inv_freq")] if name != "inv_freq" else None
-    if kind and kind.startswith("original"):
-        return
-    parameters = parameters[kind.replace("_original", "")] if kind else parameters
+def exact_frequencies(module, name, config, factors):
+    """base^(-2 i / d), divided by the model's linear factor, or by the factors in its file."""
+    n = len(module._buffers[name])
+    kind = re.sub("_?(original_)?inv_freq$", "", name)
+    parameters = config.rope_parameters[kind] if kind else config.rope_parameters
     exact = float(parameters["rope_theta"]) ** (-torch.arange(n, dtype=torch.float64) / n)
-    factor = (exact / single)
-    if parameters.get("rope_type") == "linear":
-        factor = torch.full_like(exact, parameters["factor"])
-    else:
-        factor = torch.where((factor - 1).abs() < 1e-5, torch.ones_like(factor),
-                             factors_of(exact, parameters) if parameters.get(
-                                 "rope_type") == "llama3" else factor)
-    module._buffers[name] = exact / factor
-
-
-def factors_of(exact, p):
-    """Llama 3.1's, in double, rounded to float32 as the checkpoint holds them."""
-    turns = exact * p["original_max_position_embeddings"] / (2 * np.pi)
-    smooth = (turns - p["low_freq_factor"]) / (p["high_freq_factor"] - p["low_freq_factor"])
-    factor = 1 / ((1 - smooth.clamp(0, 1)) / p["factor"] + smooth.clamp(0, 1))
-    return factor.float().double()
+    if parameters["rope_type"] == "linear":
+        return exact / parameters["factor"]
+    return exact / torch.tensor(np.array(factors[0])).double() if factors else exact
 
 
 class Bench:
@@ -227,11 +222,47 @@ class Bench:
         for point, ours in (("gate", gates), ("act", activations)):
             theirs = self.trace(self.options.lape, ids, point).reshape(shape)
             found[point] = worst(theirs, ours) / max(1, ours.abs().max().item())
+        wide = in_double(model, self.at("model.gguf"))
         with no_float32():
-            exact = push(in_double(model), ids)[0]
+            exact = push(wide, ids)[0]
         found["double"] = worst(self.trace(self.options.lape64, ids, "logits"), exact)
         found["size"] = logits.abs().max().item()
+        found["counts"] = self.count(gates)
+        found["ablated"] = self.ablate(model, ids, logits)
         return found
+
+    def count(self, gates):
+        """How many counts of the text differ, all being within the near-zero bound."""
+        self.run(self.options.lape, "count", self.at("model.gguf"), "xx=" + self.at("ids.npy"),
+                 "--seq", TOKENS, "-q", "-o", self.at("counts.gguf"))
+        of = {t.name: torch.from_numpy(np.array(t.data))
+              for t in gguf.GGUFReader(self.at("counts.gguf")).tensors}
+        ours, theirs = (gates > 0).sum(1), of["xx.positive"]
+        if not ((ours >= theirs - of["xx.near_above"])
+                & (ours <= theirs + of["xx.near_below"])).all():
+            raise RuntimeError("counts are beyond the bound")
+        return int((ours != theirs).sum())
+
+    def ablate(self, model, ids, logits):
+        """The relative error of perplexity, plain and with random neurons at 0."""
+        self.run(self.options.lape, "find", self.at("counts.gguf"), "--method", "random", "--top",
+                 "0.3", "--filter", "0", "--bar", "0", "-q", "-o", self.at("neurons.tsv"))
+        rows = self.run(self.options.lape, "ppl", self.at("model.gguf"), "xx=" + self.at("ids.npy"),
+                        "--seq", TOKENS, "-q", "--neurons", self.at("neurons.tsv")).splitlines()
+        off = collections.defaultdict(list)
+        with open(self.at("neurons.tsv")) as file:
+            for line in file:
+                if line[0].isdigit():
+                    off[int(line.split("\t")[0])].append(int(line.split("\t")[1]))
+        ablated = push(model, ids, off)[0]
+        if worst(ablated, logits) < 1e-2:
+            raise RuntimeError("ablation changes nothing")
+        return max(abs(float(row.split("\t")[1]) / perplexity(x, ids) - 1)
+                   for row, x in zip(rows[1:], (logits, ablated)))
+
+
+def perplexity(logits, ids):
+    return torch.nn.functional.cross_entropy(logits[:-1].double(), torch.tensor(ids[1:])).exp().item()
 
 
 def worst(a, b):
@@ -256,7 +287,7 @@ def main():
                 try:
                     found = Bench(options, folder).compare(make_model(name, settings, i), i)
                     good = (found["logits"] <= SINGLE and found["double"] <= DOUBLE
-                            and max(found["gate"], found["act"]) <= SINGLE)
+                            and max(found["gate"], found["act"], found["ablated"]) <= SINGLE)
                     said = json.dumps({k: float("%.2g" % v) for k, v in found.items()})
                 except Exception as e:
                     good, said = False, "%s: %s" % (type(e).__name__, e)
