@@ -701,12 +701,19 @@ class Settings(Case):
 
     def test_refusals(self):
         for change, words in (
-                ({"architectures": ["GPT2LMHeadModel"]},
-                 ["GPT2LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM"]),
+                ({"architectures": ["T5LMHeadModel"]},
+                 ["T5LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM"]),
                 ({"architectures": ...}, ["architectures", "LlamaForCausalLM"]),
                 ({"architectures": [["LlamaForCausalLM"]]}, ["architectures"]),
-                ({"rope_scaling": {"type": "linear", "factor": 2.0}}, ["linear"]),
-                ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, ["llama3"]),
+                ({"rope_scaling": {"type": "linear"}}, ["factor"]),
+                ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, ["dynamic"]),
+                ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, ["low_freq_factor"]),
+                ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0,
+                                   "high_freq_factor": 4.0, "original_max_position_embeddings": 9}},
+                 ["high_freq_factor"]),
+                ({"rope_scaling": {"type": "linear", "factor": 2.0, "beta_fast": 3}}, ["beta_fast"]),
+                ({"partial_rotary_factor": 0.5}, ["partial_rotary_factor"]),
+                ({"layer_types": ["full_attention", "sliding_attention"]}, ["layer_types"]),
                 ({"rope_scaling": "dynamic"}, ["rotary"]),
                 ({"rope_scaling": ..., "rope_parameters": {"rope_type": "yarn"}}, ["yarn"]),
                 ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, ["rotary"]),

@@ -12,6 +12,7 @@ is refused in one line, since a guess would give a model that runs and is subtly
 """
 
 import argparse
+import array
 import collections
 import contextlib
 import io
@@ -215,28 +216,35 @@ def recast(raw, have, want):
 # ---- safetensors ----------------------------------------------------------------------------
 
 DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+OTHERS = {"BOOL": 1, "U8": 1, "I64": 8}              # of masks, which no model needs
 
-Stored = collections.namedtuple("Stored", "path name dtype shape start")
+# A tensor in a file: where its numbers start, whether they lie there column by column, and the
+# runs of rows (first, how many) it is made of, if not simply of all.
+Stored = collections.namedtuple("Stored", "path name dtype shape start columns runs",
+                                defaults=(False, None))
+
+
+def wrong_type(path, name, dtype):
+    return Refused(path, "tensor %s is of type %s: only F32, F16 and BF16 are read" % (name, dtype))
 
 
 def check_entry(path, name, entry, data_start, file_size):
     """One entry of a safetensors header as a Stored, once its bytes are known to be there."""
     entry = entry if isinstance(entry, dict) else {}
     dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise Refused(path, "tensor %s is of type %s: only F32, F16 and BF16 are read"
-                      % (name, dtype))
+    if not isinstance(dtype, str) or dtype not in DTYPES and dtype not in OTHERS:
+        raise wrong_type(path, name, dtype)
     for values in shape, offsets:
         if not isinstance(values, list) or len(values) > 8 or not all(map(is_count, values)):
             raise Refused(path, "tensor %s: shape or data_offsets are no short lists of counts"
                           % name)
-    size = TYPES[DTYPES[dtype]].size * math.prod(shape)
+    size = (OTHERS.get(dtype) or TYPES[DTYPES[dtype]].size) * math.prod(shape)
     if len(offsets) != 2 or offsets[1] - offsets[0] != size:
         raise Refused(path, "tensor %s: data_offsets are %s, but shape and type make %d bytes"
                       % (name, offsets, size))
     if data_start + offsets[1] > file_size:
         raise Refused(path, "tensor %s ends beyond the file: is the file cut off?" % name)
-    return Stored(path, name, DTYPES[dtype], tuple(shape), data_start + offsets[0])
+    return Stored(path, name, DTYPES.get(dtype, dtype), tuple(shape), data_start + offsets[0])
 
 
 def read_safetensors(path):
@@ -278,19 +286,43 @@ def find_weights(directory):
     return found
 
 
-def stored_bytes(stored, rows=1):
-    """The bytes of a tensor in order, in pieces of whole groups of so many rows."""
-    row = TYPES[stored.dtype].size * stored.shape[-1]
-    left = TYPES[stored.dtype].size * math.prod(stored.shape)
-    step = rows * row * max(1, CHUNK // (rows * row))
+def whole_array(stored):
+    """All numbers of a tensor, as integers of their size."""
+    numbers = array.array("I" if TYPES[stored.dtype].size == 4 else "H")
     with open(stored.path, "rb") as file:
         file.seek(stored.start)
-        while left:
-            raw = file.read(min(step, left))
-            if len(raw) < min(step, left):
+        try:
+            numbers.fromfile(file, math.prod(stored.shape))
+        except EOFError:
+            raise Refused(stored.path, "became shorter while it was read")
+    return numbers
+
+
+def stored_bytes(stored, rows=1):
+    """The bytes of a tensor in order, in pieces of whole groups of so many rows."""
+    row = TYPES[stored.dtype].size * math.prod(stored.shape[1:])
+    step = rows * max(1, CHUNK // (rows * row or 1))
+    runs = stored.runs or [(0, stored.shape[0])]
+    steps = ((at, min(step, first + count - at)) for first, count in runs
+             for at in range(first, first + count, step))
+    if stored.columns:
+        numbers = whole_array(stored)
+        for first, count in steps:
+            yield b"".join(numbers[i::stored.shape[0]].tobytes()
+                           for i in range(first, first + count))
+        return
+    with open(stored.path, "rb") as file:
+        for first, count in steps:
+            file.seek(stored.start + first * row)
+            raw = file.read(count * row)
+            if len(raw) < count * row:
                 raise Refused(stored.path, "became shorter while it was read")
-            left -= len(raw)
             yield raw
+
+
+def length_of(stored):
+    """How many rows a tensor has in the end."""
+    return sum(count for _, count in stored.runs) if stored.runs else stored.shape[0]
 
 
 def paired_rows(raw, row, head_dim):
@@ -306,13 +338,20 @@ def paired_rows(raw, row, head_dim):
     return bytes(out)
 
 
-def converted(stored, want, head_dim):
-    """The bytes of a tensor as type `want`, piece by piece; head_dim is 0 but for q and k."""
-    for raw in stored_bytes(stored, head_dim or 1):
-        if head_dim:
+def one_more(raw):
+    """1 + x of float32 numbers; the sum in double and its rounding are one rounding's result."""
+    count = len(raw) // 4
+    return struct.pack("<%df" % count, *(1 + x for x in struct.unpack("<%df" % count, raw)))
+
+
+def converted(stored, want, how, head_dim):
+    """The bytes of a tensor as type `want`, piece by piece."""
+    for raw in stored_bytes(stored, head_dim if how == PAIRED else 1):
+        if how == PAIRED:
             raw = paired_rows(raw, TYPES[stored.dtype].size * stored.shape[-1], head_dim)
         try:
-            yield recast(raw, stored.dtype, want)
+            raw = recast(raw, stored.dtype, want)
+            yield one_more(raw) if how == ONE_MORE else raw
         except OverflowError:
             raise Refused(stored.path, "tensor %s holds a number that %s cannot: take --type keep "
                           "or f32" % (stored.name, want))
@@ -342,98 +381,403 @@ class Config:
 
 
 # A tensor of a family: the names there and here ({} is the layer), its shape in names of sizes,
-# and whether its rows go from rotated halves to rotated pairs.
-Row = collections.namedtuple("Row", "theirs ours shape paired", defaults=(False,))
+# and how it is rearranged, if it is.
+Row = collections.namedtuple("Row", "theirs ours shape how", defaults=(None,))
+PAIRED = "rows from rotated halves to rotated pairs"
+TURNED = "rows become columns"
+ONE_MORE = "1 is added"
+REGROUPED = "rows of q, k and v, head by head, to all of q, all of k, all of v"
+POSITIONS = "without the first two rows"
 
-# A family: general.architecture; what its class in transformers assumes where a key is absent;
-# keys of which one value is known; a function from Config to (sizes, metadata); the tensors; and
-# the names of tensors that say nothing new.
-Family = collections.namedtuple("Family", "gguf defaults only describe tensors ignored")
+# A family: general.architecture; the prefix of its tensors' names; other names of settings; what
+# its class in transformers assumes where a key is absent; keys of which one value (of a tuple: one
+# of them) is known; the key of its norms' epsilon and its name in GGUF; the rotary scalings known;
+# every how-manieth layer looks beyond the sliding window; a function that makes metadata of its
+# own from Config; the tensors; and the names of tensors that say nothing new.
+Family = collections.namedtuple("Family", "gguf prefix aliases defaults only epsilon ropes pattern "
+                                "own tensors ignored")
+ROPE_KEYS = {"rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor",
+             "original_max_position_embeddings", "partial_rotary_factor"}
+RMS = ("rms_norm_eps", "layer_norm_rms_epsilon")
 
 
-def describe_llama(config):
-    """The sizes of a LLaMA-like model and its metadata."""
-    width, heads = config.get("hidden_size", INTEGER), config.get("num_attention_heads", INTEGER)
-    kv = config.get("num_key_value_heads", INTEGER, null=heads)
-    head_dim = config.get("head_dim", INTEGER, null=width // heads)
-    if head_dim % 2 or heads % kv:
-        raise Refused(config.path, "%d heads of size %d, %d for keys and values: an even size, and "
-                      "a multiple of the heads for keys, are expected" % (heads, head_dim, kv))
-    sizes = {"vocab": config.get("vocab_size", INTEGER), "width": width, "head_dim": head_dim,
-             "q": heads * head_dim, "kv": kv * head_dim,
-             "neurons": config.get("intermediate_size", INTEGER),
-             "layers": config.get("num_hidden_layers", INTEGER)}
-    metadata = [
-        ("llama.vocab_size", U32, sizes["vocab"]),
-        ("llama.context_length", U32, config.get("max_position_embeddings", INTEGER)),
-        ("llama.embedding_length", U32, width),
-        ("llama.block_count", U32, sizes["layers"]),
-        ("llama.feed_forward_length", U32, sizes["neurons"]),
-        ("llama.attention.head_count", U32, heads),
-        ("llama.attention.head_count_kv", U32, kv),
-        ("llama.attention.key_length", U32, head_dim),
-        ("llama.attention.value_length", U32, head_dim),
-        ("llama.rope.dimension_count", U32, head_dim),
-        ("llama.rope.freq_base", F32, config.get("rope_theta", NUMBER)),
-        ("llama.attention.layer_norm_rms_epsilon", F32, config.get("rms_norm_eps", NUMBER)),
-    ]
-    # LLaMA's class has no window, whatever its config says; Mistral's has one unless it is null.
-    if "sliding_window" in config.defaults and config.values.get("sliding_window", 0) is not None:
-        metadata += [("llama.attention.sliding_window", U32, config.get("sliding_window", INTEGER))]
-    return sizes, metadata
+def both(theirs, ours, *how):
+    """The rows of a weight and its bias; the bias has the first of the weight's sizes."""
+    shape, how = how[0], how[1:]
+    out = shape.split()[how == (TURNED,)]
+    bias = how if how == (REGROUPED,) else ()
+    return (Row(theirs + ".weight", ours + ".weight", shape, *how),
+            Row(theirs + ".bias", ours + ".bias", out, *bias))
+
+
+def mistral_own(config):
+    """Mistral's class has a window unless it is null; LLaMA's has none, whatever its config says."""
+    if config.values.get("sliding_window", 0) is None:
+        return []
+    return [("attention.sliding_window", U32, config.get("sliding_window", INTEGER))]
+
+
+def gemma2_own(config):
+    return [("attention.sliding_window", U32, config.get("sliding_window", INTEGER)),
+            ("attention.scale", F32, config.get("query_pre_attn_scalar", NUMBER) ** -0.5),
+            ("attn_logit_softcapping", F32, config.get("attn_logit_softcapping", NUMBER)),
+            ("final_logit_softcapping", F32, config.get("final_logit_softcapping", NUMBER))]
+
+
+def gemma3_own(config):
+    return [("attention.sliding_window", U32, config.get("sliding_window", INTEGER)),
+            ("attention.scale", F32, config.get("query_pre_attn_scalar", NUMBER) ** -0.5),
+            ("rope.freq_base_swa", F32, config.get("rope_local_base_freq", NUMBER))]
+
+
+def cohere_own(config):
+    return [("logit_scale", F32, config.get("logit_scale", NUMBER))]
+
+
+def nothing(config):
+    return []
+
+
+LAYER = "model.layers.{}."
+ATTENTION = LAYER + "self_attn."
+ENDS = (Row("model.embed_tokens.weight", "token_embd.weight", "vocab width"),
+        Row("model.norm.weight", "output_norm.weight", "width"),
+        Row("lm_head.weight", "output.weight", "vocab width"))
+BEFORE = (Row(LAYER + "input_layernorm.weight", "blk.{}.attn_norm.weight", "width"),)
+BETWEEN = (Row(LAYER + "post_attention_layernorm.weight", "blk.{}.ffn_norm.weight", "width"),)
+QKVO = (Row(ATTENTION + "q_proj.weight", "blk.{}.attn_q.weight", "q width"),
+        Row(ATTENTION + "k_proj.weight", "blk.{}.attn_k.weight", "kv width"),
+        Row(ATTENTION + "v_proj.weight", "blk.{}.attn_v.weight", "kv width"),
+        Row(ATTENTION + "o_proj.weight", "blk.{}.attn_output.weight", "width q"))
+QKV_BIAS = (Row(ATTENTION + "q_proj.bias", "blk.{}.attn_q.bias", "q"),
+            Row(ATTENTION + "k_proj.bias", "blk.{}.attn_k.bias", "kv"),
+            Row(ATTENTION + "v_proj.bias", "blk.{}.attn_v.bias", "kv"))
+QK_NORM = (Row(ATTENTION + "q_norm.weight", "blk.{}.attn_q_norm.weight", "head_dim"),
+           Row(ATTENTION + "k_norm.weight", "blk.{}.attn_k_norm.weight", "head_dim"))
+GATED = (Row(LAYER + "mlp.gate_proj.weight", "blk.{}.ffn_gate.weight", "neurons width"),
+         Row(LAYER + "mlp.up_proj.weight", "blk.{}.ffn_up.weight", "neurons width"),
+         Row(LAYER + "mlp.down_proj.weight", "blk.{}.ffn_down.weight", "width neurons"))
+GEMMA2_NORMS = (
+    Row(LAYER + "post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight", "width"),
+    Row(LAYER + "pre_feedforward_layernorm.weight", "blk.{}.ffn_norm.weight", "width"),
+    Row(LAYER + "post_feedforward_layernorm.weight", "blk.{}.post_ffw_norm.weight", "width"))
+
+
+def one_more_norms(rows):
+    """Gemma's norms multiply by 1 + weight; GGUF holds the sum."""
+    return tuple(row._replace(how=ONE_MORE) if row.theirs.endswith("norm.weight") else row
+                 for row in rows)
 
 
 LLAMA = Family(
-    gguf="llama",
+    gguf="llama", prefix="model.", aliases={},
     defaults={"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
               "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": None,
               "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
               "tie_word_embeddings": False},
     only={"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
-    describe=describe_llama,
-    tensors=(
-        Row("model.embed_tokens.weight", "token_embd.weight", "vocab width"),
-        Row("model.norm.weight", "output_norm.weight", "width"),
-        Row("lm_head.weight", "output.weight", "vocab width"),
-        Row("model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", "width"),
-        Row("model.layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight", "q width", True),
-        Row("model.layers.{}.self_attn.k_proj.weight", "blk.{}.attn_k.weight", "kv width", True),
-        Row("model.layers.{}.self_attn.v_proj.weight", "blk.{}.attn_v.weight", "kv width"),
-        Row("model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight", "width q"),
-        Row("model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight", "width"),
-        Row("model.layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight", "neurons width"),
-        Row("model.layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight", "neurons width"),
-        Row("model.layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight", "width neurons"),
-    ),
+    epsilon=RMS, ropes=("default", "linear", "llama3"), pattern=1, own=nothing,
+    tensors=ENDS + BEFORE + tuple(row._replace(how=PAIRED) for row in QKVO[:2]) + QKVO[2:] + BETWEEN
+    + GATED,
     ignored=r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
+
+QWEN2 = LLAMA._replace(
+    gguf="qwen2", ropes=("default",),
+    defaults=dict(LLAMA.defaults, vocab_size=151936, intermediate_size=22016,
+                  num_key_value_heads=32, max_position_embeddings=32768),
+    only={"hidden_act": "silu", "use_sliding_window": False},
+    tensors=ENDS + BEFORE + QKVO + QKV_BIAS + BETWEEN + GATED)
+
+GPT2 = Family(
+    gguf="gpt2", prefix="transformer.",
+    aliases={"hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+             "max_position_embeddings": "n_positions", "intermediate_size": "n_inner"},
+    defaults={"vocab_size": 50257, "hidden_size": 768, "num_hidden_layers": 12,
+              "num_attention_heads": 12, "max_position_embeddings": 1024,
+              "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
+    only={"activation_function": ("gelu_new", "gelu_pytorch_tanh"), "scale_attn_weights": True,
+          "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
+    epsilon=("layer_norm_epsilon", "layer_norm_epsilon"), ropes=(), pattern=1, own=nothing,
+    tensors=(Row("transformer.wte.weight", "token_embd.weight", "vocab width"),
+             Row("transformer.wpe.weight", "position_embd.weight", "context width"))
+    + both("transformer.ln_f", "output_norm", "width")
+    + (Row("lm_head.weight", "output.weight", "vocab width"),)
+    + both("transformer.h.{}.ln_1", "blk.{}.attn_norm", "width")
+    + both("transformer.h.{}.attn.c_attn", "blk.{}.attn_qkv", "width qkv", TURNED)
+    + both("transformer.h.{}.attn.c_proj", "blk.{}.attn_output", "width width", TURNED)
+    + both("transformer.h.{}.ln_2", "blk.{}.ffn_norm", "width")
+    + both("transformer.h.{}.mlp.c_fc", "blk.{}.ffn_up", "width neurons", TURNED)
+    + both("transformer.h.{}.mlp.c_proj", "blk.{}.ffn_down", "neurons width", TURNED),
+    ignored=r"transformer\.h\.\d+\.attn\.(masked_)?bias")
+
+BLOOM = GPT2._replace(
+    gguf="bloom",
+    aliases={"hidden_size": "n_embed", "num_hidden_layers": "n_layer",
+             "num_attention_heads": "n_head", "max_position_embeddings": "seq_length"},
+    defaults={"vocab_size": 250880, "hidden_size": 64, "num_hidden_layers": 2,
+              "num_attention_heads": 8, "max_position_embeddings": 2048,
+              "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
+    only={"apply_residual_connection_post_layernorm": False},
+    tensors=(Row("transformer.word_embeddings.weight", "token_embd.weight", "vocab width"),)
+    + both("transformer.word_embeddings_layernorm", "token_embd_norm", "width")
+    + both("transformer.ln_f", "output_norm", "width")
+    + (Row("lm_head.weight", "output.weight", "vocab width"),)
+    + both("transformer.h.{}.input_layernorm", "blk.{}.attn_norm", "width")
+    + both("transformer.h.{}.self_attention.query_key_value", "blk.{}.attn_qkv", "qkv width",
+           REGROUPED)
+    + both("transformer.h.{}.self_attention.dense", "blk.{}.attn_output", "width width")
+    + both("transformer.h.{}.post_attention_layernorm", "blk.{}.ffn_norm", "width")
+    + both("transformer.h.{}.mlp.dense_h_to_4h", "blk.{}.ffn_up", "neurons width")
+    + both("transformer.h.{}.mlp.dense_4h_to_h", "blk.{}.ffn_down", "width neurons"),
+    ignored=r"(?!)")
+
+DECODER = "model.decoder."
+OPT = GPT2._replace(
+    gguf="opt", prefix="model.", aliases={"intermediate_size": "ffn_dim"},
+    defaults={"vocab_size": 50272, "hidden_size": 768, "intermediate_size": 3072,
+              "num_hidden_layers": 12, "num_attention_heads": 12, "max_position_embeddings": 2048,
+              "layer_norm_eps": 1e-5, "tie_word_embeddings": True},
+    only={"activation_function": "relu", "do_layer_norm_before": True, "enable_bias": True,
+          "layer_norm_elementwise_affine": True, "_remove_final_layer_norm": False,
+          "layer_norm_eps": 1e-5},
+    epsilon=("layer_norm_eps", "layer_norm_epsilon"),
+    tensors=(Row(DECODER + "embed_tokens.weight", "token_embd.weight", "vocab width"),
+             Row(DECODER + "embed_positions.weight", "position_embd.weight", "context+2 width",
+                 POSITIONS))
+    + both(DECODER + "final_layer_norm", "output_norm", "width")
+    + (Row("lm_head.weight", "output.weight", "vocab width"),)
+    + both(DECODER + "layers.{}.self_attn_layer_norm", "blk.{}.attn_norm", "width")
+    + both(DECODER + "layers.{}.self_attn.q_proj", "blk.{}.attn_q", "width width")
+    + both(DECODER + "layers.{}.self_attn.k_proj", "blk.{}.attn_k", "width width")
+    + both(DECODER + "layers.{}.self_attn.v_proj", "blk.{}.attn_v", "width width")
+    + both(DECODER + "layers.{}.self_attn.out_proj", "blk.{}.attn_output", "width width")
+    + both(DECODER + "layers.{}.final_layer_norm", "blk.{}.ffn_norm", "width")
+    + both(DECODER + "layers.{}.fc1", "blk.{}.ffn_up", "neurons width")
+    + both(DECODER + "layers.{}.fc2", "blk.{}.ffn_down", "width neurons"),
+    ignored=r"(?!)")
+
+PHI2 = LLAMA._replace(
+    gguf="phi2", ropes=("default",),
+    defaults={"vocab_size": 51200, "hidden_size": 2048, "intermediate_size": 8192,
+              "num_hidden_layers": 24, "num_attention_heads": 32, "num_key_value_heads": None,
+              "max_position_embeddings": 2048, "layer_norm_eps": 1e-5, "rope_theta": 10000.0,
+              "partial_rotary_factor": 0.5, "tie_word_embeddings": False},
+    only={"hidden_act": ("gelu_new", "gelu_pytorch_tanh"), "qk_layernorm": False},
+    epsilon=("layer_norm_eps", "layer_norm_epsilon"),
+    tensors=ENDS[:1] + both("model.final_layernorm", "output_norm", "width")
+    + both("lm_head", "output", "vocab width")
+    + both(LAYER + "input_layernorm", "blk.{}.attn_norm", "width") + QKVO[:3] + QKV_BIAS
+    + both(ATTENTION + "dense", "blk.{}.attn_output", "width q")
+    + both(LAYER + "mlp.fc1", "blk.{}.ffn_up", "neurons width")
+    + both(LAYER + "mlp.fc2", "blk.{}.ffn_down", "width neurons"))
+
+GEMMA = LLAMA._replace(
+    gguf="gemma", ropes=("default",), aliases={"hidden_act": "hidden_activation"},
+    defaults=dict(LLAMA.defaults, vocab_size=256000, hidden_size=3072, intermediate_size=24576,
+                  num_hidden_layers=28, num_attention_heads=16, num_key_value_heads=16,
+                  head_dim=256, max_position_embeddings=8192, tie_word_embeddings=True),
+    only={"hidden_act": "gelu_pytorch_tanh", "attention_bias": False, "tie_word_embeddings": True,
+          "use_bidirectional_attention": (None, False)},
+    tensors=one_more_norms(ENDS + BEFORE + QKVO + BETWEEN + GATED))
+
+GEMMA2 = GEMMA._replace(
+    gguf="gemma2", pattern=2, own=gemma2_own,
+    defaults=dict(GEMMA.defaults, hidden_size=2304, intermediate_size=9216, num_hidden_layers=26,
+                  num_attention_heads=8, num_key_value_heads=4, sliding_window=4096,
+                  query_pre_attn_scalar=256, attn_logit_softcapping=50.0,
+                  final_logit_softcapping=30.0),
+    tensors=one_more_norms(ENDS + BEFORE + QKVO + GEMMA2_NORMS + GATED))
+
+COHERE = LLAMA._replace(
+    gguf="command-r", ropes=("default",), own=cohere_own,
+    defaults={"vocab_size": 256000, "hidden_size": 8192, "intermediate_size": 22528,
+              "num_hidden_layers": 40, "num_attention_heads": 64, "num_key_value_heads": None,
+              "max_position_embeddings": 8192, "layer_norm_eps": 1e-5, "rope_theta": 500000.0,
+              "logit_scale": 0.0625, "tie_word_embeddings": True},
+    only={"hidden_act": "silu", "attention_bias": False, "use_qk_norm": False,
+          "tie_word_embeddings": True},
+    epsilon=("layer_norm_eps", "layer_norm_epsilon"), tensors=ENDS + BEFORE + QKVO + GATED)
 
 FAMILIES = {
     "LlamaForCausalLM": LLAMA,
-    "MistralForCausalLM": LLAMA._replace(defaults=dict(
+    "MistralForCausalLM": LLAMA._replace(own=mistral_own, defaults=dict(
         LLAMA.defaults, intermediate_size=14336, num_key_value_heads=8,
         max_position_embeddings=4096 * 32, sliding_window=4096)),
+    "Qwen2ForCausalLM": QWEN2,
+    "Qwen3ForCausalLM": QWEN2._replace(
+        gguf="qwen3", defaults=dict(QWEN2.defaults, head_dim=128),
+        only=dict(QWEN2.only, attention_bias=False),
+        tensors=ENDS + BEFORE + QKVO + QK_NORM + BETWEEN + GATED),
+    "GPT2LMHeadModel": GPT2,
+    "BloomForCausalLM": BLOOM,
+    "OPTForCausalLM": OPT,
+    "PhiForCausalLM": PHI2,
+    "GemmaForCausalLM": GEMMA,
+    "Gemma2ForCausalLM": GEMMA2,
+    "Gemma3ForCausalLM": GEMMA2._replace(
+        gguf="gemma3", pattern=6, own=gemma3_own, ropes=("default", "linear"),
+        defaults=dict(GEMMA2.defaults, vocab_size=262208, max_position_embeddings=131072,
+                      rope_theta=1e6, rope_local_base_freq=1e4),
+        only=dict(GEMMA2.only, attn_logit_softcapping=None, final_logit_softcapping=None,
+                  sliding_window_pattern=6, _sliding_window_pattern=6),
+        tensors=one_more_norms(ENDS + BEFORE + QKVO + QK_NORM + GEMMA2_NORMS + GATED)),
+    "CohereForCausalLM": COHERE,
 }
 
 
-def read_config(directory):
+def rope_settings(path, family, values):
+    """The rotary settings, which are rope_theta and rope_scaling, or rope_parameters: one dict."""
+    rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
+    local = None
+    if isinstance(rope, dict) and family.pattern == 6 and (
+            set(rope) <= {"full_attention", "sliding_attention"}):
+        local = rope.get("sliding_attention")        # Gemma 3 has two sets
+        rope = rope.get("full_attention", {})
+    for one in rope, local or {}:
+        if not isinstance(one, dict) or any(isinstance(value, dict) for value in one.values()):
+            raise Refused(path, "the rotary settings are not one set for all layers")
+        for key, value in one.items():
+            if key not in ROPE_KEYS and value is not None:
+                raise Refused(path, "the rotary setting %s is %r: it is not known" % (key, value))
+    found = {"rope_type": rope.get("rope_type", rope.get("type", "default")), "rope": rope}
+    if found["rope_type"] not in family.ropes:
+        raise Refused(path, "rope_type is %r: only %s is known"
+                      % (found["rope_type"], " or ".join(map(repr, family.ropes))))
+    for key in "rope_theta", "partial_rotary_factor":
+        if key in rope:
+            found[key] = rope[key]
+    if "partial_rotary_factor" not in family.defaults:
+        part = found.get("partial_rotary_factor", values.get("partial_rotary_factor"))
+        if part not in (None, 1):
+            raise Refused(path, "partial_rotary_factor is %r: only 1 is known" % (part,))
+    if local is not None:
+        if local.get("rope_type", "default") != "default":
+            raise Refused(path, "rope_type of sliding_attention is %r: only 'default' is known"
+                          % (local["rope_type"],))
+        if "rope_theta" in local:
+            found["rope_local_base_freq"] = local["rope_theta"]
+    return found
+
+
+def read_config(path):
     """The family and the Config of a checkpoint."""
-    path = os.path.join(directory, "config.json")
     values = parse_json(path, read_small(path))
     names = values.get("architectures")
     if not isinstance(names, list) or len(names) != 1 or str(names[0]) not in FAMILIES:
         raise Refused(path, "architectures is %r: supported are %s"
                       % (names, ", ".join(sorted(FAMILIES))))
     family = FAMILIES[names[0]]
-    # The rotary settings are rope_theta and rope_scaling, or transformers 5's rope_parameters.
-    rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
-    if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
-        raise Refused(path, "the rotary settings are not one set for all layers")
-    values = dict(values, rope_type=rope.get("rope_type", rope.get("type", "default")),
-                  rope_theta=rope.get("rope_theta", values.get("rope_theta", 10000.0)))
-    for key, known in dict(family.only, quantization_config=None, rope_type="default").items():
-        if values.get(key, known) != known:
-            raise Refused(path, "%s is %r: only %r is known" % (key, values[key], known))
+    for name, alias in family.aliases.items():
+        if values.get(alias) is not None:
+            values[name] = values[alias]
+    if family.ropes:
+        values.update(rope_settings(path, family, values))
+    for key, known in dict(family.only, quantization_config=None).items():
+        known = known if isinstance(known, tuple) else (known,)
+        if not any(values.get(key, known[0]) is one or values.get(key, known[0]) == one
+                   for one in known):
+            raise Refused(path, "%s is %r: only %s is known"
+                          % (key, values[key], " or ".join(map(repr, known))))
     return family, Config(path, values, family.defaults)
+
+
+def describe(family, config):
+    """The sizes of a model and its metadata."""
+    width, heads = config.get("hidden_size", INTEGER), config.get("num_attention_heads", INTEGER)
+    kv = config.get("num_key_value_heads", INTEGER, null=heads)
+    head_dim = config.get("head_dim", INTEGER, null=width // heads)
+    if family.ropes and head_dim % 2 or heads % kv:
+        raise Refused(config.path, "%d heads of size %d, %d for keys and values: an even size, and "
+                      "a multiple of the heads for keys, are expected" % (heads, head_dim, kv))
+    if family.gguf in ("gpt2", "bloom", "opt") and (kv != heads or head_dim * heads != width):
+        raise Refused(config.path, "%d heads of size %d make no width of %d"
+                      % (heads, head_dim, width))
+    if family.gguf == "opt" and config.values.get("word_embed_proj_dim", width) != width:
+        raise Refused(config.path, "word_embed_proj_dim is %r: only hidden_size, %d, is known"
+                      % (config.values["word_embed_proj_dim"], width))
+    context = config.get("max_position_embeddings", INTEGER)
+    sizes = {"vocab": config.get("vocab_size", INTEGER), "width": width, "head_dim": head_dim,
+             "q": heads * head_dim, "kv": kv * head_dim, "qkv": 3 * width, "heads": heads,
+             "context": context, "context+2": context + 2,
+             "neurons": config.get("intermediate_size", INTEGER, null=4 * width),
+             "layers": config.get("num_hidden_layers", INTEGER)}
+    check_layers(family, config, sizes["layers"])
+    metadata = [
+        ("vocab_size", U32, sizes["vocab"]),
+        ("context_length", U32, context),
+        ("embedding_length", U32, width),
+        ("block_count", U32, sizes["layers"]),
+        ("feed_forward_length", U32, sizes["neurons"]),
+        ("attention.head_count", U32, heads),
+        ("attention.head_count_kv", U32, kv),
+        ("attention.key_length", U32, head_dim),
+        ("attention.value_length", U32, head_dim),
+    ] + rope_metadata(family, config, head_dim) + [
+        ("attention." + family.epsilon[1], F32, config.get(family.epsilon[0], NUMBER)),
+    ] + family.own(config)
+    return sizes, [("%s.%s" % (family.gguf, key), kind, value) for key, kind, value in metadata]
+
+
+def check_layers(family, config, layers):
+    """That layer_types, where it is, says what the family's pattern is."""
+    types = config.values.get("layer_types")
+    if types is not None and (not isinstance(types, list) or len(types) != layers or any(
+            kind != ("sliding_attention" if (i + 1) % family.pattern else "full_attention")
+            for i, kind in enumerate(types))):
+        raise Refused(config.path, "layer_types is %.60r...: expected is full_attention for every "
+                      "layer of a number divisible by %d, and sliding_attention for all others"
+                      % (types, family.pattern))
+
+
+def rope_metadata(family, config, head_dim):
+    """What GGUF says about rotary positions."""
+    if not family.ropes:
+        return []
+    if "partial_rotary_factor" in family.defaults:
+        head_dim = int(head_dim * config.get("partial_rotary_factor", NUMBER))
+        if head_dim % 2 or head_dim < 2:
+            raise Refused(config.path, "partial_rotary_factor %r turns %d numbers of a head: an "
+                          "even number is expected"
+                          % (config.get("partial_rotary_factor", NUMBER), head_dim))
+    found = [("rope.dimension_count", U32, head_dim),
+             ("rope.freq_base", F32, config.get("rope_theta", NUMBER))]
+    if config.values["rope_type"] == "linear":
+        factor = Config(config.path, config.values["rope"], {}).get("factor", NUMBER)
+        found += [("rope.scaling.type", STRING, "linear"), ("rope.scaling.factor", F32, factor)]
+    return found
+
+
+def rope_factors(config, sizes):
+    """LLaMA 3.1's divisors of the rotary frequencies, as the tensor that llama.cpp reads."""
+    if config.values.get("rope_type") != "llama3":
+        return []
+    rope = Config(config.path, config.values["rope"], {})
+    factor, low, high = (rope.get(key, NUMBER) for key in (
+        "factor", "low_freq_factor", "high_freq_factor"))
+    context = rope.get("original_max_position_embeddings", INTEGER)
+    if not low < high:
+        raise Refused(config.path, "low_freq_factor is %r, high_freq_factor %r: the first should "
+                      "be less" % (low, high))
+    factors, dim = [], sizes["head_dim"]
+    for i in range(0, dim, 2):
+        turns = context / (2 * math.pi * config.get("rope_theta", NUMBER) ** (i / dim))
+        smooth = min(1, max(0, (turns - low) / (high - low)))
+        factors.append(1 / ((1 - smooth) / factor + smooth))
+    return [Output("rope_freqs.weight", (dim // 2,), "f32",
+                   [struct.pack("<%df" % len(factors), *factors)])]
+
+
+def arranged(stored, how, sizes):
+    """A tensor with its rows in the order in which they are written."""
+    if how == TURNED:
+        return stored._replace(shape=stored.shape[::-1], columns=not stored.columns)
+    if how == POSITIONS:
+        return stored._replace(runs=[(2, stored.shape[0] - 2)])
+    if how == REGROUPED:
+        size = sizes["head_dim"]
+        return stored._replace(runs=[((3 * head + part) * size, size) for part in range(3)
+                                     for head in range(sizes["heads"])])
+    return stored
 
 
 def rows_of(family, layers):
@@ -449,6 +793,10 @@ def plan_tensors(family, config, sizes, stored):
     """[(Row, Stored)] to be written; every tensor stored has to be known and of its shape."""
     plan, known = [], set()
     tied = config.get("tie_word_embeddings", FLAG)
+    # A checkpoint of the model without its head lacks the prefix.
+    if not any(name.startswith(family.prefix) for name in stored):
+        stored = {name if name.startswith("lm_head.") else family.prefix + name: tensor
+                  for name, tensor in stored.items()}
     for row in rows_of(family, sizes["layers"]):
         known.add(row.theirs)
         tensor = stored.get(row.theirs)
@@ -458,12 +806,14 @@ def plan_tensors(family, config, sizes, stored):
         if tensor is None:
             raise Refused(config.path, "calls for tensor %s, which the checkpoint does not hold"
                           % row.theirs)
+        if tensor.dtype not in TYPES:
+            raise wrong_type(tensor.path, row.theirs, tensor.dtype)
         shape = [sizes[size] for size in row.shape.split()]
         if list(tensor.shape) != shape:
             raise Refused(tensor.path, "tensor %s has the shape %s: config.json calls for %s"
                           % (row.theirs, list(tensor.shape), shape))
         if not copy:
-            plan.append((row, tensor))
+            plan.append((row, arranged(tensor, row.how, sizes)))
         elif any(a != b for a, b in zip(stored_bytes(tensor), stored_bytes(plan[0][1]))):
             raise Refused(tensor.path, "tensor %s differs from the embeddings that config.json "
                           "ties it to: set tie_word_embeddings to false" % row.theirs)
@@ -639,15 +989,16 @@ def tokenizer_metadata(directory, config, rows):
 
 def convert_hf(args):
     """The command hf: a Hugging Face checkpoint becomes a GGUF model."""
-    family, config = read_config(args.directory)
-    sizes, settings = family.describe(config)
+    family, config = read_config(os.path.join(args.directory, "config.json"))
+    sizes, settings = describe(family, config)
     plan = plan_tensors(family, config, sizes, find_weights(args.directory))
-    tensors, volume = [], collections.Counter()
+    tensors, volume = rope_factors(config, sizes), collections.Counter()
     for row, stored in plan:
         want = choose_type(stored, args.type)
         volume[want] += math.prod(stored.shape)
-        pieces = converted(stored, want, sizes["head_dim"] if row.paired else 0)
-        tensors.append(Output(row.ours, stored.shape[::-1], want, pieces))
+        dims = stored.shape[:0:-1] + (length_of(stored),)
+        tensors.append(Output(row.ours, dims, want,
+                              converted(stored, want, row.how, sizes["head_dim"])))
     tokenizer = tokenizer_metadata(args.directory, config, sizes["vocab"])
     metadata = [
         ("general.architecture", STRING, family.gguf),
