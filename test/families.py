@@ -271,6 +271,17 @@ def worst(a, b):
     return (a.double() - b.double()).abs().max().item()
 
 
+def table(rows):
+    """A row for every family: how many models, and the worst of each measure."""
+    lines = ["| family | random models | logits off by | in double | perplexity, plain and ablated |",
+             "|---|---|---|---|---|"]
+    for family, found in rows.items():
+        most = {key: max(f[key] for f in found) for key in ("logits", "double", "ablated")}
+        lines.append("| %s | %d | %.1e | %.1e | %.1e |" % (
+            family, len(found), most["logits"], most["double"], most["ablated"]))
+    return "\n".join(lines)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--lape", default=os.path.join(ROOT, "lape"))
@@ -278,7 +289,7 @@ def main():
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    passed, failed = 0, 0
+    passed, failed, rows = 0, 0, collections.defaultdict(list)
     for family, (name, models) in FAMILIES.items():
         if options.only not in family:
             continue
@@ -288,11 +299,13 @@ def main():
                     found = Bench(options, folder).compare(make_model(name, settings, i), i)
                     good = (found["logits"] <= SINGLE and found["double"] <= DOUBLE
                             and max(found["gate"], found["act"], found["ablated"]) <= SINGLE)
+                    rows[family].append(found)
                     said = json.dumps({k: float("%.2g" % v) for k, v in found.items()})
                 except Exception as e:
                     good, said = False, "%s: %s" % (type(e).__name__, e)
             passed, failed = passed + good, failed + (not good)
             print("%s %s %d: %s" % ("ok  " if good else "FAIL", family, i, said), flush=True)
+    print(table(rows))
     print("%d passed, %d failed" % (passed, failed))
     sys.exit(failed != 0)
 
