@@ -244,7 +244,7 @@ def pickled(value):
 
 
 STORAGE = {"b": "CharStorage", "B": "ByteStorage", "h": "ShortStorage", "i": "IntStorage",
-           "q": "LongStorage", "f": "FloatStorage"}
+           "q": "LongStorage", "f": "FloatStorage", "e": "HalfStorage", "H": "BFloat16Storage"}
 
 
 class Pt:
@@ -848,7 +848,9 @@ class Damage(Case):
         self.checkpoint()
         os.remove(os.path.join(self.model, "model.safetensors"))
         self.write("pytorch_model.bin", b"PK")
-        self.refuse(self.model, "only safetensors checkpoints are read")
+        self.refuse("pytorch_model.bin", "damaged")
+        os.remove(os.path.join(self.model, "pytorch_model.bin"))
+        self.refuse(self.model, "only safetensors and PyTorch checkpoints are read")
 
 
 class Tokenizer(Case):
@@ -983,6 +985,274 @@ class Tokenizer(Case):
         for key in "bos_token_id", "eos_token_id":
             self.checkpoint(**{key: 12})
             self.refuse("config.json", key[:3], "12")
+
+
+class Families(Case):
+    """What the families do to tensors and settings; every number of a tensor is its index."""
+
+    def family(self, architecture, tensors, left_out=(), **config):
+        """Conversion of tensors given by their shapes."""
+        filled = {name: ("F32", shape, encode([float(i) for i in range(product(shape))], "F32"))
+                  for name, shape in tensors.items()}
+        base = {"architectures": [architecture], "vocab_size": 3, "hidden_size": 4,
+                "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 6}
+        self.write("config.json", dict(base, **config))
+        self.write("model.safetensors", safetensors(filled))
+
+    def numbers(self, gguf, name):
+        return list(decode(gguf.tensors[name][2], "F32"))
+
+    GPT2 = {"wte.weight": [3, 4], "wpe.weight": [5, 4], "ln_f.weight": [4], "ln_f.bias": [4],
+            "h.0.ln_1.weight": [4], "h.0.ln_1.bias": [4], "h.0.ln_2.weight": [4],
+            "h.0.ln_2.bias": [4], "h.0.attn.c_attn.weight": [4, 12], "h.0.attn.c_attn.bias": [12],
+            "h.0.attn.c_proj.weight": [4, 4], "h.0.attn.c_proj.bias": [4], "h.0.attn.bias": [1],
+            "h.0.mlp.c_fc.weight": [4, 16], "h.0.mlp.c_fc.bias": [16],
+            "h.0.mlp.c_proj.weight": [16, 4], "h.0.mlp.c_proj.bias": [4]}
+
+    def gpt2(self, **config):
+        self.write("config.json", dict({
+            "architectures": ["GPT2LMHeadModel"], "vocab_size": 3, "n_embd": 4, "n_layer": 1,
+            "n_head": 2, "n_positions": 5}, **config))
+
+    def test_gpt2(self):
+        self.family("GPT2LMHeadModel", self.GPT2)
+        self.gpt2()
+        gguf = self.convert()
+        self.assertEqual(gguf.tensors["blk.0.attn_qkv.weight"][1], [4, 12])
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_qkv.weight"),
+                         [12.0 * i + j for j in range(12) for i in range(4)])
+        self.assertEqual(gguf.tensors["blk.0.ffn_down.weight"][1], [16, 4])
+        self.assertEqual(self.numbers(gguf, "position_embd.weight"), [float(i) for i in range(20)])
+        self.assertEqual(len(gguf.tensors), 16)
+        self.assertEqual(gguf.keys["gpt2.feed_forward_length"], ("u32", 16))
+        for change in ({"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False},
+                       {"activation_function": "relu"}, {"n_head": 3}):
+            os.path.exists(self.out) and os.remove(self.out)
+            self.gpt2(**change)
+            self.refuse("config.json")
+
+    def test_bloom(self):
+        t, layer = "transformer.", "transformer.h.0."
+        shapes = {t + "word_embeddings.weight": [3, 4], layer + "mlp.dense_h_to_4h.weight": [16, 4],
+                  layer + "mlp.dense_4h_to_h.weight": [4, 16],
+                  layer + "self_attention.dense.weight": [4, 4],
+                  layer + "self_attention.query_key_value.weight": [12, 4]}
+        shapes.update({name[:-6] + "bias": shape[:1] for name, shape in list(shapes.items())[1:]})
+        for name in (t + "ln_f", t + "word_embeddings_layernorm", layer + "input_layernorm",
+                     layer + "post_attention_layernorm"):
+            shapes.update({name + ".weight": [4], name + ".bias": [4]})
+        self.family("BloomForCausalLM", shapes, intermediate_size=None)
+        gguf = self.convert()
+        order = [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_qkv.weight"),
+                         [4.0 * row + i for row in order for i in range(4)])
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_qkv.bias"), [float(row) for row in order])
+        self.assertIn("token_embd_norm.bias", gguf.tensors)
+
+    def test_opt_positions(self):
+        d, layer = "model.decoder.", "model.decoder.layers.0."
+        shapes = {d + "embed_tokens.weight": [3, 4], d + "embed_positions.weight": [7, 4],
+                  d + "final_layer_norm.weight": [4], d + "final_layer_norm.bias": [4],
+                  layer + "fc1.weight": [6, 4], layer + "fc1.bias": [6], layer + "fc2.weight": [4, 6],
+                  layer + "fc2.bias": [4]}
+        for name in "q_proj", "k_proj", "v_proj", "out_proj":
+            shapes.update({layer + "self_attn." + name + ".weight": [4, 4],
+                           layer + "self_attn." + name + ".bias": [4]})
+        for name in "self_attn_layer_norm", "final_layer_norm":
+            shapes.update({layer + name + ".weight": [4], layer + name + ".bias": [4]})
+        for change in ({"do_layer_norm_before": False}, {"word_embed_proj_dim": 2},
+                       {"activation_function": "gelu"}):
+            self.family("OPTForCausalLM", shapes, ffn_dim=6, max_position_embeddings=5, **change)
+            self.refuse("config.json", next(iter(change)))
+        self.family("OPTForCausalLM", shapes, ffn_dim=6, max_position_embeddings=5)
+        gguf = self.convert()
+        self.assertEqual(gguf.tensors["position_embd.weight"][1], [4, 5])
+        self.assertEqual(self.numbers(gguf, "position_embd.weight"),
+                         [float(i) for i in range(8, 28)])
+
+    def test_gemma_norms_and_plain_rows(self):
+        tensors = {name: shape for name, shape in shapes(
+            layers=1, width=4, q=4, kv=4, neurons=6, vocab=3).items() if name != "lm_head.weight"}
+        self.family("GemmaForCausalLM", tensors, head_dim=2, num_key_value_heads=2,
+                    hidden_act="gelu_pytorch_tanh")
+        gguf = self.convert()
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_norm.weight"), [1.0, 2.0, 3.0, 4.0])
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_q.weight"), [float(i) for i in range(16)])
+        os.remove(self.out)
+        self.family("GemmaForCausalLM", tensors, head_dim=2, num_key_value_heads=2,
+                    hidden_act="gelu")
+        self.refuse("hidden_act")
+
+    def test_linear_scaling(self):
+        self.checkpoint(rope_scaling={"type": "linear", "factor": 2.5})
+        keys = self.convert().keys
+        self.assertEqual(keys["llama.rope.scaling.type"], ("string", "linear"))
+        self.assertEqual(keys["llama.rope.scaling.factor"], ("f32", 2.5))
+
+    def test_llama3_scaling(self):
+        self.checkpoint(rope_scaling=None, rope_parameters={
+            "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 100})
+        gguf = self.convert()
+        kind, dims, raw = gguf.tensors["rope_freqs.weight"]
+        smooth = (100 / (2 * 3.141592653589793 * 10) - 1) / 3
+        self.assertEqual((kind, dims), (F32_TYPE, [4]))
+        for got, want in zip(decode(raw, "F32"), (1, 1 / ((1 - smooth) / 8 + smooth), 8, 8)):
+            self.assertAlmostEqual(got, want, places=5)
+
+
+class Bin(Case):
+    """pytorch_model.bin gives what safetensors gives."""
+
+    def test_same_bytes(self):
+        for dtype, letter in ("F32", "f"), ("F16", "e"), ("BF16", "H"):
+            self.checkpoint(weights(dtype))
+            self.convert()
+            with open(self.out, "rb") as file:
+                want = file.read()
+            os.remove(os.path.join(self.model, "model.safetensors"))
+            self.write("pytorch_model.bin", self.bin(weights(dtype), letter))
+            self.convert()
+            with open(self.out, "rb") as file:
+                self.assertEqual(file.read(), want)
+
+    def bin(self, tensors, letter):
+        """A checkpoint; a matrix of every two is the transposed view of its transpose."""
+        pt, values = Pt(), {}
+        for number, (name, (dtype, shape, raw)) in enumerate(sorted(tensors.items())):
+            items = struct.unpack("<%d%s" % (product(shape), letter), raw)
+            strides = None
+            if len(shape) == 2 and number % 2:
+                items = [items[i * shape[1] + j] for j in range(shape[1]) for i in range(shape[0])]
+                strides = (1, shape[0])
+            values[name] = pt.tensor(items, shape, letter, strides=strides)
+        attribute = Call(Global("collections", "OrderedDict"))
+        body = pickled(attribute) + pickled(values)[1:] + pickled({"_metadata": 1}) + b"b"
+        return pt.file(body)
+
+    def test_hostile(self):
+        self.checkpoint()
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        mark = os.path.join(self.dir, "mark")
+        rebuild = pickled(Global("torch._utils", "_rebuild_tensor_v2"))
+        pt = Pt()
+        good = pt.tensor([1.0] * 4, (2, 2), "f")
+        for data, word in (
+                (b"PK", "damaged"), (Pt().file({"x": 1}), "dict of tensors"),
+                (Pt().file(pickled({"n": Call(Global("os", "system"), "touch " + mark)})),
+                 "wants os.system"),
+                (Pt().file(rebuild + pickled((None, {"__defaults__": (1,)})) + b"b"), "damaged"),
+                (Pt().file(pickled(Global("collections", "OrderedDict")) + pickled({"x": 1}) + b"b"),
+                 "damaged"),
+                (pt.file({"x": good}, compression=zipfile.ZIP_DEFLATED), "damaged"),
+                (pt.file({"x": good}, drop=["0"]), "damaged"),
+                (counts_file([1] * 6, (2, 3), 9), "dict of tensors"),
+                (Pt(">").file({}), "damaged")):
+            self.write("pytorch_model.bin", data)
+            self.refuse("pytorch_model.bin", word)
+        for options, word in ((dict(claim=5), "claims"), (dict(strides=(2, 2)), "damaged"),
+                              (dict(offset=1), "damaged"), (dict(strides=(0, 1)), "neither")):
+            pt = Pt()
+            self.write("pytorch_model.bin", pt.file(
+                {"x": pt.tensor([1.0] * 4, (2, 2), "f", **options)}))
+            self.refuse("pytorch_model.bin", word)
+        self.assertFalse(os.path.exists(mark))
+
+
+class ByteLevel(Case):
+    """tokenizer.json."""
+
+    LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+
+    def split(self, regex):
+        return {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False},
+            dict(self.LEVEL, use_regex=False)]}
+
+    def file(self, pre=None, merges=("a b", "ab c"), **change):
+        model = dict({"type": "BPE", "merges": list(merges), "vocab": {
+            "a": 0, "b": 1, "c": 2, "ab": 3, "abc": 4}}, **change.pop("model", {}))
+        self.checkpoint(bos_token_id=5)
+        self.write("tokenizer.json", dict({
+            "pre_tokenizer": pre or self.LEVEL, "normalizer": None, "model": model,
+            "added_tokens": [{"id": 5, "content": "<s>", "special": True},
+                             {"id": 7, "content": "  ", "special": False}]}, **change))
+
+    def test_keys(self):
+        for merges in ["a b", "ab c"], [["a", "b"], ["ab", "c"]]:
+            self.file(merges=merges)
+            keys = {name[15:]: value for name, value in self.convert().keys.items()
+                    if name.startswith("tokenizer.ggml.")}
+            self.assertEqual(keys, {
+                "model": ("string", "gpt2"), "pre": ("string", "gpt-2"),
+                "tokens": ("[string]", ["a", "b", "c", "ab", "abc", "<s>", "[PAD6]", "  "]
+                           + ["[PAD%d]" % i for i in range(8, 12)]),
+                "token_type": ("[i32]", [NORMAL] * 5 + [CONTROL, UNUSED, USER] + [UNUSED] * 4),
+                "merges": ("[string]", ["a b", "ab c"]), "bos_token_id": ("u32", 5),
+                "add_bos_token": ("bool", False), "add_eos_token": ("bool", False)})
+
+    def test_splitters(self):
+        words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+        rest = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        upper, lower = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+        tekken = (r"[^\r\n\p{L}\p{N}]?" + upper + "*" + lower + r"+|[^\r\n\p{L}\p{N}]?" + upper
+                  + "+" + lower + r"*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+        digits = {"type": "Sequence", "pretokenizers": [
+            {"type": "Digits", "individual_digits": True}, self.LEVEL]}
+        for pre, name, merging in (
+                (self.split(words + r"\p{N}{1,3}" + rest), "llama-bpe", True),
+                (self.split(words + r"\p{N}" + rest), "qwen2", False),
+                (self.split(tekken), "tekken", False), (digits, "command-r", False),
+                (self.split(" ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"),
+                 "bloom", False)):
+            self.file(pre, model={"ignore_merges": merging})
+            self.assertEqual(self.convert().keys["tokenizer.ggml.pre"], ("string", name))
+            os.remove(self.out)
+        for pre in (self.split(words), dict(self.LEVEL, add_prefix_space=True), {"type": "Whitespace"},
+                    dict(self.LEVEL, use_regex=False), {"type": "Sequence", "pretokenizers": 1}):
+            self.file(pre)
+            self.refuse("tokenizer.json", "pre_tokenizer")
+
+    def test_added_bos(self):
+        template = {"type": "TemplateProcessing", "single": [
+            {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [5], "tokens": ["<s>"]}}}
+        self.file(post_processor={"type": "Sequence", "processors": [self.LEVEL, template]})
+        self.assertEqual(self.convert().keys["tokenizer.ggml.add_bos_token"], ("bool", True))
+
+    def test_refusals(self):
+        for change, word in (
+                ({"model": {"merges": ["a b c"]}}, "merges"), ({"model": {"merges": ["b a"]}}, "merges"),
+                ({"model": {"vocab": {"a": 0, "b": 0}}}, "vocab"), ({"model": {"vocab": [1]}}, "vocab"),
+                ({"model": {"type": "Unigram"}}, "Unigram"), ({"model": {"byte_fallback": True}},
+                                                             "byte_fallback"),
+                ({"normalizer": {"type": "NFKC"}}, "normalizer"),
+                ({"post_processor": {"type": "Roberta"}}, "post_processor"),
+                ({"added_tokens": [{"id": 12, "content": "x", "special": True}]}, "12"),
+                ({"added_tokens": [1]}, "added_tokens")):
+            self.file(**change)
+            self.refuse("tokenizer.json", word)
+
+
+class Random(Case):
+    """The command random."""
+
+    def test_reproducible(self):
+        self.checkpoint()
+        like = self.convert()
+        os.remove(self.out)
+        config, raws = os.path.join(self.model, "config.json"), []
+        for args in ([], [], ["--seed", "1"], ["--type", "f16"]):
+            done = run_forked(["random", config, "-o", self.out, "-q"] + args)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            gguf = Gguf(self.out)
+            self.assertEqual({name: dims for name, (_, dims, _) in gguf.tensors.items()},
+                             {name: dims for name, (_, dims, _) in like.tensors.items()})
+            raws.append(gguf.raw)
+        self.assertEqual(raws[0], raws[1])
+        self.assertEqual(len(set(raws)), 3)
+        numbers = decode(gguf.tensors["token_embd.weight"][2], "F16")
+        self.assertLess(max(map(abs, numbers)), 0.2)
 
 
 class CountsCase(Case):

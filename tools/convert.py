@@ -2,6 +2,7 @@
 """Other programs' checkpoints and activation counts become GGUF files.
 
     convert.py hf DIR -o model.gguf [--type keep|f32|f16|bf16|q8_0] [--name NAME]
+    convert.py random CONFIG.json -o model.gguf [--type bf16|f16|f32] [--seed N] [--name NAME]
     convert.py counts LANG=FILE.pt ... -o counts.gguf [--name MODELNAME]
     convert.py counts LANG=FILE.npy ... --tokens LANG=N ... -o counts.gguf [--name MODELNAME]
 
@@ -21,11 +22,13 @@ import math
 import os
 import pickle
 import pickletools
+import random
 import re
 import signal
 import struct
 import sys
 import zipfile
+import zlib
 
 try:
     import numpy
@@ -261,14 +264,20 @@ def read_safetensors(path):
 
 
 def find_weights(directory):
-    """name -> Stored over model.safetensors, or else over the shards that its index names."""
-    single = os.path.join(directory, "model.safetensors")
-    index = single + ".index.json"
-    if os.path.isfile(single):
-        return read_safetensors(single)
-    if not os.path.isfile(index):
-        raise Refused(directory, "has neither model.safetensors nor model.safetensors.index.json: "
-                      "only safetensors checkpoints are read")
+    """name -> Stored over the single file of weights, or over the shards that an index names."""
+    for name, read in ("model.safetensors", read_safetensors), ("pytorch_model.bin", read_bin):
+        single = os.path.join(directory, name)
+        if os.path.isfile(single):
+            return read(single)
+        index = single + ".index.json"
+        if os.path.isfile(index):
+            return read_shards(directory, index, read)
+    raise Refused(directory, "has neither model.safetensors nor pytorch_model.bin, nor an index of "
+                  "shards: only safetensors and PyTorch checkpoints are read")
+
+
+def read_shards(directory, index, read):
+    """name -> Stored over the shards that the index names."""
     place = parse_json(index, read_small(index)).get("weight_map")
     shards = place.values() if isinstance(place, dict) else [None]
     if not all(isinstance(shard, str) and shard and shard == os.path.basename(shard)
@@ -276,7 +285,7 @@ def find_weights(directory):
         raise Refused(index, "weight_map does not name a file beside it for every tensor")
     found = {}
     for shard in sorted(set(shards)):
-        for name, stored in read_safetensors(os.path.join(directory, shard)).items():
+        for name, stored in read(os.path.join(directory, shard)).items():
             if name in found:
                 raise Refused(stored.path, "tensor %s is in %s too" % (name, found[name].path))
             found[name] = stored
@@ -850,7 +859,7 @@ NORMALIZER = {2: ("precompiled_charsmap", BYTES, b""), 3: ("add_dummy_prefix", V
 MODEL_TYPES = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
 SUPPORTED = {"model_type": "BPE", "precompiled_charsmap": b"", "remove_extra_whitespaces": 0,
              "escape_whitespaces": 1, "treat_whitespace_as_suffix": 0}
-UNKNOWN, CONTROL, UNUSED, BYTE = 2, 3, 5, 6          # types of pieces, the same in GGUF
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)   # of pieces, the same in GGUF
 
 
 def varint(data, at):
@@ -947,11 +956,166 @@ def added_tokens(directory, settings):
     return added
 
 
-def tokenizer_metadata(directory, config, rows):
-    """The tokenizer's keys for so many rows of embeddings; none without a tokenizer.model."""
-    path = os.path.join(directory, "tokenizer.model")
+# ---- The tokenizer: byte-level BPE in tokenizer.json ------------------------------------------
+
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+ENDINGS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+START = r"[^\r\n\p{L}\p{N}]?"
+# What splits text into words -> its name in llama.cpp: a regular expression, or a kind of splitter.
+SPLITS = {
+    WORDS + r"\p{N}{1,3}" + ENDINGS: "llama-bpe",
+    WORDS + r"\p{N}" + ENDINGS: "qwen2",
+    START + UPPER + "*" + LOWER + "+|" + START + UPPER + "+" + LOWER + r"*|\p{N}"
+    + ENDINGS.replace(r"[\r\n]*|", r"[\r\n/]*|", 1): "tekken",
+    r" ?[^(\s|[.,!?…。，、।۔،])]+": "bloom",
+}
+IGNORES_MERGES = {"llama-bpe": (True,), "tekken": (True, False)}     # all others: (False,)
+NORMALIZED = {"qwen2": "NFC", "command-r": "NFC"}
+
+
+def pre_tokenizer(path, values, arch):
+    """llama.cpp's name of what splits text into words."""
+    def splitter(part, **expected):
+        part = dict(part)
+        part.pop("trim_offsets", None)               # says where tokens were, not which
+        return part == expected
+
+    pre, normalizer = values.get("pre_tokenizer"), values.get("normalizer")
+    parts = pre.get("pretokenizers") if isinstance(pre, dict) and pre.get("type") == "Sequence" \
+        else [pre]
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        parts = []
+    byte_level = dict(type="ByteLevel", add_prefix_space=False)
+    name = None
+    if len(parts) == 1 and (splitter(parts[0], **byte_level)
+                            or splitter(parts[0], use_regex=True, **byte_level)):
+        name = "phi-2" if arch == "phi2" else "gpt-2"
+    elif len(parts) == 2 and splitter(parts[0], type="Digits", individual_digits=True) and (
+            splitter(parts[1], **byte_level) or splitter(parts[1], use_regex=True, **byte_level)):
+        name = "command-r"
+    elif len(parts) == 2 and splitter(parts[1], use_regex=False, **byte_level):
+        pattern = parts[0].get("pattern")
+        regex = pattern.get("Regex") if isinstance(pattern, dict) else None
+        if isinstance(regex, str) and splitter(parts[0], type="Split", pattern={"Regex": regex},
+                                               behavior="Isolated", invert=False):
+            name = SPLITS.get(regex)
+    if name is None:
+        raise Refused(path, "the pre_tokenizer %.300s is none of gpt-2's, phi-2's, llama-bpe's, "
+                      "qwen2's, tekken's, bloom's and command-r's" % json.dumps(pre))
+    if normalizer is not None and normalizer != {"type": NORMALIZED.get(name)}:
+        raise Refused(path, "the normalizer %.200s is not known with %s"
+                      % (json.dumps(normalizer), name))
+    return name
+
+
+def read_byte_level(path, arch):
+    """(values, id -> text, merges, llama.cpp's name of the splitter) of a tokenizer.json."""
+    values = parse_json(path, read_small(path))
+    model = values.get("model")
+    model = model if isinstance(model, dict) else {}
+    pre = pre_tokenizer(path, values, arch)
+    for key, known in (("type", ("BPE",)), ("dropout", (None, 0)), ("byte_fallback", (None, False)),
+                       ("continuing_subword_prefix", (None, "")), ("end_of_word_suffix", (None, "")),
+                       ("ignore_merges", IGNORES_MERGES.get(pre, (None, False)))):
+        value = model.get(key, known[0] if key == "type" else None if None in known else False)
+        if value not in known:
+            raise Refused(path, "%s is %.60r: with %s, only %s is known"
+                          % (key, value, pre, " or ".join(map(repr, known))))
+    vocabulary, merges = model.get("vocab"), model.get("merges")
+    try:
+        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
+                  for merge in merges]
+        for left, right in merges:
+            if left not in vocabulary or right not in vocabulary or (
+                    left + right not in vocabulary or " " in left + right):
+                raise ValueError
+        texts = {number: text for text, number in vocabulary.items()}
+        if len(texts) < len(vocabulary) or not all(is_count(number) and text.encode()
+                                                   for number, text in texts.items()):
+            raise ValueError
+    except (AttributeError, TypeError, ValueError):
+        raise Refused(path, "vocab does not give every token an id of its own, or merges are not "
+                      "pairs of its tokens that make one of its tokens")
+    return values, texts, [" ".join(merge) for merge in merges], pre
+
+
+def begins_with(values):
+    """The ids with which the post_processor begins and ends a text; None where it says nothing."""
+    post = values.get("post_processor")
+    posts = post.get("processors") if isinstance(post, dict) and post.get("type") == "Sequence" \
+        else [post]
+    for post in posts:
+        if isinstance(post, dict) and post.get("type") == "TemplateProcessing":
+            kinds = ["Sequence" in item for item in post["single"]]
+            at = kinds.index(True)
+            ids = [[number for item in items
+                    for number in post["special_tokens"][item["SpecialToken"]["id"]]["ids"]]
+                   for items in (post["single"][:at], post["single"][at + 1:])]
+            if any(len(one) > 1 for one in ids):
+                raise ValueError
+            return [one[0] if one else None for one in ids]
+        if post is not None and post.get("type") != "ByteLevel":
+            raise ValueError
+    return None
+
+
+def byte_level_metadata(directory, config, rows, arch):
+    """The tokenizer's keys from tokenizer.json; none without it."""
+    path = os.path.join(directory, "tokenizer.json")
     if not os.path.isfile(path):
         return []
+    values, texts, merges, pre = read_byte_level(path, arch)
+    settings = read_optional(directory, "tokenizer_config.json")
+    types = dict.fromkeys(texts, NORMAL)
+    try:
+        for token in values.get("added_tokens") or []:
+            number, text = token["id"], token["content"]
+            if not is_count(number) or not text.encode() or not isinstance(token["special"], bool):
+                raise ValueError
+            texts[number], types[number] = text, CONTROL if token["special"] else USER_DEFINED
+        ends = begins_with(values)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise Refused(path, "added_tokens do not give every token an id and a text, or the "
+                      "post_processor is more than one token before or after a text")
+    if not texts or max(texts) >= rows:
+        raise Refused(path, "has tokens up to id %d: config.json's vocab_size is %d, and should be "
+                      "more" % (max(texts, default=-1), rows))
+    metadata = [
+        ("tokenizer.ggml.model", STRING, "gpt2"),
+        ("tokenizer.ggml.pre", STRING, pre),
+        ("tokenizer.ggml.tokens", STRING, [texts.get(i, "[PAD%d]" % i) for i in range(rows)]),
+        ("tokenizer.ggml.token_type", I32, [types.get(i, UNUSED) for i in range(rows)]),
+        ("tokenizer.ggml.merges", STRING, merges),
+    ]
+    numbers = {text: number for number, text in texts.items()}
+    for place, name in enumerate(("bos", "eos")):
+        number = config.values.get(name + "_token_id")
+        if isinstance(number, list) and number:
+            number = number[0]                       # the others end a turn of a chat
+        if type(number) is not int:
+            token = settings.values.get(name + "_token")
+            token = token.get("content") if isinstance(token, dict) else token
+            number = numbers.get(token) if isinstance(token, str) else None
+        if number is not None and not 0 <= number < rows:
+            raise Refused(config.path, "the id of %s is %d: there are %d tokens"
+                          % (name, number, rows))
+        if number is not None:
+            metadata.append(("tokenizer.ggml.%s_token_id" % name, U32, number))
+        added = ends is not None and ends[place] is not None
+        if added and ends[place] != number:
+            raise Refused(path, "the post_processor adds token %d to a text, which is not %s, %s"
+                          % (ends[place], name, number))
+        metadata.append(("tokenizer.ggml.add_%s_token" % name, BOOL,
+                         settings.get("add_%s_token" % name, FLAG, null=added)))
+    return metadata
+
+
+def tokenizer_metadata(directory, config, rows, arch):
+    """The tokenizer's keys for so many rows of embeddings; none without a tokenizer."""
+    path = os.path.join(directory, "tokenizer.model")
+    if not os.path.isfile(path):
+        return byte_level_metadata(directory, config, rows, arch)
     pieces, spec = read_sentencepiece(path)
     if len(pieces) > rows:
         raise Refused(path, "has %d pieces: config.json's vocab_size is %d, and should not be less"
@@ -999,7 +1163,7 @@ def convert_hf(args):
         dims = stored.shape[:0:-1] + (length_of(stored),)
         tensors.append(Output(row.ours, dims, want,
                               converted(stored, want, row.how, sizes["head_dim"])))
-    tokenizer = tokenizer_metadata(args.directory, config, sizes["vocab"])
+    tokenizer = tokenizer_metadata(args.directory, config, sizes["vocab"], family.gguf)
     metadata = [
         ("general.architecture", STRING, family.gguf),
         ("general.name", STRING,
@@ -1008,7 +1172,55 @@ def convert_hf(args):
     ]
     write_gguf(args, metadata + settings + tokenizer, tensors, {s.path for _, s in plan})
     if not tokenizer and not args.quiet:
-        complain("%s: no tokenizer.model: the model takes token ids only" % args.directory)
+        complain("%s: no tokenizer.model, no tokenizer.json: the model takes token ids only" % args.directory)
+
+
+PERIOD = (1 << 20) - 3       # random numbers before they repeat: a prime, so that no rows are alike
+
+
+def random_pieces(tile, start, count, size):
+    """The bytes of so many random numbers, from some place of the tile on."""
+    start = start % PERIOD
+    while count:
+        step = min(count, PERIOD - start)
+        yield tile[start * size:(start + step) * size]
+        start, count = 0, count - step
+
+
+def convert_random(args):
+    """The command random: a checkpoint of a configuration's shape with numbers that mean nothing."""
+    family, config = read_config(args.config)
+    sizes, settings = describe(family, config)
+    rng = random.Random(args.seed)
+    numbers = [rng.gauss(0, 0.02) for _ in range(PERIOD)]
+    single = struct.pack("<%df" % PERIOD, *numbers)
+    halves = array.array("H", single)
+    if sys.byteorder == "big":
+        halves.byteswap()
+    upper = halves[1::2]                             # a bfloat16 is the upper half of a float32
+    if sys.byteorder == "big":
+        upper.byteswap()
+    tiles = {"f32": single, "bf16": upper.tobytes(), "f16": struct.pack("<%de" % PERIOD, *numbers),
+             "norm": struct.pack("<%df" % PERIOD, *(1 + x for x in numbers))}
+    tiles = {name: memoryview(tile) for name, tile in tiles.items()}
+    tensors = rope_factors(config, sizes)
+    if sizes["layers"] > 10000:
+        raise Refused(config.path, "num_hidden_layers is %d: at most 10000 are expected"
+                      % sizes["layers"])
+    for row in rows_of(family, sizes["layers"]):
+        if row.ours == "output.weight" and config.get("tie_word_embeddings", FLAG):
+            continue
+        shape = [sizes[size] for size in row.shape.split()]
+        shape = shape[::-1] if row.how == TURNED else shape
+        shape[0] -= 2 * (row.how == POSITIONS)
+        want = args.type if len(shape) == 2 else "f32"
+        tile = tiles["norm" if row.ours.endswith("norm.weight") else want]
+        tensors.append(Output(row.ours, tuple(shape[::-1]), want, random_pieces(
+            tile, zlib.crc32(row.ours.encode()), math.prod(shape), TYPES[want].size)))
+    metadata = [("general.architecture", STRING, family.gguf),
+                ("general.name", STRING, args.name or "random"),
+                ("general.file_type", U32, TYPES[args.type].file)]
+    write_gguf(args, metadata + settings, tensors, [args.config])
 
 
 # ---- PyTorch's .pt files --------------------------------------------------------------------
@@ -1019,7 +1231,8 @@ STORAGES = {"ByteStorage": "B", "CharStorage": "b", "ShortStorage": "h", "IntSto
             "FloatStorage": "f", "DoubleStorage": "d"}
 INTEGERS = "Bbhiq"
 
-Storage = collections.namedtuple("Storage", "code numbers")
+# A storage: its letter, its length, its numbers, or where in the file they start.
+Storage = collections.namedtuple("Storage", "code count numbers start", defaults=(None, None))
 PtTensor = collections.namedtuple("PtTensor", "storage offset shape strides")
 
 
@@ -1036,7 +1249,7 @@ def rebuild_tensor(storage, offset, shape, strides, *_):
     if not isinstance(storage, Storage) or len(shape) != len(strides) or not all(
             map(is_count, (offset,) + shape + strides)):
         raise ValueError("no tensor")
-    size, count = math.prod(shape), len(storage.numbers)
+    size, count = math.prod(shape), storage.count
     last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides))
     # More numbers than the storage has take a stride of 0: a few bytes that claim terabytes.
     if size > count or size and last >= count:
@@ -1046,6 +1259,8 @@ def rebuild_tensor(storage, offset, shape, strides, *_):
 
 class PtUnpickler(pickle.Unpickler):
     """The pickle of a .pt archive, which may name tensors, storages and ordered dicts only."""
+
+    builds = False
 
     def __init__(self, path, archive):
         self.path, self.archive, self.storages = path, archive, {}
@@ -1058,17 +1273,20 @@ class PtUnpickler(pickle.Unpickler):
         data = self.entry("data.pkl")
         for opcode, argument, _ in pickletools.genops(data):
             # BUILD writes into objects past all checks, and memo n costs n slots of memory.
-            if opcode.name == "BUILD" or "PUT" in opcode.name and argument > len(data):
+            if opcode.name == "BUILD" and not self.builds or "PUT" in opcode.name and argument > len(data):
                 raise ValueError(opcode.name)
         super().__init__(io.BytesIO(data))
 
-    def entry(self, name):
-        """The bytes of an entry; all of them together are stored in no more than the file."""
+    def found(self, name):
+        """A plain entry; all of them together are stored in no more than the file."""
         info = self.archive.getinfo(self.prefix + name)
         self.left -= info.file_size
         if info.compress_type != zipfile.ZIP_STORED or self.left < 0:
             raise ValueError("a compressed entry")
-        return self.archive.read(info)
+        return info
+
+    def entry(self, name):
+        return self.archive.read(self.found(name))
 
     def find_class(self, module, name):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -1093,16 +1311,94 @@ class PtUnpickler(pickle.Unpickler):
             if code == "H":
                 wide = struct.pack("=%dI" % count, *(number << 16 for number in numbers))
                 numbers = struct.unpack("=%df" % count, wide)
-            self.storages[code, key, count] = Storage(code, numbers)
+            self.storages[code, key, count] = Storage(code, count, numbers)
         return self.storages[code, key, count]
 
 
-def load_pt(path):
+class Bare(collections.OrderedDict):
+    """An ordered dict that has no attributes, whatever BUILD wants to give it."""
+
+    def __setstate__(self, state):
+        pass
+
+
+class Rebuild:
+    """rebuild_tensor as an object that BUILD cannot change."""
+    __slots__ = ()
+
+    def __call__(self, *args):
+        return rebuild_tensor(*args)
+
+    def __setstate__(self, state):
+        raise ValueError("BUILD of a function")
+
+
+class BinUnpickler(PtUnpickler):
+    """The pickle of a checkpoint: the storages stay in the file until they are wanted.
+
+    A state_dict comes with versions of its modules as an attribute, hence a BUILD.
+    """
+
+    builds = True
+
+    def find_class(self, module, name):
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return Rebuild()
+        if (module, name) == ("collections", "OrderedDict"):
+            return Bare
+        return super().find_class(module, name)
+
+    def persistent_load(self, identity):
+        _, code, key, _, count = identity
+        if code not in STORAGES.values() or not is_count(count):
+            raise ValueError("no storage")
+        if key not in self.storages:
+            info = self.found("data/" + key)
+            file = self.archive.fp
+            file.seek(info.header_offset)
+            head = file.read(30)                     # a copy of the directory's, with extras of its own
+            start = info.header_offset + 30 + sum(struct.unpack("<HH", head[26:]))
+            if head[:4] != b"PK\3\4" or info.flag_bits & 1 or (
+                    start + info.file_size > os.path.getsize(self.path)):
+                raise ValueError("an entry beyond the file")
+            self.storages[key] = start, info.file_size
+        start, size = self.storages[key]
+        if size != count * struct.calcsize("=" + code):
+            raise Refused(self.path, "storage %s claims %d numbers of %d bytes: %d bytes are there"
+                          % (key, count, struct.calcsize("=" + code), size))
+        return Storage(code, count, None, start)
+
+
+def read_bin(path):
+    """name -> Stored for every tensor of a PyTorch checkpoint."""
+    found, names = load_pt(path, BinUnpickler), {"f": "f32", "e": "f16", "H": "bf16"}
+    if not isinstance(found, dict) or not all(
+            isinstance(name, str) and isinstance(tensor, PtTensor)
+            for name, tensor in found.items()):
+        raise Refused(path, "does not hold a dict of tensors")
+    for name, tensor in found.items():
+        code, shape, strides = tensor.storage.code, tensor.shape, tensor.strides
+        lengths = [length for length in shape if length != 1]
+        steps = [step for length, step in zip(shape, strides) if length != 1]
+        straight = [math.prod(lengths[i + 1:]) for i in range(len(lengths))]
+        columns = len(shape) == 2 == len(lengths) and steps == [1, shape[0]]
+        if not columns and math.prod(shape) and steps != straight:
+            raise Refused(path, "tensor %s is a view that is neither contiguous nor transposed"
+                          % name)
+        found[name] = Stored(path, name, names.get(code, code), shape, tensor.storage.start
+                             + tensor.offset * struct.calcsize("=" + code), columns)
+    return found
+
+
+def load_pt(path, unpickler=PtUnpickler):
     """What torch.save wrote to path: dicts, lists, tuples, plain values, and PtTensors."""
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                return PtUnpickler(path, archive).load()
+                reader = unpickler(path, archive)
+                if unpickler is BinUnpickler and reader.order != "<":
+                    raise ValueError("big-endian numbers")
+                return reader.load()
         except Refused:
             raise
         except Exception:     # a hostile zip or pickle can make these modules raise nearly anything
@@ -1209,16 +1505,23 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(prog="convert.py", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     hf = commands.add_parser("hf", help="a Hugging Face checkpoint becomes a GGUF model")
-    hf.add_argument("directory", metavar="DIR", help="holds config.json and safetensors files")
+    hf.add_argument("directory", metavar="DIR", help="holds config.json and the weights")
     hf.add_argument("--type", choices=["keep", "f32", "f16", "bf16", "q8_0"], default="keep",
                     help="of the matrices (default: as they are)")
     hf.set_defaults(run=convert_hf)
+    noise = commands.add_parser("random", help="a configuration becomes a GGUF model of that size "
+                                "with random weights")
+    noise.add_argument("config", metavar="CONFIG.json", help="a Hugging Face config.json")
+    noise.add_argument("--type", choices=["bf16", "f16", "f32"], default="bf16",
+                       help="of the matrices (default: bf16)")
+    noise.add_argument("--seed", type=int, default=0, help="of the numbers (default: 0)")
+    noise.set_defaults(run=convert_random)
     counts = commands.add_parser("counts", help="activation counts (.pt, .npy) become a counts file")
     counts.add_argument("files", metavar="LANG=FILE", nargs="+", type=language_file)
     counts.add_argument("--tokens", metavar="LANG=N", type=language_tokens, action="append",
                         default=[], help="that LANG's .npy file counts; a .pt file says it itself")
     counts.set_defaults(run=convert_counts)
-    for command in (hf, counts):
+    for command in (hf, noise, counts):
         command.add_argument("-o", dest="output", metavar="FILE", required=True)
         command.add_argument("--name", help="of the model, for general.name")
         command.add_argument("-q", dest="quiet", action="store_true", help="no progress, no notes")
