@@ -802,8 +802,10 @@ static int read_tokenizer(struct checkpoint *c, struct error *e) {
     if (gguf_string(g, "tokenizer.ggml.model", &kind, e)) return -1;
     const bool merged = span_is(kind, "gpt2");
     if (!merged && !span_is(kind, "llama"))
-        return fail(e, "tokenizer '%.*s' is not supported; 'llama' (SentencePiece BPE) and 'gpt2' "
-                    "(byte-level BPE) are", width(kind), kind.at);
+        return fail(e,
+                    "tokenizer '%.*s' is not supported; 'llama' (SentencePiece BPE) and 'gpt2' "
+                    "(byte-level BPE) are",
+                    width(kind), kind.at);
     if (merged && read_merges(c, &v, e)) return -1;
     const struct gguf_value *pieces = gguf_array(g, "tokenizer.ggml.tokens", GGUF_STRING, e);
     const struct gguf_value *scores =

@@ -372,6 +372,8 @@ int default_bos(struct span pre);
 /* Appends the ids (int32_t) of one text. O(n log n) in its bytes. -1 when it is not UTF-8: the
  * message gives the byte. */
 int encode(const struct tokenizer *t, struct span text, struct buffer *ids, struct error *e);
+/* GPT-2's: the end of the word at byte i < s.n of a text that is UTF-8. */
+size_t word_end(const struct tokenizer *t, struct span s, size_t i);
 /* Appends the text of n ids, without the space that encode() put before it. -1 when an id is
  * outside the vocabulary. */
 int decode(const struct tokenizer *t, const int32_t *ids, size_t n, struct buffer *text,

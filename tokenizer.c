@@ -34,7 +34,7 @@ enum class { /* those up to PAIRS are tools/unicode.py's, too */
              LETTER,   /* Lo */
              MARK,     /* M */
              NUMBER,   /* N */
-             SPACE_,   /* White_Space, but for the two that follow PAIRS */
+             GAP,      /* White_Space, but for the two that follow PAIRS */
              PAIRS,    /* in the table only: UPPER and LOWER in turn */
              BLANK,    /* the space itself */
              LINE_END, /* CR, LF */
@@ -50,7 +50,7 @@ enum mask {
     NUMBERS = 1 << NUMBER,
     BLANKS = 1 << BLANK,
     LINE_ENDS = 1 << LINE_END,
-    WHITE = 1 << SPACE_ | BLANKS | LINE_ENDS,
+    WHITE = 1 << GAP | BLANKS | LINE_ENDS,
     SIGNS = 1 << OTHER | 1 << MARK | 1 << SLASH, /* neither letter, number nor white */
     NOT_STOPS = LETTERS | NUMBERS | SIGNS
 };
@@ -332,7 +332,7 @@ static const uint32_t CLASSES[] = {
 /* tools/unicode.py ends */
 
 static const struct pre *find_pre(struct span name) {
-    enum { ANY = SIGNS | 1 << SPACE_ | BLANKS, SLASHED = LINE_ENDS | 1 << SLASH, MANY = INT32_MAX };
+    enum { ANY = SIGNS | 1 << GAP | BLANKS, SLASHED = LINE_ENDS | 1 << SLASH, MANY = INT32_MAX };
     static const struct pre known[] = {{.name = "gpt-2",
                                         .shorts = LOWER_SHORTS,
                                         .before_letters = BLANKS,
@@ -930,8 +930,7 @@ static size_t bloom_end(const struct tokenizer *t, struct span s, size_t i) {
     return i;
 }
 
-/* The end of the word at byte i. */
-static size_t word_end(const struct tokenizer *t, struct span s, size_t i) {
+size_t word_end(const struct tokenizer *t, struct span s, size_t i) {
     const struct pre *p = &t->pre;
     size_t from, end;
     if (p->stops) return bloom_end(t, s, i);
