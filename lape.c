@@ -752,6 +752,7 @@ struct checkpoint {
     struct pool *pool;
     struct tokenizer *tokenizer; /* NULL: the file has none */
     struct span *piece;          /* what the tokenizer stands on */
+    struct span *merge;
     float *score;
     int32_t *kind;
     int bos, eos; /* -1: none */
@@ -776,6 +777,20 @@ static int read_switch(const struct gguf *g, const char *key, bool *to, struct e
     return gguf_find(g, key) ? gguf_bool(g, key, to, e) : 0;
 }
 
+/* What GPT-2's tokenizers have besides. */
+static int read_merges(struct checkpoint *c, struct vocabulary *v, struct error *e) {
+    const struct gguf *g = &c->model.file;
+    if (gguf_string(g, "tokenizer.ggml.pre", &v->pre, e)) return -1;
+    const struct gguf_value *merges = gguf_array(g, "tokenizer.ggml.merges", GGUF_STRING, e);
+    if (!merges) return -1;
+    if (merges->count > INT32_MAX / 4)
+        return fail(e, "%llu merges are too many", (unsigned long long)merges->count);
+    v->merge = c->merge = gguf_strings(merges);
+    v->merges = (int32_t)merges->count;
+    c->add_bos = default_bos(v->pre) == 1;
+    return 0;
+}
+
 static int read_tokenizer(struct checkpoint *c, struct error *e) {
     const struct gguf *g = &c->model.file;
     const int V = c->model.config.vocab;
@@ -785,11 +800,16 @@ static int read_tokenizer(struct checkpoint *c, struct error *e) {
     c->add_bos = true;
     if (!gguf_find(g, "tokenizer.ggml.model")) return 0;
     if (gguf_string(g, "tokenizer.ggml.model", &kind, e)) return -1;
-    if (!span_is(kind, "llama"))
-        return fail(e, "tokenizer '%.*s' is not supported; 'llama' (SentencePiece BPE) is",
+    const bool merged = span_is(kind, "gpt2");
+    if (!merged && !span_is(kind, "llama"))
+        return fail(e,
+                    "tokenizer '%.*s' is not supported; 'llama' (SentencePiece BPE) and 'gpt2' "
+                    "(byte-level BPE) are",
                     width(kind), kind.at);
+    if (merged && read_merges(c, &v, e)) return -1;
     const struct gguf_value *pieces = gguf_array(g, "tokenizer.ggml.tokens", GGUF_STRING, e);
-    const struct gguf_value *scores = gguf_array(g, "tokenizer.ggml.scores", GGUF_F32, e);
+    const struct gguf_value *scores =
+        merged ? pieces : gguf_array(g, "tokenizer.ggml.scores", GGUF_F32, e);
     const struct gguf_value *kinds = gguf_array(g, "tokenizer.ggml.token_type", GGUF_I32, e);
     if (!pieces || !scores || !kinds ||
         read_token_id(g, "tokenizer.ggml.bos_token_id", V, &c->bos, e) ||
@@ -806,7 +826,7 @@ static int read_tokenizer(struct checkpoint *c, struct error *e) {
     v.score = c->score = new_array(V, sizeof *c->score);
     v.kind = c->kind = new_array(V, sizeof *c->kind);
     for (int i = 0; i < V; i++) {
-        c->score[i] = get_f32(scores->data.at + 4 * i);
+        if (!merged) c->score[i] = get_f32(scores->data.at + 4 * i);
         c->kind[i] = (int32_t)get_u32(kinds->data.at + 4 * i);
     }
     c->tokenizer = tokenizer_new(&v, e);
@@ -823,6 +843,7 @@ static int checkpoint_open(struct checkpoint *c, const char *path, int threads, 
 static void checkpoint_close(struct checkpoint *c) {
     tokenizer_free(c->tokenizer);
     free(c->piece);
+    free(c->merge);
     free(c->score);
     free(c->kind);
     pool_free(c->pool);

@@ -351,7 +351,9 @@ void cross_entropy(struct pool *p, real *logits, int n, int vocab, const int32_t
 /* ---- Tokenizer ---------------------------------------------------------------------------------
  *
  * SentencePiece's byte-pair encoding with scores and byte fallback (LLaMA-2, Mistral), as the
- * sentencepiece library computes it for models without normalisation.
+ * sentencepiece library computes it for models without normalisation; and GPT-2's with merges, over
+ * the bytes of words that a regular expression cuts out, as the tokenizers library computes it for
+ * models without normalisation.
  */
 enum piece_kind { /* SentencePiece's numbers, which GGUF uses too */
                   PIECE_NORMAL = 1,
@@ -364,22 +366,34 @@ enum piece_kind { /* SentencePiece's numbers, which GGUF uses too */
 
 struct vocabulary {
     int n;
-    const struct span *piece; /* [n], UTF-8; a space is written U+2581 */
-    const float *score;       /* [n], higher merges first */
+    const struct span *piece; /* [n], UTF-8; a space is written U+2581. GPT-2's: normal pieces are
+                                 in its alphabet of bytes, the others literal */
+    const float *score;       /* [n], higher merges first; SentencePiece's only */
     const int32_t *kind;      /* [n] enum piece_kind */
-    bool add_prefix;          /* text starts with a space of the tokenizer's own */
+    bool add_prefix;          /* text starts with a space of the tokenizer's own; likewise */
+    struct span pre;          /* GPT-2's: which regular expression, by llama.cpp's name: gpt-2,
+                                 llama-bpe, bloom, qwen2, phi-2, tekken or command-r. {0}: the
+                                 tokenizer is SentencePiece's */
+    const struct span *merge; /* [merges], GPT-2's: "left right", the first ones merge first */
+    int32_t merges;
 };
 
 struct tokenizer;
 
 /* The pieces and arrays stay the caller's and must outlive the tokenizer. -1 when a piece stands
- * twice, is not UTF-8 or has an unknown kind, or when a byte has no way to be encoded. */
+ * twice, is not UTF-8 or has an unknown kind, when a byte has no way to be encoded, when a merge is
+ * not of three pieces or stands twice, or when the regular expression is not known. */
 struct tokenizer *tokenizer_new(const struct vocabulary *v, struct error *e);
 void tokenizer_free(struct tokenizer *t);
+/* Whether the family of a `pre` starts texts with its begin-of-sequence token when the file does
+ * not say; -1 when it is not known. */
+int default_bos(struct span pre);
 
 /* Appends the ids (int32_t) of one text. O(n log n) in its bytes. -1 when it is not UTF-8: the
  * message gives the byte. */
 int encode(const struct tokenizer *t, struct span text, struct buffer *ids, struct error *e);
+/* GPT-2's: the end of the word at byte i < s.n of a text that is UTF-8. */
+size_t word_end(const struct tokenizer *t, struct span s, size_t i);
 /* Appends the text of n ids, without the space that encode() put before it. -1 when an id is
  * outside the vocabulary. */
 int decode(const struct tokenizer *t, const int32_t *ids, size_t n, struct buffer *text,

@@ -28,7 +28,8 @@ static void add_piece_to(struct small *s, const char *piece, double score, int k
 
 static struct small *small_vocabulary(bool bytes) {
     struct small *s = calloc(1, sizeof *s);
-    s->v = (struct vocabulary){0, s->piece, s->score, s->kind, true};
+    s->v = (struct vocabulary){
+        .piece = s->piece, .score = s->score, .kind = s->kind, .add_prefix = true};
     add_piece_to(s, "<unk>", 0, PIECE_UNKNOWN);         /* 0 */
     add_piece_to(s, "<s>", 0, PIECE_CONTROL);           /* 1 */
     add_piece_to(s, "\xe2\x96\x81", -10, PIECE_NORMAL); /* 2: a space */
@@ -204,6 +205,163 @@ static void test_long_stretch(void) {
     free(s);
 }
 
+/* ---- GPT-2's ----------------------------------------------------------------------------------
+ */
+
+/* Bytes 0..255 in GPT-2's alphabet are ids 0..255; then some pieces. */
+static struct small *merged_vocabulary(const char *pre, const struct span *merge, int32_t merges) {
+    struct small *s = calloc(1, sizeof *s);
+    int next = 256;
+    s->v = (struct vocabulary){.piece = s->piece,
+                               .kind = s->kind,
+                               .pre = text(pre),
+                               .merge = merge,
+                               .merges = merges,
+                               .add_prefix = true};
+    for (int b = 0; b < 256; b++) {
+        bool itself = (b > 32 && b < 127) || (b > 160 && b != 173);
+        int code = itself ? b : next++;
+        if (code < 128)
+            sprintf(s->byte[b], "%c", code);
+        else
+            sprintf(s->byte[b], "%c%c", 0xc0 | code >> 6, 0x80 | (code & 63));
+        add_piece_to(s, s->byte[b], 0, PIECE_NORMAL);
+    }
+    add_piece_to(s, "ab", 0, PIECE_NORMAL);   /* 256 */
+    add_piece_to(s, "ba", 0, PIECE_NORMAL);   /* 257: goes first */
+    add_piece_to(s, "aa", 0, PIECE_NORMAL);   /* 258 */
+    add_piece_to(s, "aaaa", 0, PIECE_NORMAL); /* 259 */
+    add_piece_to(s,
+                 "\xc4\xa0"
+                 "a",
+                 0, PIECE_NORMAL);                        /* 260: space a */
+    add_piece_to(s, "abab", 0, PIECE_NORMAL);             /* 261: no merge makes it */
+    add_piece_to(s, "<x>", 0, PIECE_USER);                /* 262 */
+    add_piece_to(s, "  ", 0, PIECE_USER);                 /* 263 */
+    add_piece_to(s, "<s>", 0, PIECE_CONTROL);             /* 264 */
+    add_piece_to(s, "\xe4\xb8\xad", 0, PIECE_NORMAL);     /* 265: not of the alphabet */
+    add_piece_to(s, "\xc4\xa0\xc4\xa0", 0, PIECE_NORMAL); /* 266: as 263 in bytes */
+    return s;
+}
+
+/* The text with ~ after each of its words. */
+static const char *words_of(const char *pre, const char *s) {
+    static char room[256];
+    struct error e;
+    struct small *v = merged_vocabulary(pre, NULL, 0);
+    struct tokenizer *t = tokenizer_new(&v->v, &e);
+    char *to = room;
+    for (size_t i = 0, end; t && i < strlen(s); i = end) {
+        end = word_end(t, text(s), i);
+        memcpy(to, s + i, end - i);
+        to += end - i;
+        *to++ = '~';
+    }
+    *to = '\0';
+    tokenizer_free(t);
+    free(v);
+    return room;
+}
+
+static void test_words(void) {
+    static const struct {
+        const char *pre, *words;
+    } row[] = {
+        {"gpt-2", "it~'s~ IT~'~S~ 1234~a~  ~ b~ ~\t~c~!?~ ~"},
+        {"phi-2", "a~ ?!~\n~\n~b~"},
+        {"command-r", "a~  ~1~2~ ~3~ b~'s~"},
+        {"llama-bpe", "IT~'S~ x~ ~123~4~.\n\n~ \n~ ~ $~\ty~'\xc5\xbf~"},
+        {"qwen2", "1~2~'LL~'ve~!\r\n~ /\n~"},
+        {"tekken", "ab~CDe~F~'s~ //\n/~1~2~\xe4\xb8\xad~A~ Ab~"},
+        {"bloom", "it's~ 12~.~ a~,  ~ b~ (~c~) ~"},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        char plain[128], *to = plain;
+        for (const char *c = row[i].words; *c; c++)
+            if (*c != '~') *to++ = *c;
+        *to = '\0';
+        const char *got = words_of(row[i].pre, plain);
+        CHECK(strcmp(got, row[i].words) == 0, "%s: %s, not %s", row[i].pre, got, row[i].words);
+    }
+}
+
+static const struct span *some_merges(void) {
+    static struct span m[5];
+    m[0] = text("b a"), m[1] = text("a b"), m[2] = text("a a"), m[3] = text("aa aa");
+    m[4] = text("\xc4\xa0 a");
+    return m;
+}
+
+static void test_merges(void) {
+    struct error e;
+    struct small *s = merged_vocabulary("gpt-2", some_merges(), 5);
+    struct tokenizer *t = tokenizer_new(&s->v, &e);
+    static const struct {
+        const char *text, *ids;
+    } row[] = {{"", ""},
+               {"bab", "257 98"},
+               {"abab", "97 257 98"},
+               {"aaa", "258 97"},
+               {"aaaaa", "259 97"},
+               {"b a", "98 260"},
+               {"a<x>b", "97 262 98"},
+               {"<s>", "60 115 62"},
+               {"   a", "263 260"},
+               {"\xe4\xb8\xad", "228 184 173"},
+               {"\xff", "refused"}};
+    CHECK(t, "%s", e.text);
+    for (size_t i = 0; t && i < sizeof row / sizeof *row; i++) {
+        const char *got = ids_of(t, text(row[i].text), &e);
+        CHECK(strcmp(got, row[i].ids) == 0, "'%s' gave %s, not %s", row[i].text, got, row[i].ids);
+    }
+    CHECK(strcmp(ids_of(t, (struct span){"a\0b", 3}, &e), "97 0 98") == 0, "a zero byte is text");
+    const int32_t ids[] = {264, 260, 228, 184, 173, 262, 263, 265, 0};
+    struct buffer out = {0};
+    CHECK(decode(t, ids, 9, &out, &e) == 0 && out.n == 14 &&
+              !memcmp(out.at, " a\xe4\xb8\xad<x>  \xe4\xb8\xad", 14),
+          "decoded to '%.*s'", (int)out.n, (char *)out.at);
+    free(out.at);
+    tokenizer_free(t);
+    s->v.pre = text("llama-bpe");
+    t = tokenizer_new(&s->v, &e);
+    CHECK(t && !strcmp(ids_of(t, text("abab"), &e), "261"), "a word that is a piece is that");
+    enum { N = 1 << 20 };
+    struct buffer many = {new_array(N, 1), N, N}, long_ids = {0};
+    memset(many.at, 'a', N);
+    CHECK(t && !encode(t, (struct span){many.at, N}, &long_ids, &e) && long_ids.n == N,
+          "%zu bytes of ids", long_ids.n);
+    free(many.at);
+    free(long_ids.at);
+    tokenizer_free(t);
+    free(s);
+}
+
+static void test_bad_merges(void) {
+    static const struct {
+        const char *merge, *why;
+    } row[] = {{"ab", "two pieces"}, {"", "two pieces"},       {" ", "two pieces"},
+               {"a ", "two pieces"}, {"\xff a", "two pieces"}, {"b b", "no token"},
+               {"bb a", "no token"}, {"b a", "same"}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct span m[] = {text("b a"), text(row[i].merge)};
+        expect_refused(merged_vocabulary("gpt-2", m, 2), row[i].why);
+    }
+    expect_refused(merged_vocabulary("gpt-3", NULL, 0), "gpt-3");
+    expect_refused(merged_vocabulary("", NULL, 0), "none of");
+    struct small *s = merged_vocabulary("gpt-2", NULL, 0);
+    s->kind[65] = PIECE_CONTROL;
+    expect_refused(s, "0x41");
+    s = merged_vocabulary("gpt-2", NULL, 0);
+    s->piece[65] = s->piece[66];
+    expect_refused(s, "same piece");
+    s = merged_vocabulary("gpt-2", NULL, 0);
+    s->piece[256] = text("\xff");
+    expect_refused(s, "UTF-8");
+    s = merged_vocabulary("gpt-2", NULL, 0);
+    s->kind[256] = PIECE_BYTE;
+    expect_refused(s, "kind 6");
+}
+
 /* ---- The demo model's vocabulary ------------------------------------------------------------- */
 
 /* In place: backslash escapes of line ends, tabs, carriage returns and backslashes. */
@@ -263,6 +421,9 @@ int main(void) {
     test_decoding();
     test_bad_vocabularies();
     test_long_stretch();
+    test_words();
+    test_merges();
+    test_bad_merges();
     CHECK(checkpoint_open(&m, "demo/model.gguf", 1, &e) == 0, "%s", e.text);
     if (m.tokenizer) {
         test_golden_ids(m.tokenizer);
