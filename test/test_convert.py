@@ -1211,7 +1211,8 @@ class ByteLevel(Case):
         for pre in (self.split(words), dict(self.LEVEL, add_prefix_space=True), {"type": "Whitespace"},
                     dict(self.LEVEL, use_regex=False), {"type": "Sequence", "pretokenizers": 1}):
             self.file(pre)
-            self.refuse("tokenizer.json", "pre_tokenizer")
+            self.refuse("tokenizer.json", "pre_tokenizer", "--no-tokenizer")
+        self.assertNotIn("tokenizer.ggml.model", self.convert("--no-tokenizer").keys)
 
     def test_added_bos(self):
         template = {"type": "TemplateProcessing", "single": [

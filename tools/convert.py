@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Other programs' checkpoints and activation counts become GGUF files.
 
-    convert.py hf DIR -o model.gguf [--type keep|f32|f16|bf16|q8_0] [--name NAME]
+    convert.py hf DIR -o model.gguf [--type keep|f32|f16|bf16|q8_0] [--name NAME] [--no-tokenizer]
     convert.py random CONFIG.json -o model.gguf [--type bf16|f16|f32] [--seed N] [--name NAME]
     convert.py counts LANG=FILE.pt ... -o counts.gguf [--name MODELNAME]
     convert.py counts LANG=FILE.npy ... --tokens LANG=N ... -o counts.gguf [--name MODELNAME]
@@ -1002,7 +1002,7 @@ def pre_tokenizer(path, values, arch):
             name = SPLITS.get(regex)
     if name is None:
         raise Refused(path, "the pre_tokenizer %.300s is none of gpt-2's, phi-2's, llama-bpe's, "
-                      "qwen2's, tekken's, bloom's and command-r's" % json.dumps(pre))
+                      "qwen2's, tekken's, bloom's and command-r's: see --no-tokenizer" % json.dumps(pre))
     if normalizer is not None and normalizer != {"type": NORMALIZED.get(name)}:
         raise Refused(path, "the normalizer %.200s is not known with %s"
                       % (json.dumps(normalizer), name))
@@ -1163,7 +1163,8 @@ def convert_hf(args):
         dims = stored.shape[:0:-1] + (length_of(stored),)
         tensors.append(Output(row.ours, dims, want,
                               converted(stored, want, row.how, sizes["head_dim"])))
-    tokenizer = tokenizer_metadata(args.directory, config, sizes["vocab"], family.gguf)
+    tokenizer = [] if args.no_tokenizer else tokenizer_metadata(
+        args.directory, config, sizes["vocab"], family.gguf)
     metadata = [
         ("general.architecture", STRING, family.gguf),
         ("general.name", STRING,
@@ -1172,7 +1173,7 @@ def convert_hf(args):
     ]
     write_gguf(args, metadata + settings + tokenizer, tensors, {s.path for _, s in plan})
     if not tokenizer and not args.quiet:
-        complain("%s: no tokenizer.model, no tokenizer.json: the model takes token ids only" % args.directory)
+        complain("%s: without tokenizer.model or tokenizer.json the model takes token ids only" % args.directory)
 
 
 PERIOD = (1 << 20) - 3       # random numbers before they repeat: a prime, so that no rows are alike
@@ -1508,6 +1509,7 @@ def parse_arguments(argv):
     hf.add_argument("directory", metavar="DIR", help="holds config.json and the weights")
     hf.add_argument("--type", choices=["keep", "f32", "f16", "bf16", "q8_0"], default="keep",
                     help="of the matrices (default: as they are)")
+    hf.add_argument("--no-tokenizer", action="store_true", help="for a model that takes token ids")
     hf.set_defaults(run=convert_hf)
     noise = commands.add_parser("random", help="a configuration becomes a GGUF model of that size "
                                 "with random weights")
