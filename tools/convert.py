@@ -300,10 +300,14 @@ def whole_array(stored):
     numbers = array.array("I" if TYPES[stored.dtype].size == 4 else "H")
     with open(stored.path, "rb") as file:
         file.seek(stored.start)
-        try:
-            numbers.fromfile(file, math.prod(stored.shape))
-        except EOFError:
-            raise Refused(stored.path, "became shorter while it was read")
+        left = math.prod(stored.shape)
+        while left:                                  # in pieces, since fromfile makes a copy
+            step = min(left, CHUNK)
+            try:
+                numbers.fromfile(file, step)
+            except EOFError:
+                raise Refused(stored.path, "became shorter while it was read")
+            left -= step
     return numbers
 
 
@@ -420,7 +424,7 @@ def both(theirs, ours, *how):
 
 
 def mistral_own(config):
-    """Mistral's class has a window unless it is null; LLaMA's has none, whatever its config says."""
+    """Mistral's class has a window unless it is null; LLaMA's has none, whatever its config is."""
     if config.values.get("sliding_window", 0) is None:
         return []
     return [("attention.sliding_window", U32, config.get("sliding_window", INTEGER))]
@@ -499,8 +503,9 @@ QWEN2 = LLAMA._replace(
 
 GPT2 = Family(
     gguf="gpt2", prefix="transformer.",
-    aliases={"hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
-             "max_position_embeddings": "n_positions", "intermediate_size": "n_inner"},
+    aliases={"hidden_size": "n_embd", "num_hidden_layers": "n_layer",
+             "num_attention_heads": "n_head", "max_position_embeddings": "n_positions",
+             "intermediate_size": "n_inner"},
     defaults={"vocab_size": 50257, "hidden_size": 768, "num_hidden_layers": 12,
               "num_attention_heads": 12, "max_position_embeddings": 1024,
               "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
@@ -1002,7 +1007,8 @@ def pre_tokenizer(path, values, arch):
             name = SPLITS.get(regex)
     if name is None:
         raise Refused(path, "the pre_tokenizer %.300s is none of gpt-2's, phi-2's, llama-bpe's, "
-                      "qwen2's, tekken's, bloom's and command-r's: see --no-tokenizer" % json.dumps(pre))
+                      "qwen2's, tekken's, bloom's and command-r's: see --no-tokenizer"
+                      % json.dumps(pre))
     if normalizer is not None and normalizer != {"type": NORMALIZED.get(name)}:
         raise Refused(path, "the normalizer %.200s is not known with %s"
                       % (json.dumps(normalizer), name))
@@ -1016,7 +1022,8 @@ def read_byte_level(path, arch):
     model = model if isinstance(model, dict) else {}
     pre = pre_tokenizer(path, values, arch)
     for key, known in (("type", ("BPE",)), ("dropout", (None, 0)), ("byte_fallback", (None, False)),
-                       ("continuing_subword_prefix", (None, "")), ("end_of_word_suffix", (None, "")),
+                       ("continuing_subword_prefix", (None, "")),
+                       ("end_of_word_suffix", (None, "")),
                        ("ignore_merges", IGNORES_MERGES.get(pre, (None, False)))):
         value = model.get(key, known[0] if key == "type" else None if None in known else False)
         if value not in known:
@@ -1173,7 +1180,8 @@ def convert_hf(args):
     ]
     write_gguf(args, metadata + settings + tokenizer, tensors, {s.path for _, s in plan})
     if not tokenizer and not args.quiet:
-        complain("%s: without tokenizer.model or tokenizer.json the model takes token ids only" % args.directory)
+        complain("%s: without tokenizer.model or tokenizer.json the model takes token ids "
+                 "only" % args.directory)
 
 
 PERIOD = (1 << 20) - 3       # random numbers before they repeat: a prime, so that no rows are alike
@@ -1189,7 +1197,7 @@ def random_pieces(tile, start, count, size):
 
 
 def convert_random(args):
-    """The command random: a checkpoint of a configuration's shape with numbers that mean nothing."""
+    """The command random: a checkpoint of a configuration's shape, its numbers without meaning."""
     family, config = read_config(args.config)
     sizes, settings = describe(family, config)
     rng = random.Random(args.seed)
@@ -1274,7 +1282,8 @@ class PtUnpickler(pickle.Unpickler):
         data = self.entry("data.pkl")
         for opcode, argument, _ in pickletools.genops(data):
             # BUILD writes into objects past all checks, and memo n costs n slots of memory.
-            if opcode.name == "BUILD" and not self.builds or "PUT" in opcode.name and argument > len(data):
+            if opcode.name == "BUILD" and not self.builds or (
+                    "PUT" in opcode.name and argument > len(data)):
                 raise ValueError(opcode.name)
         super().__init__(io.BytesIO(data))
 
@@ -1357,7 +1366,7 @@ class BinUnpickler(PtUnpickler):
             info = self.found("data/" + key)
             file = self.archive.fp
             file.seek(info.header_offset)
-            head = file.read(30)                     # a copy of the directory's, with extras of its own
+            head = file.read(30)                     # much as in the directory
             start = info.header_offset + 30 + sum(struct.unpack("<HH", head[26:]))
             if head[:4] != b"PK\3\4" or info.flag_bits & 1 or (
                     start + info.file_size > os.path.getsize(self.path)):
