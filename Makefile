@@ -46,6 +46,9 @@ test: lape $(TESTS)
 oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/oracle.py
 	$(PYTHON) test/families.py
+# Byte-level BPE against the tokenizers library: some minutes.
+tokenizers: lape $(PYTHON)
+	$(PYTHON) test/tokenizers.py
 golden: $(PYTHON)
 	$(PYTHON) test/oracle.py golden
 $(PYTHON): test/requirements.txt
@@ -74,4 +77,4 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo test oracle golden identical precision format clean force
+.PHONY: spec demo test oracle golden identical precision tokenizers format clean force

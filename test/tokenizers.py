@@ -19,8 +19,9 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TEXTS = sorted(glob.glob("/work/shared/text/*.valid.txt")) or sorted(
-    glob.glob(os.path.join(ROOT, "demo/text/*.txt")))
+SHARED = os.environ.get("LAPE_SHARED") or os.path.join(ROOT, "..", "shared")
+TEXTS = sorted(glob.glob(os.path.join(SHARED, "text", "*.valid.txt"))) or sorted(
+    glob.glob(os.path.join(ROOT, "demo", "text", "*.txt")))
 SHORTS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
 WHITE = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 # As the families' tokenizer.json has them; None is ByteLevel's own.
