@@ -48,7 +48,7 @@ oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/families.py
 # Byte-level BPE against the tokenizers library: some minutes.
 tokenizers: lape $(PYTHON)
-	$(PYTHON) test/tokenizers.py
+	$(PYTHON) test/byte_level.py
 golden: $(PYTHON)
 	$(PYTHON) test/oracle.py golden
 $(PYTHON): test/requirements.txt

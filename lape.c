@@ -1911,7 +1911,10 @@ static int run_trace(struct work *w, struct options *o, struct error *e) {
     const size_t piece = o->length - o->bos, pieces = (n + piece - 1) / piece;
     t.dim[0] = layered && t.layer < 0 ? L : 1;
     t.dim[1] = n + o->bos * pieces;
-    const int bad = trace_pieces(&t, w, (int)o->length, o->bos, e);
+    int bad = trace_pieces(&t, w, (int)o->length, o->bos, e);
+    if (!bad && !t.values)
+        bad = fail(e, "%s: its feed-forward has no gate, and so no 'up' besides the neurons",
+                   o->word[0]);
     if (!bad && output_open(&w->output, o->output, e) == 0) {
         const bool planes = t.dim[0] > 1;
         npy_write(w->output.file, t.values, planes ? t.dim : t.dim + 1, planes ? 3 : 2);

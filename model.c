@@ -1328,7 +1328,8 @@ static int load_config(struct model *m, struct error *e) {
     if (c->heads % c->kv_heads)
         return fail(e, "%d query heads cannot share %d key-value heads", c->heads, c->kv_heads);
     if (load_rotation(m, e)) return -1;
-    if (c->head_dim < 2 || c->head_dim % 2 || value_dim != c->head_dim || c->rotated % 2)
+    if (c->head_dim < 2 || c->head_dim % 2 || value_dim != c->head_dim || c->rotated < 2 ||
+        c->rotated % 2)
         return fail(e,
                     "heads of %d keys, %d values, %d rotated are not supported; even, the first "
                     "two equal",

@@ -1306,6 +1306,7 @@ static void test_wrong_sizes(void) {
                  "4 values");
     refuse_model("an odd part of a head rotated", llama_with("llama.rope.dimension_count", 1),
                  "1 rotated");
+    refuse_model("nothing rotated", llama_with("llama.rope.dimension_count", 0), "0 rotated");
     refuse_model("more than a head rotated", llama_with("llama.rope.dimension_count", 10),
                  "llama.rope.dimension_count");
     refuse_model("a context of 0", llama_with("llama.context_length", 0), "llama.context_length");

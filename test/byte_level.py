@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Byte-level BPE against the tokenizers library, for every pre-tokenizer that lape knows.
 
-    python test/tokenizers.py [FAMILY ...]
+    python test/byte_level.py [FAMILY ...]
 
 Needs tokenizers, numpy and gguf, and ./lape. The last line on stdout is `N passed, N failed`.
 """
@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 
-sys.path.pop(0)  # this file's folder: this file is not the library of its name
 import gguf
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
