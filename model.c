@@ -1396,12 +1396,12 @@ int model_open(struct model *m, const char *path, struct error *e) {
 void model_close(struct model *m) {
     for (int i = 0; m->layer && i < m->config.layers; i++) {
         struct layer *w = &m->layer[i];
-        struct norm norm[] = {w->attn_norm, w->ffn_norm, w->attn_post,
-                              w->ffn_post,  w->q_norm,   w->k_norm};
+        struct norm *norm[] = {&w->attn_norm, &w->ffn_norm, &w->attn_post,
+                               &w->ffn_post,  &w->q_norm,   &w->k_norm};
         real *bias[] = {w->q_bias, w->k_bias, w->v_bias, w->attn_bias, w->up_bias, w->down_bias};
         for (int k = 0; k < 6; k++) {
-            free(norm[k].weight);
-            free(norm[k].bias);
+            free(norm[k]->weight);
+            free(norm[k]->bias);
             free(bias[k]);
         }
     }
