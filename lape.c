@@ -540,6 +540,18 @@ void neurons_free(struct neurons *n) {
 
 /* ---- Neuron lists ---------------------------------------------------------------------------- */
 
+/* A tab and the languages of neuron i, between commas; "-" for none. */
+static void print_languages(const struct neurons *n, size_t i, FILE *to) {
+    const bool *member = n->member + i * n->languages;
+    char before = '\t';
+    for (int k = 0; k < n->languages; k++)
+        if (member[k]) {
+            fprintf(to, "%c%s", before, n->label[k]);
+            before = ',';
+        }
+    if (before == '\t') fprintf(to, "\t-");
+}
+
 void neurons_print(const struct neurons *n, const struct counts *c, const struct find *f,
                    FILE *to) {
     const int K = n->languages;
@@ -560,15 +572,9 @@ void neurons_print(const struct neurons *n, const struct counts *c, const struct
     fprintf(to, "\nlayer\tneuron\tlape\tlanguages");
     for (int k = 0; k < K; k++) fprintf(to, "\tp_%s", n->label[k]);
     for (size_t i = 0; i < n->n; i++) {
-        char before = '\t';
         fprintf(to, "\n%d\t%d\t%.9g", n->neuron[i].layer, n->neuron[i].index,
                 entropy(n->p + i * K, K, room));
-        for (int k = 0; k < K; k++)
-            if (n->member[i * K + k]) {
-                fprintf(to, "%c%s", before, n->label[k]);
-                before = ',';
-            }
-        if (before == '\t') fprintf(to, "\t-");
+        print_languages(n, i, to);
         for (int k = 0; k < K; k++) fprintf(to, "\t%.9g", n->p[i * K + k]);
     }
     fprintf(to, "\n");
@@ -1385,6 +1391,12 @@ static int usage(struct error *e, const char *what, const char *which) {
     return USAGE;
 }
 
+/* --bos needs such a token. */
+static int check_bos(const struct checkpoint *m, const struct options *o, struct error *e) {
+    if (!o->bos || m->bos >= 0) return 0;
+    return fail(e, "--bos: the model has no begin-of-sequence token");
+}
+
 /* The model, and every LANG=FILE after it. */
 static int open_corpora(struct work *w, struct options *o, struct error *e) {
     w->corpora = o->words - 1;
@@ -1407,7 +1419,7 @@ static int open_corpora(struct work *w, struct options *o, struct error *e) {
     if (!o->batch) o->batch = least(o->threads * 512, 1 << 16) / o->length;
     if (!o->batch) o->batch = 1;
     if (o->length < 2) return fail(e, "--seq: a piece needs two tokens at least");
-    if (o->bos && w->m.bos < 0) return fail(e, "--bos: the model has no begin-of-sequence token");
+    if (check_bos(&w->m, o, e)) return FAILED;
     if (!o->quiet && o->length > (uint64_t)context)
         fprintf(stderr, "lape: pieces of %llu tokens are longer than the model's context of %d\n",
                 (unsigned long long)o->length, context);
@@ -1804,7 +1816,7 @@ static int run_tokenize(struct work *w, struct options *o, struct error *e) {
     size_t n, number = 0;
     if (checkpoint_open(&w->m, o->word[0], 1, e)) return FAILED;
     if (!w->m.tokenizer) return fail(e, "%s: has no tokenizer", o->word[0]);
-    if (o->bos && w->m.bos < 0) return fail(e, "--bos: the model has no begin-of-sequence token");
+    if (check_bos(&w->m, o, e)) return FAILED;
     while ((n = fread(block, 1, sizeof block, stdin)) > 0) buffer_add(&w->text, block, n);
     if (ferror(stdin)) return fail(e, "standard input: cannot read: %s", strerror(errno));
     struct span all = {w->text.at, w->text.n}, line = all;
@@ -1902,7 +1914,7 @@ static int run_trace(struct work *w, struct options *o, struct error *e) {
                     layered ? "--layer %d: the model has layers 0 to %d"
                             : "--layer %d: only tensors of a layer have one, of 0 to %d",
                     (int)o->layer, L - 1);
-    if (o->bos && w->m.bos < 0) return fail(e, "--bos: the model has no begin-of-sequence token");
+    if (check_bos(&w->m, o, e)) return FAILED;
     if (layered && o->layer != UINT64_MAX) t.layer = (int)o->layer;
     const size_t n = least(ids_in(&w->corpus->ids), o->tokens);
     w->corpus->ids.n = n * sizeof(int32_t);
@@ -2080,17 +2092,6 @@ static size_t diff_language(const struct counts *c, const struct language *a,
     return outside;
 }
 
-static void print_languages(const struct neurons *n, size_t i) {
-    const bool *member = n->member + i * n->languages;
-    char before = '\t';
-    for (int k = 0; k < n->languages; k++)
-        if (member[k]) {
-            printf("%c%s", before, n->label[k]);
-            before = ',';
-        }
-    if (before == '\t') printf("\t-");
-}
-
 /* The neurons that only one of two selections has, or has for other languages. */
 static void diff_selections(const struct neurons *a, const struct neurons *b) {
     const size_t K = a->languages;
@@ -2102,8 +2103,8 @@ static void diff_selections(const struct neurons *a, const struct neurons *b) {
         if (order || memcmp(a->member + i * K, b->member + j * K, K * sizeof *a->member)) {
             if (!changed++) printf("layer\tneuron\treference\tother\n");
             printf("%d\t%d", order > 0 ? y->layer : x->layer, order > 0 ? y->index : x->index);
-            order > 0 ? (void)printf("\tnot selected") : print_languages(a, i);
-            order < 0 ? (void)printf("\tnot selected") : print_languages(b, j);
+            order > 0 ? (void)printf("\tnot selected") : print_languages(a, i, stdout);
+            order < 0 ? (void)printf("\tnot selected") : print_languages(b, j, stdout);
             printf("\n");
         }
         i += order <= 0;

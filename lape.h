@@ -277,7 +277,7 @@ struct model {
     struct matrix output;    /* [V, D]; the embedding again when the two are tied */
     struct matrix positions; /* [context, D]; learned ones */
     struct norm {
-        real *weight, *bias; /* [D]; either may be NULL, for 1 and 0 */
+        real *weight, *bias; /* [D]; without a weight there is no norm, without a bias it is 0 */
     } embedding_norm, output_norm;
     real *output_bias;  /* [V] or NULL */
     real *rope_factors; /* [rotated / 2] or NULL: frequencies are divided by them */

@@ -1789,23 +1789,18 @@ static bool has_window(const struct config *c, int layer) {
     return c->window && (!c->family->global_every || (layer + 1) % c->family->global_every);
 }
 
-/* q and k by their positions. */
-static void rotate(struct run *r, int layer) {
-    const struct config *c = &r->m->config;
-    const int local = c->family->global_every && has_window(c, layer);
-    struct rows j = {.r = r,
-                     .step = c->family->positions == PAIRS ? ROTATE_PAIRS : ROTATE_HALVES,
-                     .rotation = r->rotation[local],
-                     .rows = r->tokens};
-    if (c->family->positions != PAIRS && c->family->positions != HALVES) return;
-    j.out = r->q;
-    j.x = r->q;
-    j.columns = c->heads * c->head_dim;
-    each_row(j);
-    j.out = r->k;
-    j.x = r->k;
-    j.columns = c->kv_heads * c->head_dim;
-    each_row(j);
+/* The heads of q or k by their tokens' positions. */
+static void rotate(struct run *r, int layer, real *out, int columns) {
+    const struct family *f = r->m->config.family;
+    const bool local = f->global_every && has_window(&r->m->config, layer);
+    if (f->positions == PAIRS || f->positions == HALVES)
+        each_row((struct rows){.r = r,
+                               .step = f->positions == PAIRS ? ROTATE_PAIRS : ROTATE_HALVES,
+                               .out = out,
+                               .x = out,
+                               .rows = r->tokens,
+                               .columns = columns,
+                               .rotation = r->rotation[local]});
 }
 
 /* ---- Attention ---------------------------------------------------------------------------------
@@ -2033,7 +2028,8 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
         add_bias(r, r->v, w->v_bias, T, KV);
         norm(r, r->q, r->q, T * c->heads, c->head_dim, &w->q_norm); // of every head
         norm(r, r->k, r->k, T * c->kv_heads, c->head_dim, &w->k_norm);
-        rotate(r, l); // q, k by their positions
+        rotate(r, l, r->q, Q); // by their positions
+        rotate(r, l, r->k, KV);
         see(hook, AT_Q, l, r->q, T, Q);
         see(hook, AT_K, l, r->k, T, KV);
         see(hook, AT_V, l, r->v, T, KV);

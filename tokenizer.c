@@ -508,18 +508,24 @@ static int add_piece(struct tokenizer *t, int32_t id, struct error *e) {
     }
 }
 
-static int fill_tables(struct tokenizer *t, struct error *e) {
-    size_t bytes = 0, missing = 0;
-    for (int32_t i = 0; i < t->v.n; i++) bytes += t->v.piece[i].n;
+/* The pieces that text can match, by what they read. */
+static int add_pieces(struct tokenizer *t, struct error *e) {
     for (t->slots = 64; t->slots < 2 * (size_t)t->v.n;) t->slots *= 2;
-    for (t->pairs = 64; t->pairs < 2 * bytes;) t->pairs *= 2;
     t->slot = new_array(t->slots, sizeof *t->slot);
-    t->pair = new_array(t->pairs, sizeof *t->pair);
     memset(t->slot, -1, t->slots * sizeof *t->slot);
-    memset(t->byte, -1, sizeof t->byte);
     t->unknown = -1;
     for (int32_t i = 0; i < t->v.n; i++)
         if (add_piece(t, i, e)) return -1;
+    return 0;
+}
+
+static int fill_tables(struct tokenizer *t, struct error *e) {
+    size_t bytes = 0, missing = 0;
+    for (int32_t i = 0; i < t->v.n; i++) bytes += t->v.piece[i].n;
+    for (t->pairs = 64; t->pairs < 2 * bytes;) t->pairs *= 2;
+    t->pair = new_array(t->pairs, sizeof *t->pair);
+    memset(t->byte, -1, sizeof t->byte);
+    if (add_pieces(t, e)) return -1;
     for (int b = 0; b < 256; b++) missing += t->byte[b] < 0;
     if (missing > 0 && missing < 256)
         return fail(e, "%zu of the 256 byte tokens are missing", missing);
@@ -625,13 +631,7 @@ static int fill_merges(struct tokenizer *t, struct error *e) {
     for (t->merges = 64; t->merges < 2 * (size_t)t->v.merges;) t->merges *= 2;
     t->merge = new_array(t->merges, sizeof *t->merge);
     for (size_t i = 0; i < t->merges; i++) t->merge[i].result = -1;
-    for (t->slots = 64; t->slots < 2 * (size_t)t->v.n;) t->slots *= 2;
-    t->slot = new_array(t->slots, sizeof *t->slot);
-    memset(t->slot, -1, t->slots * sizeof *t->slot);
-    t->unknown = -1;
-    if (fill_raw(t, alphabet, e)) return -1;
-    for (int32_t i = 0; i < t->v.n; i++)
-        if (add_piece(t, i, e)) return -1;
+    if (fill_raw(t, alphabet, e) || add_pieces(t, e)) return -1;
     for (int b = 0; b < 256; b++) {
         t->byte[b] = find_piece(t, (struct span){&(const char){(char)b}, 1});
         if (t->byte[b] < 0) return fail(e, "the byte 0x%02X has no token", (unsigned)b);
@@ -995,8 +995,11 @@ int decode(const struct tokenizer *t, const int32_t *ids, size_t n, struct buffe
         if (ids[i] < 0 || ids[i] >= t->v.n)
             return fail(e, "token id %d is outside the vocabulary of %d", ids[i], t->v.n);
         struct span piece = t->v.piece[ids[i]];
-        if (t->merges && t->v.kind[ids[i]] != PIECE_CONTROL) buffer_add(text, piece.at, piece.n);
-        switch (t->merges ? PIECE_CONTROL : t->v.kind[ids[i]]) {
+        if (t->merges) { /* the bytes themselves */
+            if (t->v.kind[ids[i]] != PIECE_CONTROL) buffer_add(text, piece.at, piece.n);
+            continue;
+        }
+        switch (t->v.kind[ids[i]]) {
         case PIECE_CONTROL: continue;
         case PIECE_BYTE:
             for (int b = 0; b < 256; b++)
