@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -1006,80 +1007,164 @@ static void npy_write(FILE *to, const real *v, const uint64_t *dim, int dims) {
 
 /* ---- Corpora -----------------------------------------------------------------------------------
  *
- * A file is one text: encoded whole, cut into pieces of equal length, the ragged end dropped, as
- * the released code does. Or it holds ids already: .npy of any integer type, or raw .bin.
+ * A file is one text: encoded as a whole, cut into pieces of equal length, the ragged end dropped,
+ * as the released code does. Or it holds ids already: .npy of any integer type, or raw .bin. It is
+ * read bit by bit, so that its size does not matter.
  */
 struct corpus {
     char label[LABEL_SIZE];
-    const char *path;
-    struct buffer ids; /* int32_t */
-    size_t pieces;     /* whole ones */
+    const char *path; /* "-" is standard input */
+    FILE *file;
+    struct encoder *encoder; /* NULL: the file holds ids, integers of so many bytes */
+    unsigned id_size;
+    bool id_signed;
+    int vocab;
+    uint64_t limit, taken; /* ids to take at most, and taken so far */
+    uint64_t size, place;  /* bytes of the file, 0 when not known, and of them read */
+    struct buffer bytes;   /* read, and not ids yet */
+    struct buffer ids;     /* int32_t, of which the first `used` have been taken */
+    size_t used;
+    uint64_t numbers; /* ids that the file has held so far */
+    size_t pieces;    /* taken, those of other shards too */
+    bool ended;
 };
 
 static size_t ids_in(const struct buffer *b) { return b->n / sizeof(int32_t); }
 
 static void add_id(struct buffer *b, int32_t id) { buffer_add(b, &id, sizeof id); }
 
-/* Little-endian integers of 1, 2, 4 or 8 bytes as ids. */
-static int read_integers(struct buffer *ids, struct span data, size_t size, bool has_sign,
-                         int vocab, struct error *e) {
-    if (data.n % size) return fail(e, "the file ends inside a %zu-byte id", size);
-    for (size_t i = 0; i < data.n; i += size) {
-        uint64_t v = 0, sign = (uint64_t)1 << (8 * size - 1);
-        for (size_t b = 0; b < size; b++) v |= (uint64_t)(uint8_t)data.at[i + b] << 8 * b;
-        bool negative = has_sign && (v & sign);
-        if (negative || v >= (uint64_t)vocab)
-            return fail(e, "id %s%llu at place %zu is outside the vocabulary of %d",
-                        negative ? "-" : "", (unsigned long long)(negative ? 2 * sign - v : v),
-                        i / size, vocab);
-        add_id(ids, (int32_t)v);
-    }
-    return 0;
+static void drop_front(struct buffer *b, size_t n) {
+    memmove(b->at, (char *)b->at + n, b->n - n);
+    b->n -= n;
 }
 
 static bool ends_with(const char *s, const char *end) {
     return strlen(s) >= strlen(end) && strcmp(s + strlen(s) - strlen(end), end) == 0;
 }
 
-static int read_ids(struct corpus *c, const struct checkpoint *m, struct span file,
-                    struct error *e) {
-    const int V = m->model.config.vocab;
-    if (ends_with(c->path, ".npy")) {
-        struct npy a;
-        if (npy_parse(&a, file, e)) return -1;
-        if (a.type == 'f') return fail(e, "token ids are integers, these are not");
-        return read_integers(&c->ids, a.data, a.size, a.type == 'i', V, e);
-    }
-    if (ends_with(c->path, ".bin"))
-        return read_integers(&c->ids, file, V <= 1 << 16 ? 2 : 4, false, V, e);
-    if (m->tokenizer) return encode(m->tokenizer, file, &c->ids, e);
-    return fail(e, "the model has no tokenizer: give it token ids, as .npy or .bin");
-}
-
-static int corpus_read(struct corpus *c, const struct checkpoint *m, struct error *e) {
+/* Whether the file holds ids, of which type, and from which byte on. */
+static int open_ids(struct corpus *c, long *start, struct error *e) {
     struct span file;
+    struct npy a;
+    if (ends_with(c->path, ".bin")) c->id_size = c->vocab <= 1 << 16 ? 2 : 4;
+    if (!ends_with(c->path, ".npy")) return 0;
     if (map_file(c->path, &file, e)) return -1;
-    int bad = read_ids(c, m, file, e);
+    int bad = npy_parse(&a, file, e);
+    if (!bad && a.type == 'f') bad = fail(e, "token ids are integers, these are not");
+    if (bad) fail_in(e, c->path);
+    c->id_size = a.size;
+    c->id_signed = a.type == 'i';
+    *start = bad ? 0 : (long)(a.data.at - file.at);
     munmap((void *)file.at, file.n);
-    return bad ? fail_in(e, c->path) : 0;
+    return bad;
 }
 
-/* The first `tokens` ids of the file, in pieces of `length`. */
-static int corpus_open(struct corpus *c, const struct checkpoint *m, size_t tokens, size_t length,
-                       bool quiet, struct error *e) {
-    if (corpus_read(c, m, e)) return -1;
-    const size_t n = least(ids_in(&c->ids), tokens);
-    c->pieces = n / length;
-    if (c->pieces == 0)
-        return fail(e, "%s: %zu tokens are fewer than one piece of %zu (--seq)", c->path, n,
-                    length);
-    if (!quiet)
-        fprintf(stderr, "%s: %zu tokens in %zu pieces, %zu in the ragged end left out\n", c->label,
-                c->pieces * length, c->pieces, n % length);
+static int corpus_open(struct corpus *c, const struct checkpoint *m, uint64_t limit,
+                       struct error *e) {
+    const bool input = strcmp(c->path, "-") == 0;
+    struct stat st;
+    long start = 0;
+    c->limit = limit;
+    c->vocab = m->model.config.vocab;
+    if (open_ids(c, &start, e)) return -1;
+    if (!c->id_size && !m->tokenizer)
+        return fail(e, "%s: the model has no tokenizer: give it token ids, as .npy or .bin",
+                    c->path);
+    if (!c->id_size) c->encoder = encoder_new(m->tokenizer);
+    c->file = input ? stdin : fopen(c->path, "rb");
+    if (!c->file || (start && fseek(c->file, start, SEEK_SET)))
+        return fail(e, "%s: cannot open: %s", c->path, strerror(errno));
+    if (fstat(fileno(c->file), &st) == 0 && S_ISREG(st.st_mode)) c->size = (uint64_t)st.st_size;
     return 0;
 }
 
-/* ---- Pushing pieces through the model -------------------------------------------------------- */
+static void corpus_close(struct corpus *c) {
+    if (c->file && c->file != stdin) fclose(c->file);
+    encoder_free(c->encoder);
+    free(c->bytes.at);
+    free(c->ids.at);
+}
+
+/* The bytes at hand, little-endian integers, as ids. */
+static int take_integers(struct corpus *c, bool last, struct error *e) {
+    const char *at = c->bytes.at;
+    const size_t size = c->id_size, n = c->bytes.n / size;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t v = 0, sign = (uint64_t)1 << (8 * size - 1);
+        for (size_t b = 0; b < size; b++) v |= (uint64_t)(uint8_t)at[i * size + b] << 8 * b;
+        bool negative = c->id_signed && (v & sign);
+        if (negative || v >= (uint64_t)c->vocab)
+            return fail(e, "id %s%llu at place %llu is outside the vocabulary of %d",
+                        negative ? "-" : "", (unsigned long long)(negative ? 2 * sign - v : v),
+                        (unsigned long long)c->numbers, c->vocab);
+        add_id(&c->ids, (int32_t)v);
+        c->numbers++;
+    }
+    drop_front(&c->bytes, n * size);
+    if (last && c->bytes.n) return fail(e, "the file ends inside a %zu-byte id", size);
+    return 0;
+}
+
+/* Reads a megabyte, or, where so much text has no place to be cut yet, as much again. */
+static int read_more(struct corpus *c, bool *last, struct error *e) {
+    char block[1 << 16];
+    size_t more = c->bytes.n > 1 << 20 ? c->bytes.n : 1 << 20, n = 1;
+    for (; more && n; more -= least(more, n)) {
+        n = fread(block, 1, least(sizeof block, more), c->file);
+        buffer_add(&c->bytes, block, n);
+        c->place += n;
+    }
+    *last = n == 0;
+    return ferror(c->file) ? fail(e, "cannot read: %s", strerror(errno)) : 0;
+}
+
+/* Sees to it that n ids, or all that are left, can be taken. */
+static int corpus_fill(struct corpus *c, size_t n, struct error *e) {
+    while (!c->ended && ids_in(&c->ids) - c->used < n) {
+        size_t used;
+        bool last;
+        drop_front(&c->ids, c->used * sizeof(int32_t));
+        c->used = 0;
+        int bad = read_more(c, &last, e);
+        if (!bad && c->encoder) {
+            const struct span text = {c->bytes.at, c->bytes.n};
+            bad = encode_part(c->encoder, text, last, &c->ids, &used, e);
+            if (!bad) drop_front(&c->bytes, used);
+        } else if (!bad) {
+            bad = take_integers(c, last, e);
+        }
+        if (bad) return fail_in(e, c->path);
+        c->ended = last || ids_in(&c->ids) >= c->limit - c->taken;
+        if (ids_in(&c->ids) > c->limit - c->taken)
+            c->ids.n = (size_t)(c->limit - c->taken) * sizeof(int32_t);
+    }
+    return 0;
+}
+
+/* The next `length` ids, NULL when there are not so many, or on an error, which *bad tells. */
+static const int32_t *take_piece(struct corpus *c, size_t length, int *bad, struct error *e) {
+    if ((*bad = corpus_fill(c, length, e)) || ids_in(&c->ids) - c->used < length) return NULL;
+    const int32_t *piece = (int32_t *)c->ids.at + c->used;
+    c->used += length;
+    c->taken += length;
+    c->pieces++;
+    return piece;
+}
+
+/* What part of the corpus has been read, from 0 to 1; -1 when that cannot be known. */
+static double corpus_done(const struct corpus *c) {
+    const double bytes = c->size ? (double)c->place / (double)c->size : -1;
+    const double ids = c->limit < UINT64_MAX ? (double)c->taken / (double)c->limit : -1;
+    return c->ended ? 1 : bytes > ids ? bytes : ids;
+}
+
+/* ---- Pushing pieces through the model ----------------------------------------------------------
+ *
+ * While the model works on a batch, a thread of its own reads and encodes the next.
+ */
+struct shard {
+    size_t first, step; /* pieces first, first + step, ... */
+};
 
 struct feed {
     const struct checkpoint *m;
@@ -1087,8 +1172,14 @@ struct feed {
     int length;                /* tokens in a piece, with the BOS if there is one */
     int batch;                 /* pieces at once */
     bool bos;                  /* every piece begins with it */
-    int32_t *tokens;           /* [batch, length] */
+    int32_t *tokens, *next;    /* [batch, length] at hand, and being read */
     struct sequence *sequence; /* [batch] */
+    struct corpus *corpus;     /* that is read from */
+    struct shard shard;
+    pthread_t thread; /* runs when `reading` */
+    bool reading;
+    int read, bad; /* pieces in `next`, and whether its reading failed, with which error */
+    struct error error;
 };
 
 static int feed_new(struct feed *f, const struct checkpoint *m, int length, int batch, bool bos,
@@ -1098,29 +1189,81 @@ static int feed_new(struct feed *f, const struct checkpoint *m, int length, int 
     if (most > INT_MAX)
         return fail(e, "%d pieces of %d tokens are too many at once", batch, length);
     f->tokens = new_array(most, sizeof *f->tokens);
+    f->next = new_array(most, sizeof *f->next);
     f->sequence = new_array(batch, sizeof *f->sequence);
     f->run = run_new(&m->model, m->pool, (int)most, (int)most, false, e);
     return f->run ? 0 : -1;
 }
 
 static void feed_free(struct feed *f) {
+    if (f->reading) pthread_join(f->thread, NULL);
     run_free(f->run);
     free(f->tokens);
+    free(f->next);
     free(f->sequence);
 }
 
-/* Pieces first, first + step, ...: n of them, at most a batch. */
-static int feed_pieces(struct feed *f, const struct corpus *c, size_t first, size_t step, int n,
-                       const struct hook *hook, struct error *e) {
+/* The shard's next piece, its BOS before it. 1 when there is one, 0 at the end, -1 on an error. */
+static int next_piece(struct feed *f, int32_t *to, struct error *e) {
     const size_t length = f->length - f->bos; /* the corpus's part of a piece */
-    for (int i = 0; i < n; i++) {
-        int32_t *to = f->tokens + (size_t)i * f->length;
+    struct corpus *c = f->corpus;
+    for (;;) {
+        int bad;
+        const size_t number = c->pieces;
+        const int32_t *piece = take_piece(c, length, &bad, e);
+        if (!piece) return bad ? -1 : 0;
+        if (number % f->shard.step != f->shard.first) continue;
         to[0] = f->m->bos;
-        memcpy(to + f->bos, (int32_t *)c->ids.at + (first + i * step) * length,
-               length * sizeof *to);
-        f->sequence[i] = (struct sequence){to, f->length, 0, i * f->length};
+        memcpy(to + f->bos, piece, length * sizeof *to);
+        return 1;
     }
-    return forward(f->run, f->sequence, n, hook, e);
+}
+
+static void *read_batch(void *feed) {
+    struct feed *f = feed;
+    int got = 1;
+    for (f->read = 0; f->read < f->batch; f->read++)
+        if ((got = next_piece(f, f->next + (size_t)f->read * f->length, &f->error)) <= 0) break;
+    f->bad = got < 0;
+    return NULL;
+}
+
+static void read_ahead(struct feed *f) {
+    f->reading = pthread_create(&f->thread, NULL, read_batch, f) == 0;
+    if (!f->reading) read_batch(f);
+}
+
+static void feed_start(struct feed *f, struct corpus *c, struct shard s) {
+    f->corpus = c;
+    f->shard = s;
+    read_ahead(f);
+}
+
+/* How many pieces are in f->tokens now: 0 at the end, -1 on an error. *done is then what part of
+ * the corpus was read. */
+static int feed_next(struct feed *f, double *done, struct error *e) {
+    int32_t *tokens = f->next;
+    if (f->reading) pthread_join(f->thread, NULL);
+    f->reading = false;
+    *done = corpus_done(f->corpus);
+    if (f->bad) *e = f->error;
+    if (f->bad) return -1;
+    const int n = f->read;
+    f->next = f->tokens;
+    f->tokens = tokens;
+    for (int i = 0; i < n; i++)
+        f->sequence[i] =
+            (struct sequence){tokens + (size_t)i * f->length, f->length, 0, i * f->length};
+    if (n) read_ahead(f);
+    return n;
+}
+
+static void say_ragged(const struct feed *f, uint64_t pieces) {
+    const struct corpus *c = f->corpus;
+    fprintf(stderr, "%s%s: %llu tokens in %llu pieces, %zu in the ragged end left out\n",
+            isatty(STDERR_FILENO) ? "\r\033[K" : "", c->label,
+            (unsigned long long)pieces * f->length, (unsigned long long)pieces,
+            ids_in(&c->ids) - c->used);
 }
 
 /* ---- Progress -------------------------------------------------------------------------------- */
@@ -1128,7 +1271,8 @@ static int feed_pieces(struct feed *f, const struct corpus *c, size_t first, siz
 struct progress {
     bool quiet, terminal;
     double start, shown, saved; /* seconds: begun, shown last, saved last */
-    double done, all;           /* tokens */
+    double tokens;
+    double before, weight, all; /* parts of the work: done, of the corpus at hand, of all of it */
 };
 
 static double now(void) {
@@ -1137,28 +1281,40 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void progress_start(struct progress *p, bool quiet) {
-    p->quiet = quiet;
-    p->terminal = isatty(STDERR_FILENO);
+/* What a corpus weighs: its bytes, or as much as any other when only some of its ids are taken. */
+static double weight(const struct corpus *c) { return c->limit < UINT64_MAX ? 1 : (double)c->size; }
+
+static void progress_start(struct progress *p, const struct corpus *c, int corpora, bool quiet) {
+    *p = (struct progress){.quiet = quiet, .terminal = isatty(STDERR_FILENO)};
     p->start = p->shown = p->saved = now();
+    for (int k = 0; k < corpora; k++) p->all += weight(&c[k]);
 }
 
-/* On a terminal a line that is rewritten, elsewhere a line now and then. */
-static void progress_add(struct progress *p, const char *what, double tokens) {
+static void progress_corpus(struct progress *p, const struct corpus *c) {
+    p->before += p->weight;
+    p->weight = weight(c);
+}
+
+/* On a terminal a line that is rewritten, elsewhere a line now and then. `done` of the corpus, from
+ * 0 to 1. */
+static void progress_add(struct progress *p, const char *what, double tokens, double done) {
     const double t = now(), spent = t - p->start;
-    p->done += tokens;
+    p->tokens += tokens;
     if (p->quiet || t - p->shown < (p->terminal ? 0.2 : 30)) return;
+    const double part = (p->before + p->weight * done) / p->all;
     p->shown = t;
-    fprintf(stderr, "%s%s: %.0f of %.0f tokens, %.0f tokens/s, %.0f s left%s",
-            p->terminal ? "\r\033[K" : "", what, p->done, p->all, p->done / spent,
-            spent / p->done * (p->all - p->done), p->terminal ? "" : "\n");
+    fprintf(stderr, "%s%s: %.0f tokens, %.0f tokens/s", p->terminal ? "\r\033[K" : "", what,
+            p->tokens, p->tokens / spent);
+    if (part > 0 && done >= 0)
+        fprintf(stderr, ", %.0f %%, %.0f s left", 100 * part, spent / part * (1 - part));
+    if (!p->terminal) fputc('\n', stderr);
 }
 
 static void progress_end(const struct progress *p) {
     const double spent = now() - p->start;
     if (!p->quiet)
         fprintf(stderr, "%s%.0f tokens in %.1f s, %.0f tokens/s\n", p->terminal ? "\r\033[K" : "",
-                p->done, spent, spent > 0 ? p->done / spent : 0);
+                p->tokens, spent, spent > 0 ? p->tokens / spent : 0);
 }
 
 /* ---- Perplexity ------------------------------------------------------------------------------ */
@@ -1214,19 +1370,24 @@ static double piece_losses(struct evaluation *v, int n) {
     return sum;
 }
 
-/* exp of the mean over pieces of the mean loss over their predicted tokens. */
-static int perplexity(struct evaluation *v, const struct corpus *c, const struct hook *hook,
-                      double *to, struct error *e) {
-    double sum = 0;
-    for (size_t i = 0; i < c->pieces; i += v->feed.batch) {
-        const int n = (int)least(c->pieces - i, v->feed.batch);
-        if (feed_pieces(&v->feed, c, i, 1, n, hook, e)) return -1;
-        sum += piece_losses(v, n);
-        progress_add(&v->progress, c->label, (double)n * v->feed.length);
-    }
-    *to = exp64(sum / (double)c->pieces);
-    if (*to == *to) return 0;
-    return fail(e, "%s: the model's logits are not numbers", c->path);
+/* sum[r] += the losses of a corpus's pieces under the edits of row r; edits that have no `first`
+ * change nothing. How many pieces, in *pieces. */
+static int sum_losses(struct evaluation *v, struct corpus *c, struct edits *row, int rows,
+                      bool quiet, double *sum, uint64_t *pieces, struct error *e) {
+    double done;
+    int n;
+    progress_corpus(&v->progress, c);
+    feed_start(&v->feed, c, (struct shard){0, 1});
+    for (*pieces = 0; (n = feed_next(&v->feed, &done, e)) > 0; *pieces += n)
+        for (int r = 0; r < rows; r++) {
+            const struct hook hook = {edit_neurons, &row[r]};
+            if (forward(v->feed.run, v->feed.sequence, n, row[r].first ? &hook : NULL, e))
+                return -1;
+            sum[r] += piece_losses(v, n);
+            progress_add(&v->progress, c->label, (double)n * v->feed.length, done);
+        }
+    if (n == 0 && !quiet) say_ragged(&v->feed, *pieces);
+    return n;
 }
 
 /* ---- Generation ------------------------------------------------------------------------------ */
@@ -1424,8 +1585,6 @@ struct work {
 };
 
 static void work_free(struct work *w) {
-    for (int k = 0; k < w->corpora; k++) free(w->corpus[k].ids.at);
-    free(w->corpus);
     counts_free(&w->counts);
     counts_free(&w->others);
     neurons_free(&w->neurons);
@@ -1433,6 +1592,8 @@ static void work_free(struct work *w) {
     edits_free(&w->edits);
     feed_free(&w->feed);
     evaluation_free(&w->evaluation);
+    for (int k = 0; k < w->corpora; k++) corpus_close(&w->corpus[k]);
+    free(w->corpus);
     generation_free(&w->generation);
     output_discard(&w->output);
     if (w->file.at) munmap((void *)w->file.at, w->file.n);
@@ -1474,6 +1635,8 @@ static int open_corpora(struct work *w, struct options *o, struct error *e) {
         for (int j = 0; j < k; j++)
             if (strcmp(w->corpus[j].label, c->label) == 0)
                 return usage(e, "a language is named twice: ", word);
+            else if (strcmp(c->path, "-") == 0 && strcmp(w->corpus[j].path, "-") == 0)
+                return usage(e, "standard input is one text, and is named twice: ", word);
     }
     if (!w->corpora) return usage(e, "no corpus is given: LANG=FILE", "");
     if (checkpoint_open(&w->m, o->word[0], (int)o->threads, e)) return FAILED;
@@ -1486,9 +1649,14 @@ static int open_corpora(struct work *w, struct options *o, struct error *e) {
     if (!o->quiet && o->length > (uint64_t)context)
         fprintf(stderr, "lape: pieces of %llu tokens are longer than the model's context of %d\n",
                 (unsigned long long)o->length, context);
-    for (int k = 0; k < w->corpora; k++)
-        if (corpus_open(&w->corpus[k], &w->m, o->tokens, o->length - o->bos, o->quiet, e))
-            return FAILED;
+    for (int k = 0; k < w->corpora; k++) {
+        struct corpus *c = &w->corpus[k];
+        const size_t length = o->length - o->bos;
+        if (corpus_open(c, &w->m, o->tokens, e) || corpus_fill(c, length, e)) return FAILED;
+        if (ids_in(&c->ids) < length)
+            return fail(e, "%s: %zu tokens are fewer than one piece of %zu (--seq)", c->path,
+                        ids_in(&c->ids), length);
+    }
     return DONE;
 }
 
@@ -1513,14 +1681,6 @@ static int open_neurons(struct work *w, const struct options *o, struct error *e
 
 /* ---- lape count ------------------------------------------------------------------------------ */
 
-struct shard {
-    size_t first, step; /* pieces first, first + step, ... */
-};
-
-static size_t pieces_of(struct shard s, const struct corpus *c) {
-    return c->pieces > s.first ? (c->pieces - s.first - 1) / s.step + 1 : 0;
-}
-
 static int parse_shard(const char *text, struct shard *s, struct error *e) {
     uint64_t i, n;
     struct span rest = text_span(text), part;
@@ -1533,42 +1693,35 @@ static int parse_shard(const char *text, struct shard *s, struct error *e) {
     return 0;
 }
 
-/* Adds the tokens of pieces [from, to) of the shard to a histogram. */
-static void add_histogram(int64_t *histogram, const struct feed *f, const struct corpus *c,
-                          struct shard s, size_t from, size_t to) {
-    const size_t length = f->length - f->bos;
-    for (size_t i = from; i < to; i++) {
-        const int32_t *ids = (int32_t *)c->ids.at + (s.first + i * s.step) * length;
-        if (f->bos) histogram[f->m->bos]++;
-        for (size_t t = 0; t < length; t++) histogram[ids[t]]++;
-    }
+/* Adds n tokens to a histogram. */
+static void add_histogram(int64_t *histogram, const int32_t *tokens, size_t n) {
+    for (size_t i = 0; i < n; i++) histogram[tokens[i]]++;
 }
 
-/* Whether partial counts are of this model, these options and these very texts. Those without
- * pieces are `fresh`; the texts are told by their histograms. */
-static bool can_resume(const struct work *w, const struct counts *partial, struct shard s) {
+/* Whether partial counts are of this model and these options. */
+static bool can_resume(const struct work *w, const struct counts *partial) {
     const struct counts *fresh = &w->counts;
-    if (strcmp(partial->model, fresh->model) || partial->layers != fresh->layers ||
-        partial->neurons != fresh->neurons || partial->vocab != fresh->vocab ||
-        partial->piece != fresh->piece || partial->bos != fresh->bos ||
-        partial->near != fresh->near || partial->n != fresh->n)
-        return false;
-    for (int k = 0; k < partial->n; k++) {
-        const struct language *l = &partial->language[k];
-        int64_t *histogram = fresh->language[k].of[HISTOGRAM];
-        if (strcmp(l->label, w->corpus[k].label) || l->pieces > pieces_of(s, &w->corpus[k]))
-            return false;
-        for (int i = 0; i < STATISTICS; i++)
-            if (!l->of[i]) return false;
-        add_histogram(histogram, &w->feed, &w->corpus[k], s, 0, l->pieces);
-        if (memcmp(histogram, l->of[HISTOGRAM], fresh->vocab * sizeof *histogram)) return false;
+    bool good = !strcmp(partial->model, fresh->model) && partial->layers == fresh->layers &&
+                partial->neurons == fresh->neurons && partial->vocab == fresh->vocab &&
+                partial->piece == fresh->piece && partial->bos == fresh->bos &&
+                partial->near == fresh->near && partial->n == fresh->n;
+    for (int k = 0; good && k < partial->n; k++) {
+        good = strcmp(partial->language[k].label, w->corpus[k].label) == 0;
+        for (int i = 0; i < STATISTICS; i++) good = good && partial->language[k].of[i];
     }
-    return true;
+    return good;
+}
+
+static int other_run(const char *partial, struct error *e) {
+    return fail(e,
+                "%s: was begun with another model, other texts or options; without --resume it "
+                "is replaced",
+                partial);
 }
 
 /* Zero counts of the corpora's languages, or those that the partial file holds. */
-static int begin_counts(struct work *w, const struct options *o, struct shard s,
-                        const char *partial, struct error *e) {
+static int begin_counts(struct work *w, const struct options *o, const char *partial,
+                        struct error *e) {
     const struct config *c = &w->m.model.config;
     w->counts = (struct counts){.layers = c->layers,
                                 .neurons = c->neurons,
@@ -1583,39 +1736,56 @@ static int begin_counts(struct work *w, const struct options *o, struct shard s,
     }
     if (!o->resume || access(partial, F_OK) != 0) return 0;
     if (counts_open(&w->others, partial, e)) return -1;
-    if (!can_resume(w, &w->others, s))
-        return fail(e,
-                    "%s: was begun with another model, other texts or options; without --resume "
-                    "it is replaced",
-                    partial);
+    if (!can_resume(w, &w->others)) return other_run(partial, e);
     struct counts fresh = w->counts;
     w->counts = w->others;
     w->others = fresh;
     return 0;
 }
 
+/* Passes over the pieces that are counted already; their histogram tells whether they are of this
+ * text. */
+static int pass_over(struct feed *f, const struct language *l, int vocab, const char *partial,
+                     struct error *e) {
+    int64_t *histogram = new_array(vocab, sizeof *histogram);
+    int got = 1;
+    for (uint64_t i = 0; got > 0 && i < l->pieces; i++)
+        if ((got = next_piece(f, f->next, e)) > 0) add_histogram(histogram, f->next, f->length);
+    if (got == 0 || (got > 0 && memcmp(histogram, l->of[HISTOGRAM], vocab * sizeof *histogram)))
+        got = other_run(partial, e);
+    free(histogram);
+    return got < 0 ? -1 : 0;
+}
+
 /* Counts the pieces of a language that are not counted yet. */
 static int count_language(struct work *w, int k, const struct options *o, struct shard s,
                           const char *partial, struct progress *p, struct error *e) {
     struct language *l = &w->counts.language[k];
-    const struct corpus *c = &w->corpus[k];
+    struct corpus *c = &w->corpus[k];
+    struct feed *f = &w->feed;
     struct counter counter = {.pool = w->m.pool, .counts = &w->counts, .language = l};
     const struct hook hook = {count_neurons, &counter};
-    while (l->pieces < pieces_of(s, c)) {
-        const int n = (int)least(pieces_of(s, c) - l->pieces, w->feed.batch);
-        if (feed_pieces(&w->feed, c, s.first + l->pieces * s.step, s.step, n, &hook, e) ||
-            count_is_sound(&counter, e))
-            return -1;
-        add_histogram(l->of[HISTOGRAM], &w->feed, c, s, l->pieces, l->pieces + n);
+    double done;
+    int n;
+    progress_corpus(p, c);
+    f->corpus = c;
+    f->shard = s;
+    if (pass_over(f, l, w->counts.vocab, partial, e)) return -1;
+    for (feed_start(f, c, s); (n = feed_next(f, &done, e)) > 0;) {
+        if (forward(f->run, f->sequence, n, &hook, e) || count_is_sound(&counter, e)) return -1;
+        add_histogram(l->of[HISTOGRAM], f->tokens, (size_t)n * f->length);
         l->pieces += n;
-        l->tokens += (uint64_t)n * w->feed.length;
-        progress_add(p, l->label, (double)n * w->feed.length);
+        l->tokens += (uint64_t)n * f->length;
+        progress_add(p, l->label, (double)n * f->length, done);
         if (o->save_every > 0 && now() - p->saved >= o->save_every) {
             if (counts_save(&w->counts, partial, e)) return -1;
             p->saved = now();
         }
     }
-    return 0;
+    if (n == 0 && l->pieces == 0)
+        return fail(e, "%s: %zu pieces leave none for shard %s", c->path, c->pieces, o->shard);
+    if (n == 0 && !o->quiet) say_ragged(f, l->pieces);
+    return n;
 }
 
 static int by_label(const void *a, const void *b) {
@@ -1623,7 +1793,7 @@ static int by_label(const void *a, const void *b) {
 }
 
 static int run_count(struct work *w, struct options *o, struct error *e) {
-    struct progress p = {0};
+    struct progress p;
     struct shard s;
     if (!o->output) return usage(e, "-o FILE is missing; counts are not text", "");
     int bad = parse_shard(o->shard, &s, e);
@@ -1634,15 +1804,9 @@ static int run_count(struct work *w, struct options *o, struct error *e) {
     const char *partial = w->text.at;
     qsort(w->corpus, w->corpora, sizeof *w->corpus, by_label); /* as the counts are */
     if (feed_new(&w->feed, &w->m, (int)o->length, (int)o->batch, o->bos, e) ||
-        begin_counts(w, o, s, partial, e))
+        begin_counts(w, o, partial, e))
         return FAILED;
-    for (int k = 0; k < w->corpora; k++) {
-        if (pieces_of(s, &w->corpus[k]) == 0)
-            return fail(e, "%s: %zu pieces leave none for shard %s", w->corpus[k].path,
-                        w->corpus[k].pieces, o->shard);
-        p.all += (double)(pieces_of(s, &w->corpus[k]) - w->counts.language[k].pieces) * o->length;
-    }
-    progress_start(&p, o->quiet);
+    progress_start(&p, w->corpus, w->corpora, o->quiet);
     for (int k = 0; k < w->corpora; k++)
         if (count_language(w, k, o, s, partial, &p, e)) return FAILED;
     progress_end(&p);
@@ -1811,51 +1975,70 @@ static int run_find(struct work *w, struct options *o, struct error *e) {
 
 /* ---- lape ppl -------------------------------------------------------------------------------- */
 
-/* One row: the perplexity of every corpus with the neurons of language `off` at 0. */
-static int print_row(struct work *w, int off, struct error *e) {
-    const struct hook ablate = {edit_neurons, &w->edits};
-    const struct steer s = {.off = off, .on = -1};
-    if (off >= 0 && edits_new(&w->edits, &w->neurons, &s, e)) return -1;
-    fprintf(w->output.file, "%s", off >= 0 ? w->neurons.label[off] : "none");
-    for (int k = 0; k < w->corpora; k++) {
-        double value;
-        if (perplexity(&w->evaluation, &w->corpus[k], off >= 0 ? &ablate : NULL, &value, e))
-            return -1;
-        fprintf(w->output.file, "\t%.9g", value);
+/* The languages in the rows' order: those of the corpora, as these come, then the others. */
+static int *order_rows(const struct work *w) {
+    const struct neurons *n = &w->neurons;
+    int *language = new_array(n->languages, sizeof *language), rows = 0;
+    bool *done = new_array(n->languages, sizeof *done);
+    for (int k = 0; k < w->corpora + n->languages; k++) {
+        const int l =
+            k < w->corpora ? label_index(n, text_span(w->corpus[k].label)) : k - w->corpora;
+        if (l < 0 || done[l]) continue;
+        language[rows++] = l;
+        done[l] = true;
     }
-    fprintf(w->output.file, "\n");
-    edits_free(&w->edits);
-    return 0;
+    free(done);
+    return language;
+}
+
+/* exp of the mean over pieces of the mean loss over their predicted tokens: sum [corpora, rows]
+ * becomes that. Row 0 is the model as it is, row r has the neurons of language[r - 1] at 0. */
+static int evaluate(struct work *w, const int *language, bool quiet, double *sum, struct error *e) {
+    const int rows = 1 + w->neurons.languages;
+    struct edits *edits = new_array(rows, sizeof *edits);
+    int bad = 0;
+    for (int r = 1; !bad && r < rows; r++)
+        bad =
+            edits_new(&edits[r], &w->neurons, &(struct steer){.off = language[r - 1], .on = -1}, e);
+    for (int k = 0; !bad && k < w->corpora; k++, sum += rows) {
+        uint64_t pieces;
+        bad = sum_losses(&w->evaluation, &w->corpus[k], edits, rows, quiet, sum, &pieces, e);
+        for (int r = 0; !bad && r < rows; r++) {
+            sum[r] = exp64(sum[r] / (double)pieces);
+            if (sum[r] != sum[r])
+                bad = fail(e, "%s: the model's logits are not numbers", w->corpus[k].path);
+        }
+    }
+    for (int r = 1; r < rows; r++) edits_free(&edits[r]);
+    free(edits);
+    return bad;
 }
 
 static int run_ppl(struct work *w, struct options *o, struct error *e) {
-    struct evaluation *v = &w->evaluation;
     const struct neurons *n = &w->neurons;
     int bad = open_corpora(w, o, e);
     if (bad) return bad;
     if ((o->neurons && open_neurons(w, o, e)) ||
-        evaluation_new(v, &w->m, (int)o->length, (int)o->batch, o->bos, e) ||
+        evaluation_new(&w->evaluation, &w->m, (int)o->length, (int)o->batch, o->bos, e) ||
         output_open(&w->output, o->output, e))
         return FAILED;
-    fprintf(w->output.file, "off");
-    for (int k = 0; k < w->corpora; k++) {
-        fprintf(w->output.file, "\t%s", w->corpus[k].label);
-        v->progress.all += (double)w->corpus[k].pieces * o->length * (1 + n->languages);
+    const int rows = 1 + n->languages;
+    int *language = order_rows(w);
+    double *value = new_array((size_t)w->corpora * rows, sizeof *value);
+    FILE *to = w->output.file;
+    progress_start(&w->evaluation.progress, w->corpus, w->corpora, o->quiet);
+    bad = evaluate(w, language, o->quiet, value, e);
+    if (!bad) fprintf(to, "off");
+    for (int k = 0; !bad && k < w->corpora; k++) fprintf(to, "\t%s", w->corpus[k].label);
+    for (int r = 0; !bad && r < rows; r++) {
+        fprintf(to, "\n%s", r ? n->label[language[r - 1]] : "none");
+        for (int k = 0; k < w->corpora; k++) fprintf(to, "\t%.9g", value[k * rows + r]);
     }
-    fprintf(w->output.file, "\n");
-    progress_start(&v->progress, o->quiet);
-    if (print_row(w, -1, e)) return FAILED;
-    bool *done = new_array(n->languages, sizeof *done);
-    for (int k = 0; !bad && k < w->corpora; k++) { /* first in the columns' order */
-        const int row = label_index(n, text_span(w->corpus[k].label));
-        if (row >= 0) done[row] = true;
-        if (row >= 0) bad = print_row(w, row, e);
-    }
-    for (int row = 0; !bad && row < n->languages; row++)
-        if (!done[row]) bad = print_row(w, row, e);
-    free(done);
+    if (!bad) fprintf(to, "\n");
+    free(language);
+    free(value);
     if (bad || output_finish(&w->output, e)) return FAILED;
-    progress_end(&v->progress);
+    progress_end(&w->evaluation.progress);
     return DONE;
 }
 
@@ -2121,7 +2304,8 @@ static int run_trace(struct work *w, struct options *o, struct error *e) {
     w->corpora = 1;
     w->corpus = new_array(1, sizeof *w->corpus);
     w->corpus->path = o->word[1];
-    if (checkpoint_open(&w->m, o->word[0], (int)o->threads, e) || corpus_read(w->corpus, &w->m, e))
+    if (checkpoint_open(&w->m, o->word[0], (int)o->threads, e) ||
+        corpus_open(w->corpus, &w->m, o->tokens, e) || corpus_fill(w->corpus, SIZE_MAX, e))
         return FAILED;
     const int L = w->m.model.config.layers;
     const bool layered = t.at != AT_EMBD && t.at != AT_LOGITS;
@@ -2132,8 +2316,8 @@ static int run_trace(struct work *w, struct options *o, struct error *e) {
                     (int)o->layer, L - 1);
     if (check_bos(&w->m, o, e)) return FAILED;
     if (layered && o->layer != UINT64_MAX) t.layer = (int)o->layer;
-    const size_t n = least(ids_in(&w->corpus->ids), o->tokens);
-    w->corpus->ids.n = n * sizeof(int32_t);
+    const size_t n = ids_in(&w->corpus->ids);
+    if (n == 0) return fail(e, "%s: the file is empty", o->word[1]);
     if (!o->length) o->length = least(w->m.model.config.context, 4096);
     o->length = least(o->length, n + o->bos);
     const size_t piece = o->length - o->bos, pieces = (n + piece - 1) / piece;

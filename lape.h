@@ -403,6 +403,15 @@ int default_bos(struct span pre);
 /* Appends the ids (int32_t) of one text. O(n log n) in its bytes. -1 when it is not UTF-8: the
  * message gives the byte. */
 int encode(const struct tokenizer *t, struct span text, struct buffer *ids, struct error *e);
+/* One text that comes in parts. */
+struct encoder;
+struct encoder *encoder_new(const struct tokenizer *t);
+void encoder_free(struct encoder *c);
+/* Appends the ids of a part's first *used bytes: all when it is the last part, else as far as
+ * nothing that follows can change them, which may be not at all. The next part starts with the
+ * bytes that are left. Errors are encode()'s, counting bytes from the text's start. */
+int encode_part(struct encoder *c, struct span text, bool last, struct buffer *ids, size_t *used,
+                struct error *e);
 /* GPT-2's: the end of the word at byte i < s.n of a text that is UTF-8. */
 size_t word_end(const struct tokenizer *t, struct span s, size_t i);
 /* Appends the text of n ids, without the space that encode() put before it. -1 when an id is

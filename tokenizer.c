@@ -613,6 +613,9 @@ struct encoder {
     const struct tokenizer *t;
     struct buffer *ids;
     struct buffer symbols, heap; /* struct symbol, struct candidate: room used again and again */
+    struct buffer written;       /* the part at hand as pieces write it, or in normal form C */
+    size_t offset;               /* bytes of the text before the part at hand */
+    bool begun;                  /* the prefix is encoded */
     bool after_unknown;
 };
 
@@ -724,12 +727,20 @@ static size_t user_piece(const struct tokenizer *t, struct span text) {
     return 0;
 }
 
-/* Cuts the text where nothing can join, and encodes what lies between. */
-static void encode_all(struct encoder *c, struct span text) {
+/* Whether byte i is so near the end of a part that a user-defined piece, or the character there,
+ * may reach into the next. */
+static bool is_open(const struct tokenizer *t, struct span text, size_t i, bool last) {
+    return !last && i + (t->longest_user > 4 ? t->longest_user : 4) > text.n;
+}
+
+/* Cuts the text where nothing can join, and encodes what lies between. How many bytes: to the last
+ * cut that is sure. */
+static size_t encode_all(struct encoder *c, struct span text, bool last_part) {
     size_t start = 0, n;
     uint32_t code = 0, last = 0;
     for (size_t i = 0; i < text.n; i += n, last = code) {
         struct span rest = {text.at + i, text.n - i};
+        if (is_open(c->t, text, i, last_part)) return start;
         size_t user = user_piece(c->t, rest);
         n = user ? user : character(rest, &code);
         if (!user && (i == start || can_join(c->t, last, code))) continue;
@@ -738,6 +749,7 @@ static void encode_all(struct encoder *c, struct span text) {
         start = i + user;
     }
     encode_stretch(c, (struct span){text.at + start, text.n - start});
+    return text.n;
 }
 
 /* The class of the character at byte i; *next is the byte after it. */
@@ -841,9 +853,17 @@ size_t word_end(const struct tokenizer *t, struct span s, size_t i) {
     return white_end(t, s, i);
 }
 
-/* Cuts the text into words, and encodes each. */
-static void encode_words(struct encoder *c, struct span text) {
-    for (size_t i = 0, end; i < text.n; i = end) {
+/* Cuts the text into words, and encodes those of the first `most` bytes. */
+static void encode_words(struct encoder *c, struct span text, size_t most) {
+    if (c->t->forms) {
+        c->written.n = 0;
+        normalise(c->t->forms, (struct span){text.at, most}, &c->written);
+        const size_t composed = c->written.n;
+        buffer_add(&c->written, text.at + most, text.n - most);
+        text = (struct span){c->written.at, c->written.n};
+        most = composed;
+    }
+    for (size_t i = 0, end; i < most; i = end) {
         end = word_end(c->t, text, i);
         struct span word = {text.at + i, end - i};
         int32_t id = c->t->pre.whole ? find_piece(c->t, word) : -1;
@@ -854,59 +874,106 @@ static void encode_words(struct encoder *c, struct span text) {
     }
 }
 
-/* Text without user-defined pieces. */
-static void encode_part(struct encoder *c, struct span text) {
-    struct buffer composed = {0};
-    if (c->t->forms) {
-        normalise(c->t->forms, text, &composed);
-        text = (struct span){composed.at, composed.n};
-    }
-    encode_words(c, text);
-    free(composed.at);
+/* Bytes of the character at byte i when a word surely starts there, whatever stands around it: a
+ * letter or a number after a line feed. Else 0. */
+static size_t line_start(const struct tokenizer *t, struct span s, size_t i) {
+    uint32_t code;
+    if (i == 0 || s.at[i - 1] != '\n') return 0;
+    const size_t n = character((struct span){s.at + i, s.n - i}, &code);
+    const bool stays = !t->forms || t->forms->of[code] == STAYS;
+    return stays && is_in(t->class[code], LETTERS | NUMBERS) ? n : 0;
 }
 
-/* Takes out user-defined pieces, and encodes what lies between. */
-static void encode_parts(struct encoder *c, struct span text) {
-    size_t start = 0, user;
-    for (size_t i = 0; i < text.n; i += user ? user : 1) {
+/* Takes out user-defined pieces, and encodes the lines between. How many bytes: to the last cut
+ * that is sure. */
+static size_t encode_lines(struct encoder *c, struct span text, bool last_part) {
+    size_t start = 0, n;
+    for (size_t i = 0, user; i < text.n; i += user ? user : 1) {
         struct span rest = {text.at + i, text.n - i};
-        if ((user = user_piece(c->t, rest)) == 0) continue;
-        encode_part(c, (struct span){text.at + start, i - start});
-        emit(c, c->t->slot[find_slot(c->t, (struct span){rest.at, user}, true)]);
+        if (is_open(c->t, text, i, last_part)) return start;
+        if ((user = user_piece(c->t, rest)) == 0 && (n = line_start(c->t, text, i)) == 0) continue;
+        /* what follows decides where white space before it ends */
+        encode_words(c, (struct span){text.at + start, i - start + (user ? 0 : n)}, i - start);
+        if (user) emit(c, c->t->slot[find_slot(c->t, (struct span){rest.at, user}, true)]);
         start = i + user;
     }
-    encode_part(c, (struct span){text.at + start, text.n - start});
+    encode_words(c, (struct span){text.at + start, text.n - start}, text.n - start);
+    return text.n;
 }
 
-/* The text as pieces write it: spaces become U+2581, one more stands before all. */
-static int prepare(const struct tokenizer *t, struct span text, struct buffer *to,
-                   struct error *e) {
+/* The first byte of a text that is not UTF-8, text.n when all is. */
+static size_t not_utf8(struct span text) {
     uint32_t code;
+    size_t n;
+    for (size_t i = 0; i < text.n; i += n)
+        if ((n = character((struct span){text.at + i, text.n - i}, &code)) == 0) return i;
+    return text.n;
+}
+
+/* The text as SentencePiece's pieces write it: spaces become U+2581, one more stands before all.
+ * How many of those bytes are not of the text. */
+static size_t write_spaces(struct span text, bool prefix, struct buffer *to) {
+    to->n = 0;
+    if (prefix) buffer_add(to, SPACE, SPACE_BYTES);
+    for (size_t i = 0; i < text.n; i++)
+        if (text.at[i] == ' ')
+            buffer_add(to, SPACE, SPACE_BYTES);
+        else
+            buffer_add(to, text.at + i, 1);
+    return prefix ? SPACE_BYTES : 0;
+}
+
+/* Bytes of the text that `written` bytes were written for. */
+static size_t bytes_written_for(struct span text, size_t written) {
+    size_t i = 0;
+    for (size_t n = 0; n < written; i++) n += text.at[i] == ' ' ? SPACE_BYTES : 1;
+    return i;
+}
+
+struct encoder *encoder_new(const struct tokenizer *t) {
+    struct encoder *c = new_array(1, sizeof *c);
+    c->t = t;
+    return c;
+}
+
+void encoder_free(struct encoder *c) {
+    if (!c) return;
+    free(c->symbols.at);
+    free(c->heap.at);
+    free(c->written.at);
+    free(c);
+}
+
+int encode_part(struct encoder *c, struct span text, bool last, struct buffer *ids, size_t *used,
+                struct error *e) {
+    const struct tokenizer *t = c->t;
     if (text.n > INT32_MAX / SPACE_BYTES)
         return fail(e, "%zu bytes are too long for one text, %d are not", text.n,
                     INT32_MAX / SPACE_BYTES);
-    if (text.n && t->v.add_prefix && !t->merges) buffer_add(to, SPACE, SPACE_BYTES);
-    for (size_t i = 0, n; i < text.n; i += n) {
-        n = character((struct span){text.at + i, text.n - i}, &code);
-        if (n == 0) return fail(e, "byte %zu (0x%02X) is not valid UTF-8", i, (uint8_t)text.at[i]);
-        if (t->merges) continue; /* the text itself */
-        bool space = text.at[i] == ' ';
-        buffer_add(to, space ? SPACE : text.at + i, space ? SPACE_BYTES : n);
+    if (!last) text.n = whole_characters(text);
+    const size_t bad = not_utf8(text);
+    if (bad < text.n)
+        return fail(e, "byte %zu (0x%02X) is not valid UTF-8", c->offset + bad,
+                    (uint8_t)text.at[bad]);
+    c->ids = ids;
+    *used = 0;
+    if (t->merges) {
+        *used = encode_lines(c, text, last);
+    } else if (text.n) {
+        const size_t more = write_spaces(text, t->v.add_prefix && !c->begun, &c->written);
+        const size_t n = encode_all(c, (struct span){c->written.at, c->written.n}, last);
+        *used = n > more ? bytes_written_for(text, n - more) : 0;
+        c->begun |= n > 0;
     }
+    c->offset += *used;
     return 0;
 }
 
 int encode(const struct tokenizer *t, struct span text, struct buffer *ids, struct error *e) {
-    struct buffer prepared = {0};
-    struct encoder c = {.t = t, .ids = ids};
-    int bad = prepare(t, text, &prepared, e);
-    if (!bad && t->merges && text.n)
-        encode_parts(&c, text);
-    else if (!bad && prepared.n)
-        encode_all(&c, (struct span){prepared.at, prepared.n});
-    free(prepared.at);
-    free(c.symbols.at);
-    free(c.heap.at);
+    struct encoder *c = encoder_new(t);
+    size_t used;
+    const int bad = encode_part(c, text, true, ids, &used, e);
+    encoder_free(c);
     return bad;
 }
 

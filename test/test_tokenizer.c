@@ -241,6 +241,7 @@ static struct small *merged_vocabulary(const char *pre, const struct span *merge
     add_piece_to(s, "<s>", 0, PIECE_CONTROL);             /* 264 */
     add_piece_to(s, "\xe4\xb8\xad", 0, PIECE_NORMAL);     /* 265: not of the alphabet */
     add_piece_to(s, "\xc4\xa0\xc4\xa0", 0, PIECE_NORMAL); /* 266: as 263 in bytes */
+    add_piece_to(s, "\xc4\x8a\xc4\x8a", 0, PIECE_NORMAL); /* 267: two line feeds */
     return s;
 }
 
@@ -286,9 +287,9 @@ static void test_words(void) {
 }
 
 static const struct span *some_merges(void) {
-    static struct span m[5];
+    static struct span m[6];
     m[0] = text("b a"), m[1] = text("a b"), m[2] = text("a a"), m[3] = text("aa aa");
-    m[4] = text("\xc4\xa0 a");
+    m[4] = text("\xc4\xa0 a"), m[5] = text("\xc4\x8a \xc4\x8a");
     return m;
 }
 
@@ -456,6 +457,74 @@ static void test_round_trips(const struct tokenizer *t) {
     }
 }
 
+/* A text in parts of any sizes has the ids of the whole. */
+static void test_parts(const struct tokenizer *t, const char *name, struct span whole) {
+    struct buffer all = {0}, ids = {0};
+    struct error e;
+    CHECK(!encode(t, whole, &all, &e), "%s: %s", name, e.text);
+    for (int round = 0; round < 20; round++) {
+        struct encoder *c = encoder_new(t);
+        size_t start = 0, end = 0, used;
+        const size_t most = (size_t)1 << test_random() % 13;
+        ids.n = 0;
+        for (bool last = false; !last; start += used) {
+            end += test_random() % (most + 1);
+            last = end >= whole.n;
+            if (last) end = whole.n;
+            if (encode_part(c, (struct span){whole.at + start, end - start}, last, &ids, &used, &e))
+                break;
+        }
+        CHECK(start == whole.n && ids.n == all.n && !memcmp(ids.at, all.at, all.n),
+              "%s: parts of up to %zu bytes have other ids than the whole", name, most);
+        encoder_free(c);
+    }
+    free(all.at);
+    free(ids.at);
+}
+
+/* Characters that pre-tokenizers disagree about, in lines. */
+static struct span mixed_text(size_t n) {
+    static const char *const part[] = {
+        "a",      "b",      "ab",     "A",      "B ",         " ",      "  ",      "\n",
+        "\n",     "\n\n",   "\r\n",   "\t",     "'s",         "'",      "1",       "23",
+        "...",    "!\n",    "/",      "(",      "<x>",        "\u00e9", "e\u0301", "\u0323",
+        "\u4e2d", "\u3002", "\u1100", "\u1161", "\U0001f468", "\u00a0", "[x]",     "\u2581"};
+    struct buffer b = {0};
+    while (n--) {
+        const char *s = part[test_random() % (sizeof part / sizeof *part)];
+        buffer_add(&b, s, strlen(s));
+    }
+    return (struct span){b.at, b.n};
+}
+
+static void test_streams(const struct tokenizer *demo) {
+    static const char *const pre[] = {"gpt-2", "command-r", "llama-bpe",
+                                      "qwen2", "tekken",    "bloom"};
+    const struct span mixed = mixed_text(5000);
+    struct error e;
+    for (size_t i = 0; i < sizeof pre / sizeof *pre; i++) {
+        struct small *s = merged_vocabulary(pre[i], some_merges(), 6);
+        struct tokenizer *t = tokenizer_new(&s->v, &e);
+        CHECK(t, "%s", e.text);
+        if (t) test_parts(t, pre[i], mixed);
+        /* white space leaves its last character to the word that follows, if one does */
+        const char *got = i == 0 && t ? ids_of(t, text("\n\na\n\n"), &e) : "10 10 97 267";
+        CHECK(strcmp(got, "10 10 97 267") == 0, "line feeds gave %s", got);
+        tokenizer_free(t);
+        free(s);
+    }
+    for (int bytes = 0; bytes < 2; bytes++) {
+        struct small *s = small_vocabulary(bytes);
+        struct tokenizer *t = tokenizer_new(&s->v, &e);
+        CHECK(t, "%s", e.text);
+        if (t) test_parts(t, bytes ? "small" : "small, without bytes", mixed);
+        tokenizer_free(t);
+        free(s);
+    }
+    test_parts(demo, "demo", mixed);
+    free((void *)mixed.at);
+}
+
 int main(void) {
     struct checkpoint m = {0};
     struct error e;
@@ -471,6 +540,7 @@ int main(void) {
     if (m.tokenizer) {
         test_golden_ids(m.tokenizer);
         test_round_trips(m.tokenizer);
+        test_streams(m.tokenizer);
     }
     checkpoint_close(&m);
     return finish();
