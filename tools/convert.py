@@ -406,9 +406,10 @@ POSITIONS = "without the first two rows"
 # its class in transformers assumes where a key is absent; keys of which one value (of a tuple: one
 # of them) is known; the key of its norms' epsilon and its name in GGUF; the rotary scalings known;
 # every how-manieth layer looks beyond the sliding window; a function that makes metadata of its
-# own from Config; the tensors; and the names of tensors that say nothing new.
+# own from Config; the tensors; the names of tensors that say nothing new; and the key of the
+# settings where a model of text is the language_model of a larger one.
 Family = collections.namedtuple("Family", "gguf prefix aliases defaults only epsilon ropes pattern "
-                                "own tensors ignored")
+                                "own tensors ignored part", defaults=(None,))
 ROPE_KEYS = {"rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor",
              "original_max_position_embeddings", "partial_rotary_factor"}
 RMS = ("rms_norm_eps", "layer_norm_rms_epsilon")
@@ -510,7 +511,8 @@ GPT2 = Family(
               "num_attention_heads": 12, "max_position_embeddings": 1024,
               "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
     only={"activation_function": ("gelu_new", "gelu_pytorch_tanh"), "scale_attn_weights": True,
-          "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
+          "scale_attn_by_inverse_layer_idx": False, "reorder_and_upcast_attn": False,
+          "add_cross_attention": False},
     epsilon=("layer_norm_epsilon", "layer_norm_epsilon"), ropes=(), pattern=1, own=nothing,
     tensors=(Row("transformer.wte.weight", "token_embd.weight", "vocab width"),
              Row("transformer.wpe.weight", "position_embd.weight", "context width"))
@@ -586,21 +588,32 @@ PHI2 = LLAMA._replace(
     + both(LAYER + "mlp.fc2", "blk.{}.ffn_down", "width neurons"))
 
 GEMMA = LLAMA._replace(
-    gguf="gemma", ropes=("default",), aliases={"hidden_act": "hidden_activation"},
+    gguf="gemma", ropes=("default",),
     defaults=dict(LLAMA.defaults, vocab_size=256000, hidden_size=3072, intermediate_size=24576,
                   num_hidden_layers=28, num_attention_heads=16, num_key_value_heads=16,
                   head_dim=256, max_position_embeddings=8192, tie_word_embeddings=True),
-    only={"hidden_act": "gelu_pytorch_tanh", "attention_bias": False, "tie_word_embeddings": True,
+    # The first release says gelu and means its approximation, as transformers takes it.
+    only={"hidden_act": ("gelu_pytorch_tanh", "gelu"), "attention_bias": False,
+          "hidden_activation": ("gelu_pytorch_tanh", None), "tie_word_embeddings": True,
           "use_bidirectional_attention": (None, False)},
     tensors=one_more_norms(ENDS + BEFORE + QKVO + BETWEEN + GATED))
 
 GEMMA2 = GEMMA._replace(
-    gguf="gemma2", pattern=2, own=gemma2_own,
+    gguf="gemma2", pattern=2, own=gemma2_own, aliases={"hidden_act": "hidden_activation"},
+    only=dict(GEMMA.only, hidden_act="gelu_pytorch_tanh"),
     defaults=dict(GEMMA.defaults, hidden_size=2304, intermediate_size=9216, num_hidden_layers=26,
                   num_attention_heads=8, num_key_value_heads=4, sliding_window=4096,
                   query_pre_attn_scalar=256, attn_logit_softcapping=50.0,
                   final_logit_softcapping=30.0),
     tensors=one_more_norms(ENDS + BEFORE + QKVO + GEMMA2_NORMS + GATED))
+
+GEMMA3 = GEMMA2._replace(
+    gguf="gemma3", pattern=6, own=gemma3_own, ropes=("default", "linear"),
+    defaults=dict(GEMMA2.defaults, vocab_size=262208, max_position_embeddings=131072,
+                  rope_theta=1e6, rope_local_base_freq=1e4),
+    only=dict(GEMMA2.only, attn_logit_softcapping=None, final_logit_softcapping=None,
+              sliding_window_pattern=6, _sliding_window_pattern=6),
+    tensors=one_more_norms(ENDS + BEFORE + QKVO + QK_NORM + GEMMA2_NORMS + GATED))
 
 COHERE = LLAMA._replace(
     gguf="command-r", ropes=("default",), own=cohere_own,
@@ -628,13 +641,9 @@ FAMILIES = {
     "PhiForCausalLM": PHI2,
     "GemmaForCausalLM": GEMMA,
     "Gemma2ForCausalLM": GEMMA2,
-    "Gemma3ForCausalLM": GEMMA2._replace(
-        gguf="gemma3", pattern=6, own=gemma3_own, ropes=("default", "linear"),
-        defaults=dict(GEMMA2.defaults, vocab_size=262208, max_position_embeddings=131072,
-                      rope_theta=1e6, rope_local_base_freq=1e4),
-        only=dict(GEMMA2.only, attn_logit_softcapping=None, final_logit_softcapping=None,
-                  sliding_window_pattern=6, _sliding_window_pattern=6),
-        tensors=one_more_norms(ENDS + BEFORE + QKVO + QK_NORM + GEMMA2_NORMS + GATED)),
+    "Gemma3ForCausalLM": GEMMA3,
+    "Gemma3ForConditionalGeneration": GEMMA3._replace(
+        part="text_config", ignored=r"(model\.)?(vision_tower|multi_modal_projector)\..*"),
     "CohereForCausalLM": COHERE,
 }
 
@@ -681,6 +690,10 @@ def read_config(path):
         raise Refused(path, "architectures is %r: supported are %s"
                       % (names, ", ".join(sorted(FAMILIES))))
     family = FAMILIES[names[0]]
+    if family.part:
+        if not isinstance(values.get(family.part), dict):
+            raise Refused(path, "%s is not an object of settings" % family.part)
+        values = dict(values, **values[family.part])
     for name, alias in family.aliases.items():
         if values.get(alias) is not None:
             values[name] = values[alias]
@@ -807,6 +820,11 @@ def plan_tensors(family, config, sizes, stored):
     """[(Row, Stored)] to be written; every tensor stored has to be known and of its shape."""
     plan, known = [], set()
     tied = config.get("tie_word_embeddings", FLAG)
+    if family.part:
+        names = [re.sub(r"^(model\.)?language_model\.", r"\1", name) for name in stored]
+        if len(set(names)) < len(names):
+            raise Refused(config.path, "the checkpoint has tensors under two names")
+        stored = dict(zip(names, stored.values()))
     # A checkpoint of the model without its head lacks the prefix.
     if not any(name.startswith(family.prefix) for name in stored):
         stored = {name if name.startswith("lm_head.") else family.prefix + name: tensor
@@ -961,7 +979,7 @@ def added_tokens(directory, settings):
     return added
 
 
-# ---- The tokenizer: byte-level BPE in tokenizer.json ------------------------------------------
+# ---- The tokenizer: byte-level BPE in tokenizer.json, or in vocab.json and merges.txt ------------
 
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 ENDINGS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -977,6 +995,16 @@ SPLITS = {
 }
 IGNORES_MERGES = {"llama-bpe": (True,), "tekken": (True, False)}     # all others: (False,)
 NORMALIZED = {"qwen2": "NFC", "command-r": "NFC"}
+# The tokenizer's class, where no file names it; what splits text in each, if not ByteLevel itself,
+# and which special tokens are <|endoftext|> where no file names them.
+CLASSES = {"gpt2": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "phi2": "CodeGenTokenizer",
+           "qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer"}
+SPLITTERS = {"GPT2Tokenizer": (None, ("bos_token", "eos_token", "unk_token")),
+             "CodeGenTokenizer": (None, ("bos_token", "eos_token", "unk_token")),
+             "Qwen2Tokenizer": (WORDS + r"\p{N}" + ENDINGS,
+                                ("eos_token", "unk_token", "pad_token"))}
+SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token",
+           "mask_token", "additional_special_tokens", "extra_special_tokens")
 
 
 def pre_tokenizer(path, values, arch):
@@ -1015,9 +1043,61 @@ def pre_tokenizer(path, values, arch):
     return name
 
 
-def read_byte_level(path, arch):
-    """(values, id -> text, merges, llama.cpp's name of the splitter) of a tokenizer.json."""
-    values = parse_json(path, read_small(path))
+def special_tokens(settings):
+    """The texts of the tokens that are named as special."""
+    tokens = []
+    for key in SPECIAL:
+        value = settings.values.get(key)
+        tokens += value if isinstance(value, list) else [value]
+    texts = [token.get("content") if isinstance(token, dict) else token for token in tokens]
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise Refused(settings.path, "a special token has no text for a name")
+    return [text for text in texts if text is not None]
+
+
+def plain_files(path, settings, arch):
+    """What tokenizer.json would say, from vocab.json at path and merges.txt, which are older.
+
+    Completes the settings by special_tokens_map.json and by what the tokenizer's class assumes.
+    """
+    directory, vocabulary = os.path.dirname(path), parse_json(path, read_small(path))
+    name = settings.values.get("tokenizer_class") or CLASSES.get(arch)
+    name = re.sub("Fast$", "", name) if isinstance(name, str) else None
+    if name not in SPLITTERS or not all(map(is_count, vocabulary.values())):
+        raise Refused(path, "does not give every token an id, or tokenizer_class, %r, is none of "
+                      "%s: see --no-tokenizer" % (name, ", ".join(SPLITTERS)))
+    split, assumed = SPLITTERS[name]
+    level = {"type": "ByteLevel", "add_prefix_space": bool(settings.values.get("add_prefix_space"))}
+    pre = level if split is None else {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False},
+        dict(level, use_regex=False)]}
+    added, flags = added_tokens(directory, settings), settings.values.get("added_tokens_decoder")
+    known = dict({text: number for number, text in added.items()}, **vocabulary)
+    settings.values = dict(
+        dict.fromkeys(assumed if "<|endoftext|>" in known else (), "<|endoftext|>"),
+        **dict(read_optional(directory, "special_tokens_map.json").values, **settings.values))
+    special = special_tokens(settings)
+    for text in special:
+        if text not in known:
+            raise Refused(path, "the special token %.60s has no id here, nor in added_tokens.json"
+                          % text)
+        added[known[text]] = text
+    tokens = [dict((flags or {}).get(str(number), {}), id=number, content=text)
+              for number, text in sorted(added.items())]
+    for token in tokens:
+        token["special"] = token["content"] in special or token.get("special", False)
+    merges = os.path.join(directory, "merges.txt")
+    try:
+        lines = read_small(merges).decode("utf-8").replace("\r\n", "\n").split("\n")
+    except ValueError:
+        raise Refused(merges, "is not UTF-8")
+    return {"pre_tokenizer": pre, "normalizer": split and {"type": "NFC"}, "added_tokens": tokens,
+            "model": {"type": "BPE", "vocab": vocabulary, "merges": [
+                line for line in lines[lines[0].startswith("#version"):] if line]}}
+
+
+def read_byte_level(path, values, arch):
+    """(id -> text, merges, llama.cpp's name of the splitter) of a tokenizer.json's values."""
     model = values.get("model")
     model = model if isinstance(model, dict) else {}
     pre = pre_tokenizer(path, values, arch)
@@ -1044,7 +1124,7 @@ def read_byte_level(path, arch):
     except (AttributeError, TypeError, ValueError):
         raise Refused(path, "vocab does not give every token an id of its own, or merges are not "
                       "pairs of its tokens that make one of its tokens")
-    return values, texts, [" ".join(merge) for merge in merges], pre
+    return texts, [" ".join(merge) for merge in merges], pre
 
 
 def begins_with(values):
@@ -1068,18 +1148,25 @@ def begins_with(values):
 
 
 def byte_level_metadata(directory, config, rows, arch):
-    """The tokenizer's keys from tokenizer.json; none without it."""
-    path = os.path.join(directory, "tokenizer.json")
-    if not os.path.isfile(path):
-        return []
-    values, texts, merges, pre = read_byte_level(path, arch)
+    """The tokenizer's keys from tokenizer.json, or the files that came before it; else none."""
+    path, older = (os.path.join(directory, name) for name in ("tokenizer.json", "vocab.json"))
     settings = read_optional(directory, "tokenizer_config.json")
+    if os.path.isfile(path):
+        values = parse_json(path, read_small(path))
+    elif os.path.isfile(older):
+        path, values = older, plain_files(older, settings, arch)
+    else:
+        return []
+    texts, merges, pre = read_byte_level(path, values, arch)
     types = dict.fromkeys(texts, NORMAL)
     try:
         for token in values.get("added_tokens") or []:
             number, text = token["id"], token["content"]
             if not is_count(number) or not text.encode() or not isinstance(token["special"], bool):
                 raise ValueError
+            if not token["special"] and any(map(token.get, ("lstrip", "rstrip", "single_word"))):
+                raise Refused(path, "the token %.60s takes the spaces beside it, or whole words "
+                              "only: that is not known" % text)
             texts[number], types[number] = text, CONTROL if token["special"] else USER_DEFINED
         ends = begins_with(values)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
@@ -1179,9 +1266,11 @@ def convert_hf(args):
         ("general.file_type", U32, TYPES[max(volume, key=volume.get)].file),
     ]
     write_gguf(args, metadata + settings + tokenizer, tensors, {s.path for _, s in plan})
+    if family.part and not args.quiet:
+        complain("%s: the model of text alone: what sees pictures is left out" % args.directory)
     if not tokenizer and not args.quiet:
-        complain("%s: without tokenizer.model or tokenizer.json the model takes token ids "
-                 "only" % args.directory)
+        complain("%s: without tokenizer.model, tokenizer.json or vocab.json the model takes token "
+                 "ids only" % args.directory)
 
 
 PERIOD = (1 << 20) - 3       # random numbers before they repeat: a prime, so that no rows are alike
@@ -1527,7 +1616,8 @@ def parse_arguments(argv):
                        help="of the matrices (default: bf16)")
     noise.add_argument("--seed", type=int, default=0, help="of the numbers (default: 0)")
     noise.set_defaults(run=convert_random)
-    counts = commands.add_parser("counts", help="activation counts (.pt, .npy) become a counts file")
+    counts = commands.add_parser("counts", help="activation counts (.pt, .npy) become a counts "
+                                 "file")
     counts.add_argument("files", metavar="LANG=FILE", nargs="+", type=language_file)
     counts.add_argument("--tokens", metavar="LANG=N", type=language_tokens, action="append",
                         default=[], help="that LANG's .npy file counts; a .pt file says it itself")
