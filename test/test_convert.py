@@ -25,6 +25,7 @@ import report
 
 CONVERT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                        "tools", "convert.py")
+LAPE = os.path.join(os.path.dirname(os.path.dirname(CONVERT)), "lape")
 try:
     import numpy                     # only so that processes forked from this one have it loaded
 except ImportError:
@@ -398,6 +399,8 @@ def run_forked(args, prelude=""):
 class Case(unittest.TestCase):
     """A directory of its own for each test, and the program run over it."""
 
+    maxDiff = 2000
+
     def setUp(self):
         holder = tempfile.TemporaryDirectory()
         self.addCleanup(holder.cleanup)
@@ -711,7 +714,8 @@ class Settings(Case):
                 ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0,
                                    "high_freq_factor": 4.0, "original_max_position_embeddings": 9}},
                  ["high_freq_factor"]),
-                ({"rope_scaling": {"type": "linear", "factor": 2.0, "beta_fast": 3}}, ["beta_fast"]),
+                ({"rope_scaling": {"type": "linear", "factor": 2.0, "beta_fast": 3}},
+                 ["beta_fast"]),
                 ({"partial_rotary_factor": 0.5}, ["partial_rotary_factor"]),
                 ({"layer_types": ["full_attention", "sliding_attention"]}, ["layer_types"]),
                 ({"rope_scaling": "dynamic"}, ["rotary"]),
@@ -1025,11 +1029,6 @@ class Families(Case):
         self.assertEqual(self.numbers(gguf, "position_embd.weight"), [float(i) for i in range(20)])
         self.assertEqual(len(gguf.tensors), 16)
         self.assertEqual(gguf.keys["gpt2.feed_forward_length"], ("u32", 16))
-        for change in ({"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False},
-                       {"activation_function": "relu"}, {"n_head": 3}):
-            os.path.exists(self.out) and os.remove(self.out)
-            self.gpt2(**change)
-            self.refuse("config.json")
 
     def test_bloom(self):
         t, layer = "transformer.", "transformer.h.0."
@@ -1053,17 +1052,13 @@ class Families(Case):
         d, layer = "model.decoder.", "model.decoder.layers.0."
         shapes = {d + "embed_tokens.weight": [3, 4], d + "embed_positions.weight": [7, 4],
                   d + "final_layer_norm.weight": [4], d + "final_layer_norm.bias": [4],
-                  layer + "fc1.weight": [6, 4], layer + "fc1.bias": [6], layer + "fc2.weight": [4, 6],
-                  layer + "fc2.bias": [4]}
+                  layer + "fc1.weight": [6, 4], layer + "fc1.bias": [6],
+                  layer + "fc2.weight": [4, 6], layer + "fc2.bias": [4]}
         for name in "q_proj", "k_proj", "v_proj", "out_proj":
             shapes.update({layer + "self_attn." + name + ".weight": [4, 4],
                            layer + "self_attn." + name + ".bias": [4]})
         for name in "self_attn_layer_norm", "final_layer_norm":
             shapes.update({layer + name + ".weight": [4], layer + name + ".bias": [4]})
-        for change in ({"do_layer_norm_before": False}, {"word_embed_proj_dim": 2},
-                       {"activation_function": "gelu"}):
-            self.family("OPTForCausalLM", shapes, ffn_dim=6, max_position_embeddings=5, **change)
-            self.refuse("config.json", next(iter(change)))
         self.family("OPTForCausalLM", shapes, ffn_dim=6, max_position_embeddings=5)
         gguf = self.convert()
         self.assertEqual(gguf.tensors["position_embd.weight"][1], [4, 5])
@@ -1078,16 +1073,196 @@ class Families(Case):
         gguf = self.convert()
         self.assertEqual(self.numbers(gguf, "blk.0.attn_norm.weight"), [1.0, 2.0, 3.0, 4.0])
         self.assertEqual(self.numbers(gguf, "blk.0.attn_q.weight"), [float(i) for i in range(16)])
+        self.assertEqual(gguf.keys["gemma.attention.key_length"], ("u32", 2))
+        # What transformers makes of the settings of the first release and of later ones.
+        whole = gguf.raw
+        for change in ({"hidden_act": "gelu"}, {"hidden_act": "gelu", "hidden_activation": None},
+                       {"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}, {}):
+            self.family("GemmaForCausalLM", tensors, head_dim=2, num_key_value_heads=2, **change)
+            self.assertEqual(self.convert().raw, whole)
+
+    def test_qwen_and_phi(self):
+        """Biases, norms of q and k, rows as they are, part of a head that turns."""
+        layer, attention = "model.layers.0.", "model.layers.0.self_attn."
+        tensors = shapes(layers=1, width=4, q=8, kv=4, neurons=6, vocab=3)
+        common = dict(head_dim=4, num_key_value_heads=1)
+        biases = {attention + "%s_proj.bias" % part: [8 if part == "q" else 4] for part in "qkv"}
+        norms = {attention + part + "_norm.weight": [4] for part in "qk"}
+        for name, extra, ours in (("qwen2", biases, ["attn_%s.bias" % part for part in "qkv"]),
+                                  ("qwen3", norms, ["attn_q_norm.weight", "attn_k_norm.weight"])):
+            self.family(name.title() + "ForCausalLM", dict(tensors, **extra), **common)
+            gguf = self.convert()
+            self.assertEqual(self.numbers(gguf, "blk.0.attn_q.weight"), list(range(32)))
+            self.assertEqual(set(gguf.tensors), {"token_embd.weight", "output_norm.weight",
+                                                 "output.weight"} | {"blk.0." + o for o in ours + [
+                "attn_norm.weight", "ffn_norm.weight", "attn_q.weight", "attn_k.weight",
+                "attn_v.weight", "attn_output.weight", "ffn_gate.weight", "ffn_up.weight",
+                "ffn_down.weight"]})
+            self.assertEqual(self.numbers(gguf, "blk.0." + ours[1]), [0, 1, 2, 3])
+            self.assertEqual(gguf.keys["general.architecture"], ("string", name))
+            self.assertEqual(gguf.keys[name + ".attention.layer_norm_rms_epsilon"],
+                             ("f32", f32(1e-6)))
+            self.assertEqual(gguf.keys[name + ".rope.freq_base"], ("f32", 10000.0))
+        tensors = {"model.embed_tokens.weight": [3, 4], "model.final_layernorm.weight": [4],
+                   "model.final_layernorm.bias": [4], "lm_head.weight": [3, 4], "lm_head.bias": [3],
+                   layer + "input_layernorm.weight": [4], layer + "input_layernorm.bias": [4],
+                   layer + "mlp.fc1.weight": [6, 4], layer + "mlp.fc1.bias": [6],
+                   layer + "mlp.fc2.weight": [4, 6], layer + "mlp.fc2.bias": [4],
+                   attention + "dense.weight": [4, 24], attention + "dense.bias": [4]}
+        for part in "qkv":
+            tensors.update({attention + part + "_proj.weight": [24, 4],
+                            attention + part + "_proj.bias": [24]})
+        self.family("PhiForCausalLM", tensors, head_dim=12, partial_rotary_factor=0.4)
+        gguf = self.convert()
+        self.assertEqual(gguf.keys["phi2.rope.dimension_count"], ("u32", 4))      # of 4.8
+        self.assertEqual(gguf.keys["phi2.attention.layer_norm_epsilon"], ("f32", f32(1e-5)))
+        self.assertEqual(self.numbers(gguf, "output.bias"), [0, 1, 2])
+        self.assertEqual(gguf.tensors["blk.0.attn_output.weight"][1], [24, 4])
+        self.assertEqual(len(gguf.tensors), 19)
+
+    def gemma(self, architecture, norms, **config):
+        """A Gemma 2 or 3 of one layer; every number of a tensor is its index."""
+        tensors = {name: shape for name, shape in shapes(
+            layers=1, width=4, q=8, kv=4, neurons=6, vocab=3).items() if name != "lm_head.weight"}
+        for name in ("pre_feedforward_layernorm", "post_feedforward_layernorm") + norms:
+            tensors["model.layers.0.%s.weight" % name] = [4]
+        settings = dict(head_dim=4, num_key_value_heads=1, query_pre_attn_scalar=144, **config)
+        self.family(architecture, tensors, **settings)
+        return tensors, settings
+
+    def test_gemma2(self):
+        self.gemma("Gemma2ForCausalLM", ())
+        gguf = self.convert()
+        for name in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
+            self.assertEqual(self.numbers(gguf, "blk.0.%s.weight" % name), [1, 2, 3, 4])
+        for key, value in (("attention.scale", 1 / 12), ("attn_logit_softcapping", 50.0),
+                           ("final_logit_softcapping", 30.0), ("rope.freq_base", 10000.0)):
+            self.assertEqual(gguf.keys["gemma2." + key], ("f32", f32(value)))
+        self.assertEqual(gguf.keys["gemma2.attention.sliding_window"], ("u32", 4096))
+        self.assertEqual(gguf.keys["gemma2.context_length"], ("u32", 8192))
+
+    def test_gemma3(self):
+        """The model of text alone, as a part of one that sees, under either prefix."""
+        name, norms = "Gemma3ForCausalLM", ("self_attn.q_norm", "self_attn.k_norm")
+        rope = {"rope_type": "linear", "factor": 8.0}
+        tensors, settings = self.gemma(name, norms, rope_scaling=rope)
+        gguf = self.convert()
+        for name in ("post_attention_norm", "ffn_norm", "post_ffw_norm", "attn_q_norm"):
+            self.assertEqual(self.numbers(gguf, "blk.0.%s.weight" % name), [1, 2, 3, 4])
+        for key, value in (("attention.scale", 1 / 12), ("rope.freq_base", 1e6),
+                           ("rope.freq_base_swa", 1e4), ("rope.scaling.factor", 8.0)):
+            self.assertEqual(gguf.keys["gemma3." + key], ("f32", f32(value)))
+        self.assertEqual(gguf.keys["gemma3.context_length"], ("u32", 131072))
+        whole = gguf.raw
+        two = {"full_attention": dict(rope, rope_theta=1e6),
+               "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
+        self.gemma("Gemma3ForCausalLM", norms, rope_parameters=two)
+        self.assertEqual(self.convert().raw, whole)
+        text = dict(settings, vocab_size=3, hidden_size=4, num_hidden_layers=1,
+                    num_attention_heads=2, intermediate_size=6)
+        sight = {"vision_tower.encoder.layers.0.mlp.fc1.weight": [2, 2],
+                 "multi_modal_projector.mm_soft_emb_norm.weight": [2]}
+        for prefix, other in (("language_model.model.", ""), ("model.language_model.", "model.")):
+            named = {prefix + name[len("model."):]: shape for name, shape in tensors.items()}
+            named.update({other + name: shape for name, shape in sight.items()})
+            self.family("Gemma3ForConditionalGeneration", named)
+            self.write("config.json", {"architectures": ["Gemma3ForConditionalGeneration"],
+                                       "text_config": text, "vision_config": {"hidden_size": 2}})
+            self.assertEqual(self.convert().raw, whole)
+        done = run_forked(["hf", self.model, "-o", self.out])
+        self.assertIn("tiny: the model of text alone", done.stderr.split("\n")[0])
         os.remove(self.out)
-        self.family("GemmaForCausalLM", tensors, head_dim=2, num_key_value_heads=2,
-                    hidden_act="gelu")
-        self.refuse("hidden_act")
+        for change in ({"text_config": 1}, {"text_config": dict(text, sliding_window_pattern=4)},
+                       {"text_config": text, "quantization_config": {"bits": 4}}):
+            self.write("config.json", dict({"architectures": ["Gemma3ForConditionalGeneration"]},
+                                           **change))
+            self.refuse("config.json", {1: "text_config", 2: "quantization_config"}[len(change)] if
+                        change["text_config"] in (1, text) else "sliding_window_pattern")
+        self.write("config.json", {"architectures": ["Gemma3ForConditionalGeneration"],
+                                   "text_config": text})
+        self.family("Gemma3ForConditionalGeneration", dict(named, **{"model.audio": [2]}),
+                    text_config=text)
+        self.refuse("model.audio")
+        self.family("Gemma3ForConditionalGeneration", dict(named, **{"model.norm.weight": [4]}),
+                    text_config=text)
+        self.refuse("two names")
+
+    def test_cohere(self):
+        tensors = {name: shape for name, shape in shapes(
+            layers=1, width=4, q=8, kv=4, neurons=6, vocab=3).items()
+            if name != "lm_head.weight" and "post_attention" not in name}
+        self.family("CohereForCausalLM", tensors, head_dim=4, num_key_value_heads=1,
+                    logit_scale=0.25)
+        gguf = self.convert()
+        self.assertEqual(gguf.keys["general.architecture"], ("string", "command-r"))
+        self.assertEqual(gguf.keys["command-r.logit_scale"], ("f32", 0.25))
+        self.assertEqual(gguf.keys["command-r.rope.freq_base"], ("f32", 500000.0))
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_q.weight"), [float(i) for i in range(32)])
+        self.assertEqual(len(gguf.tensors), 10)
+
+    def test_refusals(self):
+        """What a family may have and this program has not."""
+        bloom = "apply_residual_connection_post_layernorm"
+        for name, change in (
+                ("OPT", {"do_layer_norm_before": False}), ("OPT", {"word_embed_proj_dim": 2}),
+                ("OPT", {"enable_bias": False}), ("OPT", {"layer_norm_elementwise_affine": False}),
+                ("OPT", {"_remove_final_layer_norm": True}), ("Bloom", {bloom: True}),
+                ("OPT", {"activation_function": "gelu"}), ("Phi", {"qk_layernorm": True}),
+                ("Phi", {"hidden_act": "gelu"}), ("Phi", {"partial_rotary_factor": 0.75}),
+                ("Qwen2", {"use_sliding_window": True}), ("Qwen2", {"hidden_act": "gelu"}),
+                ("Qwen3", {"attention_bias": True}), ("Qwen3", {"use_sliding_window": True}),
+                ("Cohere", {"use_qk_norm": True}), ("Cohere", {"attention_bias": True}),
+                ("Cohere", {"tie_word_embeddings": False}), ("Gemma", {"attention_bias": True}),
+                ("Gemma", {"hidden_act": "relu"}), ("Gemma", {"hidden_activation": "gelu"}),
+                ("Gemma", {"tie_word_embeddings": False}),
+                ("Gemma", {"use_bidirectional_attention": True}),
+                ("Gemma2", {"hidden_act": "gelu"}), ("Gemma2", {"attention_bias": True}),
+                ("Gemma2", {"query_pre_attn_scalar": None}),
+                ("Gemma3", {"attn_logit_softcapping": 50.0}),
+                ("Gemma3", {"final_logit_softcapping": 30.0}),
+                ("Gemma3", {"sliding_window_pattern": 2}), ("Gemma3", {"sliding_window": None})):
+            with self.subTest(name + str(change)):
+                self.family(name + "ForCausalLM", {}, head_dim=2, num_key_value_heads=2, **change)
+                self.refuse("config.json", next(iter(change)))
+        for change in ({"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False},
+                       {"reorder_and_upcast_attn": True}, {"add_cross_attention": True},
+                       {"activation_function": "relu"}):
+            self.gpt2(**change)
+            self.refuse("config.json", next(iter(change)))
+        self.gpt2(n_head=3)
+        self.refuse("config.json", "3 heads of size 1 make no width of 4")
+        for rope in ("yarn", "dynamic", "longrope", "linear", "llama3"):
+            for name in ("Llama", "Mistral", "Qwen2", "Gemma2", "Cohere", "Phi", "Gemma3"):
+                if rope in ("linear", "llama3") and name in ("Llama", "Mistral", "Gemma3")[
+                        :2 + (rope == "linear")]:
+                    continue
+                self.family(name + "ForCausalLM", {}, head_dim=2, num_key_value_heads=2,
+                            rope_scaling={"rope_type": rope, "factor": 2.0})
+                self.refuse("config.json", "rope_type is '%s'" % rope)
+        for name in ("Mixtral", "Qwen2Moe", "Qwen3Moe", "Olmoe", "DeepseekV3", "GptOss", "Cohere2",
+                     "GPTNeoX", "Falcon", "Qwen3Next"):
+            self.family(name + "ForCausalLM", {})
+            self.refuse("config.json", name + "ForCausalLM", "supported are BloomForCausalLM, ")
 
     def test_linear_scaling(self):
         self.checkpoint(rope_scaling={"type": "linear", "factor": 2.5})
         keys = self.convert().keys
         self.assertEqual(keys["llama.rope.scaling.type"], ("string", "linear"))
         self.assertEqual(keys["llama.rope.scaling.factor"], ("f32", 2.5))
+
+    def test_llama3_scaling_as_released(self):
+        """LLaMA 3.2's settings: by wavelengths, as its authors wrote it."""
+        self.checkpoint(weights(q=512, kv=256), rope_scaling={
+            "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192}, rope_theta=500000.0, head_dim=128)
+        raw = self.convert().tensors["rope_freqs.weight"][2]
+        for i, got in enumerate(decode(raw, "F32")):
+            wavelength = 2 * 3.141592653589793 * 500000.0 ** (i / 64)
+            smooth = (8192 / wavelength - 1) / 3
+            want = 1.0 if wavelength < 2048 else 32.0 if wavelength > 8192 else (
+                1 / ((1 - smooth) / 32 + smooth))
+            self.assertAlmostEqual(got / want, 1, places=6)
+        self.assertEqual(sum(1 < x < 32 for x in decode(raw, "F32")), 6)
 
     def test_llama3_scaling(self):
         self.checkpoint(rope_scaling=None, rope_parameters={
@@ -1142,8 +1317,8 @@ class Bin(Case):
                 (Pt().file(pickled({"n": Call(Global("os", "system"), "touch " + mark)})),
                  "wants os.system"),
                 (Pt().file(rebuild + pickled((None, {"__defaults__": (1,)})) + b"b"), "damaged"),
-                (Pt().file(pickled(Global("collections", "OrderedDict")) + pickled({"x": 1}) + b"b"),
-                 "damaged"),
+                (Pt().file(pickled(Global("collections", "OrderedDict")) + pickled({"x": 1})
+                           + b"b"), "damaged"),
                 (pt.file({"x": good}, compression=zipfile.ZIP_DEFLATED), "damaged"),
                 (pt.file({"x": good}, drop=["0"]), "damaged"),
                 (counts_file([1] * 6, (2, 3), 9), "dict of tensors"),
@@ -1208,8 +1383,9 @@ class ByteLevel(Case):
             self.file(pre, model={"ignore_merges": merging})
             self.assertEqual(self.convert().keys["tokenizer.ggml.pre"], ("string", name))
             os.remove(self.out)
-        for pre in (self.split(words), dict(self.LEVEL, add_prefix_space=True), {"type": "Whitespace"},
-                    dict(self.LEVEL, use_regex=False), {"type": "Sequence", "pretokenizers": 1}):
+        for pre in (self.split(words), dict(self.LEVEL, add_prefix_space=True),
+                    {"type": "Whitespace"}, dict(self.LEVEL, use_regex=False),
+                    {"type": "Sequence", "pretokenizers": 1}):
             self.file(pre)
             self.refuse("tokenizer.json", "pre_tokenizer", "--no-tokenizer")
         self.assertNotIn("tokenizer.ggml.model", self.convert("--no-tokenizer").keys)
@@ -1223,16 +1399,131 @@ class ByteLevel(Case):
 
     def test_refusals(self):
         for change, word in (
-                ({"model": {"merges": ["a b c"]}}, "merges"), ({"model": {"merges": ["b a"]}}, "merges"),
-                ({"model": {"vocab": {"a": 0, "b": 0}}}, "vocab"), ({"model": {"vocab": [1]}}, "vocab"),
-                ({"model": {"type": "Unigram"}}, "Unigram"), ({"model": {"byte_fallback": True}},
-                                                             "byte_fallback"),
+                ({"model": {"merges": ["a b c"]}}, "merges"),
+                ({"model": {"merges": ["b a"]}}, "merges"), ({"model": {"vocab": [1]}}, "vocab"),
+                ({"model": {"vocab": {"a": 0, "b": 0}}}, "vocab"),
+                ({"model": {"type": "Unigram"}}, "Unigram"),
+                ({"model": {"byte_fallback": True}}, "byte_fallback"),
                 ({"normalizer": {"type": "NFKC"}}, "normalizer"),
                 ({"post_processor": {"type": "Roberta"}}, "post_processor"),
                 ({"added_tokens": [{"id": 12, "content": "x", "special": True}]}, "12"),
                 ({"added_tokens": [1]}, "added_tokens")):
             self.file(**change)
             self.refuse("tokenizer.json", word)
+
+
+class OlderFiles(Case):
+    """vocab.json and merges.txt, from before there was tokenizer.json."""
+
+    VOCAB = {"</s>": 0, "a": 1, "b": 2, "#": 3, "ab": 4, "#a": 5, "<pad>": 6}
+    MERGES = "#version: 0.2\na b\n# a\n"
+
+    def keys(self, architecture="GPT2LMHeadModel", vocab=VOCAB, merges=MERGES, **files):
+        """The tokenizer's part of the metadata."""
+        for name in os.listdir(self.model):
+            os.remove(os.path.join(self.model, name))
+        self.write("vocab.json", vocab)
+        self.write("merges.txt", merges.encode() if isinstance(merges, str) else merges)
+        for name, value in files.items():
+            self.write(name + ".json", value)
+        if architecture == "GPT2LMHeadModel":
+            shapes = dict(Families.GPT2, **{"wte.weight": [9, 4]})
+            Families.family(self, architecture, shapes)
+            Families.gpt2(self, vocab_size=9)
+        else:
+            self.checkpoint(architectures=[architecture])
+        return {name[15:]: value for name, value in self.convert().keys.items()
+                if name.startswith("tokenizer.ggml.")}
+
+    def test_keys(self):
+        """In OPT's form, special tokens being in the vocabulary."""
+        special = {"bos_token": {"content": "</s>"}, "eos_token": {"content": "</s>"},
+                   "unk_token": "</s>", "pad_token": "<pad>"}
+        expected = {
+            "model": ("string", "gpt2"), "pre": ("string", "gpt-2"), "tokens": ("[string]", [
+                "</s>", "a", "b", "#", "ab", "#a", "<pad>", "<new>", "[PAD8]"]),
+            "token_type": ("[i32]", [CONTROL] + [NORMAL] * 5 + [CONTROL, USER, UNUSED]),
+            "merges": ("[string]", ["a b", "# a"]), "bos_token_id": ("u32", 0),
+            "add_bos_token": ("bool", True), "eos_token_id": ("u32", 0),
+            "add_eos_token": ("bool", False)}
+        for files in (
+                {"tokenizer_config": dict(special, add_bos_token=True),
+                 "added_tokens": {"<new>": 7}},
+                {"tokenizer_config": {"add_bos_token": True, "tokenizer_class": "GPT2TokenizerFast",
+                                      "added_tokens_decoder": {"7": {"content": "<new>"}}},
+                 "special_tokens_map": special},
+                {"tokenizer_config": dict(special, add_bos_token=True, unk_token=None),
+                 "special_tokens_map": {"unk_token": "nowhere"}, "added_tokens": {"<new>": 7}}):
+            for merges in self.MERGES, "a b\r\n# a":
+                self.assertEqual(self.keys(merges=merges, **files), expected)
+
+    def test_same_as_tokenizer_json(self):
+        """The file that stands for these: GPT-2's own special token, which no file names."""
+        vocab = dict(self.VOCAB, **{"<|endoftext|>": 7})
+        keys = self.keys(vocab=vocab)
+        self.assertEqual(keys["token_type"][1][7], CONTROL)
+        self.assertEqual(keys["eos_token_id"], ("u32", 7))
+        with open(self.out, "rb") as file:
+            older = file.read()
+        self.write("tokenizer.json", {
+            "normalizer": None, "pre_tokenizer": ByteLevel.LEVEL, "added_tokens": [
+                {"id": 7, "content": "<|endoftext|>", "special": True}],
+            "model": {"type": "BPE", "vocab": vocab, "merges": ["a b", "# a"]}})
+        self.write("tokenizer_config.json", {name: "<|endoftext|>" for name in (
+            "bos_token", "eos_token", "unk_token")})
+        self.write("vocab.json", b"passed over")
+        self.convert()
+        with open(self.out, "rb") as file:
+            self.assertEqual(file.read(), older)
+
+    def test_classes(self):
+        """By architecture, or by name; Qwen's takes one digit at a time."""
+        vocab = {"a": 0, "b": 1, "<|endoftext|>": 2, "ab": 3}
+        for architecture, name, pre in (
+                ("LlamaForCausalLM", "Qwen2Tokenizer", "qwen2"),
+                ("LlamaForCausalLM", "CodeGenTokenizer", "gpt-2"),
+                ("GPT2LMHeadModel", None, "gpt-2"),
+                ("LlamaForCausalLM", "GPT2Tokenizer", "gpt-2")):
+            keys = self.keys(architecture, vocab, "a b", tokenizer_config={"tokenizer_class": name})
+            self.assertEqual(keys["pre"], ("string", pre))
+            self.assertEqual(keys["eos_token_id"], ("u32", 2))
+            self.assertEqual("bos_token_id" in keys, pre != "qwen2")
+
+    def test_refusals(self):
+        self.keys()
+        os.remove(self.out)
+        for name, value, words in (
+                ("merges.txt", b"a", ["merges"]), ("merges.txt", b"a b ab", ["merges"]),
+                ("merges.txt", b"a z", ["merges"]), ("merges.txt", b"b a", ["merges"]),
+                ("merges.txt", b"a b\xff", ["merges.txt", "UTF-8"]),
+                ("vocab.json", {"a": 0, "b": 0}, ["vocab"]), ("vocab.json", {"a": [0]}, ["an id"]),
+                ("vocab.json", {"a": -1}, ["an id"]),
+                ("vocab.json", dict(self.VOCAB, z=9), ["vocab_size", "id 9"]),
+                ("vocab.json", [], ["JSON"]),
+                ("tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}, ["T5Tokenizer"]),
+                ("tokenizer_config.json", {"tokenizer_class": ["GPT2Tokenizer"]}, ["is none of"]),
+                ("tokenizer_config.json", {"add_prefix_space": True}, ["add_prefix_space"]),
+                ("tokenizer_config.json", {"bos_token": "<far>"}, ["<far>", "no id"]),
+                ("tokenizer_config.json", {"bos_token": 7}, ["no text"]),
+                ("tokenizer_config.json", {"additional_special_tokens": [["x"]]}, ["no text"]),
+                ("tokenizer_config.json", {"added_tokens_decoder": {"7": {
+                    "content": "x", "lstrip": True}}}, ["spaces beside it"]),
+                ("tokenizer_config.json", {"added_tokens_decoder": {"7": {
+                    "content": "x", "special": "yes"}}}, ["added_tokens"]),
+                ("special_tokens_map.json", {"pad_token": "<far>"}, ["<far>", "no id"]),
+                ("special_tokens_map.json", b"[]", ["special_tokens_map.json"]),
+                ("added_tokens.json", {"x": 9}, ["vocab_size", "id 9"])):
+            with self.subTest(str(value)):
+                path = os.path.join(self.model, name)
+                before = open(path, "rb").read() if os.path.exists(path) else None
+                self.write(name, value)
+                self.refuse(*words)
+                os.remove(path)
+                if before:
+                    self.write(name, before)
+        os.remove(os.path.join(self.model, "merges.txt"))
+        self.refuse("merges.txt", "No such file")
+        self.assertNotIn("tokenizer.ggml.model", self.convert("--no-tokenizer").keys)
 
 
 class Random(Case):
@@ -1254,6 +1545,92 @@ class Random(Case):
         self.assertEqual(len(set(raws)), 3)
         numbers = decode(gguf.tensors["token_embd.weight"][2], "F16")
         self.assertLess(max(map(abs, numbers)), 0.2)
+
+    # The settings as published; the numbers of parameters that their publishers, or PyTorch, count;
+    # and those of vectors among them, which are written in four bytes each.
+    LLAMA = dict(architectures=["LlamaForCausalLM"], vocab_size=32000, hidden_act="silu",
+                 max_position_embeddings=4096, rms_norm_eps=1e-5, rope_scaling=None,
+                 tie_word_embeddings=False, torch_dtype="float16", pretraining_tp=1)
+    PUBLISHED = {
+        "LLaMA-2-7B": (dict(LLAMA, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32,
+                            num_attention_heads=32, num_key_value_heads=32),
+                       6738415616, 65 * 4096),
+        "LLaMA-2-13B": (dict(LLAMA, hidden_size=5120, intermediate_size=13824, num_hidden_layers=40,
+                             num_attention_heads=40, num_key_value_heads=40),
+                        13015864320, 81 * 5120),
+        "LLaMA-2-70B": (dict(LLAMA, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80,
+                             num_attention_heads=64, num_key_value_heads=8),
+                        68976648192, 161 * 8192),
+        "BLOOM-7B1": (dict(architectures=["BloomForCausalLM"], vocab_size=250880, hidden_size=4096,
+                           n_layer=30, num_attention_heads=32, n_inner=None, pretraining_tp=4,
+                           layer_norm_epsilon=1e-5, apply_residual_connection_post_layernorm=False,
+                           slow_but_exact=False, seq_length=2048, offset_alibi=100),
+                      7069016064, 30 * (4 + 3 + 1 + 4 + 1) * 4096 + 4 * 4096),
+        "Mistral-7B": (dict(architectures=["MistralForCausalLM"], vocab_size=32000,
+                            hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
+                            num_attention_heads=32,
+                            num_key_value_heads=8, hidden_act="silu", max_position_embeddings=32768,
+                            rms_norm_eps=1e-5, rope_theta=10000.0, sliding_window=4096,
+                            tie_word_embeddings=False), 7241732096, 65 * 4096)}
+
+    def test_published_sizes(self):
+        """The file that would be written, from its head, which says where every tensor starts."""
+        names = {"__name__": "convert"}
+        exec(PROGRAM, names)
+        names["PERIOD"] = 1021                       # the numbers themselves are not wanted
+        for model, (config, parameters, vectors) in self.PUBLISHED.items():
+            with self.subTest(model):
+                path = self.write("config.json", config)
+                found = []
+                names["write_gguf"] = lambda args, *rest: found.append(rest)
+                names["main"](["random", path, "-o", self.out, "--name", model])
+                metadata, tensors, _ = found[0]
+                self.assertEqual(sum(product(tensor.dims) for tensor in tensors), parameters)
+                head = bytes(names["gguf_head"](metadata, tensors))
+                data = 2 * parameters + 2 * vectors  # all sizes are multiples of 32
+                with Sparse(self.out, "w") as file:
+                    file.write(head)
+                    file.truncate(len(head) + data)
+                at, gguf = len(head), Gguf.__new__(Gguf)
+                gguf.raw, gguf.at = head, 24
+                for _ in range(struct.unpack("<Q", head[16:24])[0]):
+                    gguf.string()
+                    gguf.value(*gguf.take("I"))
+                for tensor in tensors:
+                    self.assertEqual(gguf.string(), tensor.name)
+                    dims = gguf.take("%dQ" % gguf.take("I")[0])
+                    kind, offset = gguf.take("IQ")
+                    self.assertEqual((dims, len(head) + offset), (tensor.dims, at))
+                    self.assertEqual(kind, F32_TYPE if len(dims) == 1 else BF16_TYPE)
+                    at += product(dims) * (4 if len(dims) == 1 else 2)
+                self.assertEqual(at, os.path.getsize(self.out))
+                if os.path.exists(LAPE):             # it maps what it is not asked to read
+                    done = subprocess.run([LAPE, "info", self.out], stdout=subprocess.PIPE)
+                    said = done.stdout.decode()
+                    self.assertEqual(done.returncode, 0)
+                    self.assertIn("model: %s\n" % model, said)
+                    layers = config.get("num_hidden_layers", config.get("n_layer"))
+                    self.assertIn("layers: %d\nwidth: %d\n" % (layers, config["hidden_size"]), said)
+
+    def test_small_ones_run(self):
+        """A layer of each, at a thirty-second of the width, in the program that reads them."""
+        if not os.path.exists(LAPE):
+            self.skipTest("no ./lape: make it first")
+        for model, (config, _, _) in self.PUBLISHED.items():
+            small = dict(config, vocab_size=64, num_hidden_layers=1, max_position_embeddings=64)
+            small.update({key: small[key] // 32 for key in ("hidden_size", "intermediate_size")
+                          if key in small})
+            if "n_layer" in small:
+                small.update(n_layer=1, num_hidden_layers=1)
+            path = self.write("config.json", small)
+            ids = self.write("ids.bin", struct.pack("<20H", *range(20)))
+            done = run_forked(["random", path, "-o", self.out, "-q", "--name", model])
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            done = subprocess.run([LAPE, "ppl", self.out, "xx=" + ids, "--seq", "20", "-q"],
+                                  stdout=subprocess.PIPE)
+            self.assertEqual(done.returncode, 0)
+            # Weights of 0.02 say next to nothing: every token is about as likely.
+            self.assertAlmostEqual(float(done.stdout.split()[-1]) / 64, 1, delta=0.5)
 
 
 class CountsCase(Case):
@@ -1446,6 +1823,113 @@ class HostilePickles(CountsCase):
             with self.subTest(name):
                 self.refuse_counts("en.pt", "damaged", data=Pt().file(body))
 
+    def test_ways_to_call(self):
+        """os.system by every opcode that calls or names, for counts and for a checkpoint."""
+        mark = os.path.join(self.dir, "mark")
+        self.checkpoint()
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        system, args = pickled(Global("os", "system")), pickled(("touch " + mark,))
+        tensor = pickled(Pt().tensor([1] * 6, (2, 3)))
+        ordered, rebuild = Global("collections", "OrderedDict"), Global("torch._utils",
+                                                                     "_rebuild_tensor_v2")
+        for name, body, word in (
+                ("REDUCE", system + args + b"R", "wants os.system"),
+                ("INST", b"(" + pickled("touch " + mark) + b"ios\nsystem\n", "wants os.system"),
+                ("OBJ", b"(" + system + pickled("touch " + mark) + b"o", "wants os.system"),
+                ("NEWOBJ", system + args + b"\x81", "wants os.system"),
+                ("NEWOBJ_EX", system + args + b"}\x92", "wants os.system"),
+                ("in a persistent id", system + args + b"RQ", "wants os.system"),
+                ("through a module", pickled("torch._utils") + pickled(
+                    "_rebuild_tensor_v2.__globals__") + b"\x93",
+                 "wants torch._utils._rebuild_tensor_v2.__globals__"),
+                ("through a class", pickled("collections") + pickled("OrderedDict.__init__")
+                 + b"\x93", "wants collections.OrderedDict.__init__"),
+                ("getattr of getattr", pickled(Call(Global("builtins", "getattr"), Call(
+                    Global("builtins", "getattr"), 1, "__class__"), "__base__")),
+                 "wants builtins.getattr"),
+                ("BUILD of a class", pickled(ordered) + pickled({"__len__": 1}) + b"b", "damaged"),
+                ("BUILD of a function", pickled(rebuild) + pickled({"__call__": 1}) + b"b",
+                 "damaged"),
+                ("BUILD of a storage's type", pickled(Global("torch", "IntStorage"))
+                 + pickled({"x": 1}) + b"b", "damaged"),
+                ("BUILD of a tensor", tensor + pickled((None, {"shape": 1})) + b"b", "damaged"),
+                ("new tensor, no storage", pickled(rebuild) + b")\x81", "damaged")):
+            pt = Pt()
+            pt.tensor([1] * 6, (2, 3))
+            data = pt.file(body)
+            with self.subTest(name):
+                self.refuse_counts("en.pt", word, data=data)
+                self.write("pytorch_model.bin", data)
+                self.refuse("pytorch_model.bin", word)
+        self.assertFalse(os.path.exists(mark))
+
+    def test_bombs(self):
+        """Small files that would take for ever, or all memory, or the whole stack."""
+        self.checkpoint()
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        twice = b")q\x01"
+        for i in range(1, 60):                       # of a tuple of this tuple twice ...
+            twice += b"h%ch%c\x86q%c" % (i, i, i + 1)
+        stored = pickled({"n": 9})
+        for name, body in (
+                ("a key of 2^60 parts", twice + b"}h\x3cK\x01s"),
+                ("by DUP", b"})" + b"2\x86" * 60 + b"K\x01s"),
+                ("by POP", b")" + b"N0q\x01h\x01h\x01\x86" * 60 + b"N0q\x01}h\x01K\x01s"),
+                ("by MEMOIZE", b")" + b"".join(b"\x94h%ch%c\x86" % (i, i) for i in range(60))
+                 + b"\x94}h\x3cK\x01s"),
+                ("by two PUTs", b")" + b"q\x02q\x01h\x01h\x01\x86" * 60
+                 + b"q\x02q\x01}h\x01K\x01s"),
+                ("depth", b"(" * 200000 + b"t" * 200000),
+                ("lists", b"]" * 200000 + b"a" * 199999),
+                ("memo", b"}r" + struct.pack("<I", 0x7FFFFFFF)),
+                ("a long", b"\x8b\xff\xff\xff\x7f"),
+                ("a negative long", b"\x8b\xff\xff\xff\xff"),
+                ("a number of digits", b"I" + b"9" * 100000 + b"\n"),
+                ("a frame", b"\x95" + struct.pack("<Q", 1 << 60) + stored),
+                ("a bytearray", b"\x96" + struct.pack("<Q", 1 << 60))):
+            with self.subTest(name):
+                limit = "import resource; resource.setrlimit(resource.RLIMIT_CPU, (5, 5))"
+                self.write("pytorch_model.bin", Pt().file(body))
+                self.refuse("pytorch_model.bin", prelude=limit)
+                done = run_forked(["counts", self.pt("en", Pt().file(body)), "-o", self.out], limit)
+                self.assert_refused(done, "en.pt")
+
+    def test_storages_in_a_checkpoint(self):
+        """Storages that lie over each other, or that many tensors claim."""
+        self.checkpoint(weights("F32"))
+        model = self.convert().raw
+        os.remove(self.out)
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        pt, made = Pt(), {}
+        for name, (_, shape, raw) in weights("F32").items():
+            made[name] = pt.tensor(struct.unpack("<%df" % product(shape), raw), shape, "f")
+        self.write("pytorch_model.bin", pt.file(made))
+        self.assertEqual(self.convert().raw, model)
+        os.remove(self.out)
+        name = "model.embed_tokens.weight"
+        for key, letter, count, word in (
+                ("0", "f", 385, "claims"), ("0", "f", 1 << 61, "claims"), ("0", "e", 384, "claims"),
+                ("0", "f", -1, "damaged"), ("99", "f", 384, "damaged"), ("", "f", 384, "damaged"),
+                ("../../data.pkl", "f", 384, "damaged"), ("0", "f", True, "damaged")):
+            with self.subTest(str((key, count))):
+                storage = Persistent(("storage", Global("torch", STORAGE[letter]), key, "cpu",
+                                      count))
+                old = made[name].args
+                lie = Call(made[name].function, storage, *old[1:])
+                self.write("pytorch_model.bin", pt.file(dict(made, **{name: lie})))
+                self.refuse("pytorch_model.bin", word)
+        whole = pt.file(made)
+        names = [b"x/data/%d" % i for i in range(21)]
+        start = whole.rindex(b"PK\1\2", 0, whole.rindex(names[0])) + 42
+        for where in (0, len(whole) - 60, 0xFFFFFFF0):           # of the first storage
+            lie = whole[:start] + struct.pack("<I", where) + whole[start + 4:]
+            self.write("pytorch_model.bin", lie)
+            self.refuse("pytorch_model.bin", "damaged")
+        sizes = start - 22                           # a storage that claims more than the file
+        lie = whole[:sizes] + struct.pack("<II", len(whole), len(whole)) + whole[sizes + 8:]
+        self.write("pytorch_model.bin", lie)
+        self.refuse("pytorch_model.bin", "damaged")
+
     def test_storages(self):
         for claim, words in ((7, ["claims 7 numbers of 4 bytes", "24 bytes"]),
                              (5, ["claims 5 numbers"]), (1 << 60, ["claims"]), (-6, ["damaged"])):
@@ -1497,6 +1981,103 @@ class HostilePickles(CountsCase):
                 self.refuse_counts("en.pt", "damaged", data=data)
         self.refuse_counts("absent.pt", "No such file", args=["en=absent.pt"])
         self.refuse_counts(self.dir, args=["en=" + self.dir])
+
+
+class Sparse(io.FileIO):
+    """A file in which zeros that are written take no room."""
+
+    def write(self, data):
+        if len(data) > 4096 and bytes(data).count(0) == len(data):
+            self.seek(len(data), 1)
+            return len(data)
+        return super().write(data)
+
+
+class Memory(Case):
+    """A checkpoint streams: one tensor and 200 MB are the most that is ever in memory."""
+
+    WIDTH, VOCAB, BLOCK = 2048, 32000, bytes(1 << 20)
+
+    def peak(self, *args):
+        """MB that the program needs at most, in an interpreter of its own."""
+        code = ("import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]); "
+                "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); "
+                "sys.exit(done.returncode)")
+        done = subprocess.run([sys.executable, "-c", code, sys.executable, CONVERT, "hf", "-q",
+                               self.model, "-o", self.out] + list(args), stdout=subprocess.PIPE)
+        self.assertEqual(done.returncode, 0)
+        return int(done.stdout) / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+    def check(self, tensors, largest, *args):
+        """The peak, where the embeddings alone would be more than is allowed."""
+        self.assertGreater(4 * self.VOCAB * self.WIDTH >> 20, largest + 150)
+        self.assertLess(self.peak(*args), largest + 200)
+        os.remove(self.out)
+
+    def zeros(self, file, shape):
+        size = 4 * product(shape)
+        for at in range(0, size, len(self.BLOCK)):
+            file.write(self.BLOCK[:size - at])
+
+    def gpt2(self):
+        """GPT-2, whose matrices are turned, with a copy of the embeddings that are its head."""
+        width, t = self.WIDTH, "transformer."
+        tensors = {"lm_head.weight": [self.VOCAB, width], t + "wte.weight": [self.VOCAB, width],
+                   t + "wpe.weight": [64, width], t + "ln_f.weight": [width],
+                   t + "ln_f.bias": [width]}
+        for name, shape in {"ln_1": [width], "ln_2": [width], "attn.c_attn": [width, 3 * width],
+                            "attn.c_proj": [width, width], "mlp.c_fc": [width, 4 * width],
+                            "mlp.c_proj": [4 * width, width]}.items():
+            tensors.update({t + "h.0." + name + ".weight": shape,
+                            t + "h.0." + name + ".bias": shape[-1:]})
+        self.write("config.json", {"architectures": ["GPT2LMHeadModel"], "vocab_size": self.VOCAB,
+                                   "n_embd": width, "n_layer": 1, "n_head": 16, "n_positions": 64})
+        return tensors
+
+    @needs_numpy
+    def test_safetensors(self):
+        tensors, header, at = self.gpt2(), {}, 0
+        for name, shape in tensors.items():
+            header[name] = {"dtype": "F32", "shape": shape,
+                            "data_offsets": [at, at + 4 * product(shape)]}
+            at += 4 * product(shape)
+        text = json.dumps(header).encode()
+        with Sparse(os.path.join(self.model, "model.safetensors"), "w") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            file.truncate(8 + len(text) + at)
+        self.check(tensors, 64, "--type", "q8_0")    # what is turned has to be whole
+
+    @needs_numpy
+    def test_bin(self):
+        """BLOOM, whose rows of q, k and v are regrouped."""
+        width, t = self.WIDTH, "transformer."
+        tensors = {t + "word_embeddings.weight": [self.VOCAB, width],
+                   "lm_head.weight": [self.VOCAB, width]}
+        for name in (t + "word_embeddings_layernorm", t + "ln_f", t + "h.0.input_layernorm",
+                     t + "h.0.post_attention_layernorm"):
+            tensors.update({name + ".weight": [width], name + ".bias": [width]})
+        for name, rows, columns in (("self_attention.query_key_value", 3 * width, width),
+                                    ("self_attention.dense", width, width),
+                                    ("mlp.dense_h_to_4h", 4 * width, width),
+                                    ("mlp.dense_4h_to_h", width, 4 * width)):
+            tensors.update({t + "h.0." + name + ".weight": [rows, columns],
+                            t + "h.0." + name + ".bias": [rows]})
+        self.write("config.json", {"architectures": ["BloomForCausalLM"], "vocab_size": self.VOCAB,
+                                   "hidden_size": width, "n_layer": 1, "n_head": 16})
+        ordered, made = Global("collections", "OrderedDict"), {}
+        for number, (name, shape) in enumerate(tensors.items()):
+            storage = Persistent(("storage", Global("torch", "FloatStorage"), str(number), "cpu",
+                                  product(shape)))
+            strides = (shape[1], 1) if len(shape) == 2 else (1,)
+            made[name] = Call(Global("torch._utils", "_rebuild_tensor_v2"), storage, 0,
+                              tuple(shape), strides, False, Call(ordered))
+        with Sparse(os.path.join(self.model, "pytorch_model.bin"), "w+") as file:
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("x/data.pkl", b"\x80\x02" + pickled(made) + b".")
+                for number, shape in enumerate(tensors.values()):
+                    with archive.open("x/data/%d" % number, "w", force_zip64=True) as entry:
+                        self.zeros(entry, shape)
+        self.check(tensors, 0, "--type", "f16")
 
 
 class Output(Case):

@@ -1369,12 +1369,24 @@ class PtUnpickler(pickle.Unpickler):
             order = self.entry("byteorder").decode("ascii")
         self.order = {"little": "<", "big": ">"}[order]
         data = self.entry("data.pkl")
-        for opcode, argument, _ in pickletools.genops(data):
-            # BUILD writes into objects past all checks, and memo n costs n slots of memory.
-            if opcode.name == "BUILD" and not self.builds or (
-                    "PUT" in opcode.name and argument > len(data)):
-                raise ValueError(opcode.name)
+        self.check(data)
         super().__init__(io.BytesIO(data))
+
+    def check(self, data):
+        """Refuse a program that does what torch.save's do not, before any of it is run."""
+        memo, last = {}, None
+        for opcode, argument, _ in pickletools.genops(data):
+            name, put = opcode.name, "PUT" in opcode.name or opcode.name == "MEMOIZE"
+            argument = len(memo) if name == "MEMOIZE" else argument
+            if put:
+                memo[argument] = last
+            # BUILD writes into objects past all checks, and memo n costs n slots of memory. Tuples
+            # of one tuple twice, some dozens deep, would take for ever to be hashed as a key.
+            if name == "BUILD" and not self.builds or put and argument > len(data) or (
+                    name in ("DUP", "POP", "POP_MARK")) or (
+                    "GET" in name and "TUPLE" in str(memo.get(argument))):
+                raise ValueError(name)
+            last = last if put or name in ("PROTO", "FRAME") else name
 
     def found(self, name):
         """A plain entry; all of them together are stored in no more than the file."""
@@ -1457,8 +1469,9 @@ class BinUnpickler(PtUnpickler):
             file.seek(info.header_offset)
             head = file.read(30)                     # much as in the directory
             start = info.header_offset + 30 + sum(struct.unpack("<HH", head[26:]))
-            if head[:4] != b"PK\3\4" or info.flag_bits & 1 or (
-                    start + info.file_size > os.path.getsize(self.path)):
+            named = file.read(int.from_bytes(head[26:28], "little"))
+            if head[:4] != b"PK\3\4" or named != info.orig_filename.encode() or (
+                    info.flag_bits & 1 or start + info.file_size > os.path.getsize(self.path)):
                 raise ValueError("an entry beyond the file")
             self.storages[key] = start, info.file_size
         start, size = self.storages[key]
