@@ -46,6 +46,7 @@ test: lape $(TESTS)
 oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/oracle.py
 	$(PYTHON) test/families.py
+	$(PYTHON) test/released.py
 # Byte-level BPE against the tokenizers library: some minutes.
 tokenizers: lape $(PYTHON)
 	$(PYTHON) test/byte_level.py

@@ -7,10 +7,12 @@ of the numbers is worked out with struct, one at a time. The last line on stdout
 `N passed, N failed`; what is skipped is listed before it and counted in neither.
 """
 
+import contextlib
 import functools
 import io
 import json
 import os
+import pickle
 import random
 import signal
 import struct
@@ -31,6 +33,10 @@ try:
 except ImportError:
     numpy = None
 needs_numpy = unittest.skipUnless(numpy, "numpy is not installed")
+OFFICIAL = os.path.join(os.environ.get("LAPE_SHARED") or os.path.join(
+    os.path.dirname(os.path.dirname(CONVERT)), "..", "shared"), "official")
+needs_official = unittest.skipUnless(os.path.isdir(OFFICIAL), "no " + OFFICIAL)
+needs_lape = unittest.skipUnless(os.path.exists(LAPE), "no ./lape: make it first")
 
 
 # ---- Numbers, one at a time -----------------------------------------------------------------
@@ -235,6 +241,8 @@ def pickled(value):
         return b"(" + b"".join(map(pickled, value)) + b"t"
     if isinstance(value, dict):
         return b"}(" + b"".join(pickled(k) + pickled(v) for k, v in value.items()) + b"u"
+    if isinstance(value, list):
+        return b"](" + b"".join(map(pickled, value)) + b"e"
     if isinstance(value, Global):
         return ("c%s\n%s\n" % (value.module, value.name)).encode()
     if isinstance(value, Call):
@@ -302,7 +310,8 @@ class Gguf:
     The type of an array is "[T]". Every offset, every byte of padding and the end are checked.
     """
 
-    TYPES = {4: ("u32", "I"), 5: ("i32", "i"), 6: ("f32", "f"), 7: ("bool", "?"), 10: ("u64", "Q")}
+    TYPES = {4: ("u32", "I"), 5: ("i32", "i"), 6: ("f32", "f"), 7: ("bool", "?"), 10: ("u64", "Q"),
+             12: ("f64", "d")}
     SIZES = {F32_TYPE: (1, 4), F16_TYPE: (1, 2), Q8_0_TYPE: (32, 34), I64_TYPE: (1, 8),
              BF16_TYPE: (1, 2)}
 
@@ -361,6 +370,7 @@ class Gguf:
 # ---- The tests ------------------------------------------------------------------------------
 
 WITHOUT_NUMPY = "import sys; sys.modules['numpy'] = None"
+sys.path.insert(0, os.path.dirname(CONVERT))         # as if it were run from there
 with open(CONVERT, encoding="utf-8") as _file:
     PROGRAM = compile(_file.read(), CONVERT, "exec")
 
@@ -1305,6 +1315,21 @@ class Bin(Case):
         body = pickled(attribute) + pickled(values)[1:] + pickled({"_metadata": 1}) + b"b"
         return pt.file(body)
 
+    def test_parameters(self):
+        """Some checkpoints hold parameters, which are tensors with a flag."""
+        self.checkpoint(weights("F32"))
+        model = self.convert().raw
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        pt, values, parameter = Pt(), {}, Global("torch._utils", "_rebuild_parameter")
+        for name, (_, shape, raw) in weights("F32").items():
+            made = pt.tensor(struct.unpack("<%df" % product(shape), raw), shape, "f")
+            values[name] = Call(parameter, made, True, Call(Global("collections", "OrderedDict")))
+        self.write("pytorch_model.bin", pt.file(values))
+        self.assertEqual(self.convert().raw, model)
+        os.remove(self.out)
+        self.write("pytorch_model.bin", pt.file(dict(values, x=Call(parameter, 1, True))))
+        self.refuse("pytorch_model.bin", "damaged")
+
     def test_hostile(self):
         self.checkpoint()
         os.remove(os.path.join(self.model, "model.safetensors"))
@@ -1612,10 +1637,9 @@ class Random(Case):
                     layers = config.get("num_hidden_layers", config.get("n_layer"))
                     self.assertIn("layers: %d\nwidth: %d\n" % (layers, config["hidden_size"]), said)
 
+    @needs_lape
     def test_small_ones_run(self):
         """A layer of each, at a thirty-second of the width, in the program that reads them."""
-        if not os.path.exists(LAPE):
-            self.skipTest("no ./lape: make it first")
         for model, (config, _, _) in self.PUBLISHED.items():
             small = dict(config, vocab_size=64, num_hidden_layers=1, max_position_embeddings=64)
             small.update({key: small[key] // 32 for key in ("hidden_size", "intermediate_size")
@@ -1783,6 +1807,269 @@ class Counts(CountsCase):
                 (made(numbers=(), shape=(0, 2)), "over_zero"),
                 (made(numbers=(), shape=(1 << 60, 0)), "over_zero")):
             self.refuse_counts("en.pt", word, data=data)
+
+
+class TorchReader(pickle.Unpickler):
+    """What torch.save wrote, a tensor being (type, shape, numbers); for files that are trusted."""
+
+    def __init__(self, file):
+        self.archive = zipfile.ZipFile(file)
+        self.prefix = self.archive.namelist()[0][:-len("data.pkl")]
+        super().__init__(io.BytesIO(self.archive.read(self.prefix + "data.pkl")))
+
+    def find_class(self, module, name):
+        if name == "_rebuild_tensor_v2":
+            return lambda storage, offset, shape, strides, *_: (
+                storage[0], shape, storage[1][offset:offset + product(shape)])
+        return dict if name == "OrderedDict" else name
+
+    def persistent_load(self, identity):
+        _, name, key, _, count = identity
+        letter = {v: k for k, v in STORAGE.items()}[name]
+        raw = self.archive.read(self.prefix + "data/" + key)
+        return name, list(struct.unpack("<%d%s" % (count, letter), raw))
+
+
+def torch_read(path):
+    with open(path, "rb") as file:
+        reader = TorchReader(file)
+        assert reader.archive.testzip() is None
+        return reader.load()
+
+
+class Released(CountsCase):
+    """Files of the paper's released code, both ways."""
+
+    LANGUAGES = ["en", "zh", "fr", "es", "vi", "id", "ja"]
+    TABLE = ("# language-specific neurons\n# model: unknown\n# layers: 2\n# neurons: 6\n"
+             "# languages: b a\nlayer\tneuron\tlape\tlanguages\n"
+             "0\t0\tnan\tb\n0\t5\tnan\tb,a\n1\t3\tnan\ta\n")
+    LISTS = [[[0, 5], []], [[5], [3]]]
+
+    def lists(self, value, letter="q"):
+        """A file of lists by language of lists by layer of indices."""
+        pt = Pt()
+        made = [[pt.tensor(part, (len(part),), letter) if isinstance(part, list) else part
+                 for part in layers] if isinstance(layers, list) else layers
+                for layers in value] if isinstance(value, list) else value
+        return self.write("x.neuron.pth", pt.file(made))
+
+    def neurons(self, *args):
+        done = run_forked(["neurons", *args, "-o", self.out])
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        with open(self.out, "rb") as file:
+            return file.read()
+
+    def test_lists_to_table(self):
+        for letter in "qi":
+            path = self.lists(self.LISTS, letter)
+            self.assertEqual(self.neurons(path, "--langs", "b,a", "--neurons", "6").decode(),
+                             self.TABLE)
+        path = self.lists([[[5, 0], []], [[5], [3]]])            # in any order
+        table = self.neurons(path, "--langs", "b,a", "--neurons", "6", "--name", "mein Modell")
+        self.assertEqual(table.decode(), self.TABLE.replace("unknown", "mein Modell"))
+        os.rename(path, os.path.join(self.model, "Phi-2-2.7B.neuron.pth"))
+        path = os.path.join(self.model, "Phi-2-2.7B.neuron.pth")
+        self.assertIn(b"# neurons: 10240\n", self.neurons(path, "--langs", "b,a"))
+
+    def read_lists(self):
+        lists = torch_read(self.out)
+        for name, shape, numbers in (tensor for layers in lists for tensor in layers):
+            self.assertEqual((name, shape), ("LongStorage", (len(numbers),)))
+        return [[numbers for _, _, numbers in layers] for layers in lists]
+
+    def test_table_to_lists(self):
+        path = self.write("n.tsv", self.TABLE.encode())
+        raw = self.neurons(path)
+        self.assertEqual(self.read_lists(), self.LISTS)
+        self.assertEqual(self.neurons(path), raw)
+        self.neurons(path, "--langs", "a,b")
+        self.assertEqual(self.read_lists(), self.LISTS[::-1])
+        self.neurons(path, "--langs", "a")
+        self.assertEqual(self.read_lists(), self.LISTS[1:])
+        # As lape find writes it, with a neuron of no language.
+        found = self.TABLE.replace("languages\n0", "languages\tp_b\tp_a\n0").replace(
+            "nan\tb\n", "0.5\tb\t0.25\t1e-05\n") + "1\t5\t0.6\t-\t0\t0\n"
+        done = run_forked(["neurons", self.write("n.tsv", found.encode()), "-o", self.out])
+        self.assertEqual(done.returncode, 0)
+        self.assertIn(": 1 neurons of no language are left out\n", done.stderr)
+        self.assertEqual(self.read_lists(), self.LISTS)
+
+    @needs_lape
+    def test_lape_reads_the_table(self):
+        config = dict(CONFIG, intermediate_size=6, vocab_size=64)
+        model, ids = os.path.join(self.dir, "model.gguf"), struct.pack("<20H", *range(20))
+        done = run_forked(["random", self.write("config.json", config), "-o", model, "-q"])
+        self.assertEqual(done.returncode, 0)
+        table = self.write("n.tsv", self.neurons(self.lists(self.LISTS), "--langs", "b,a",
+                                                 "--neurons", "6"))
+        ids = self.write("ids.bin", ids)
+        done = subprocess.run([LAPE, "ppl", model, "xx=" + ids, "--seq", "20", "-q", "--neurons",
+                               table], stdout=subprocess.PIPE)
+        rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual([row[0] for row in rows], ["off", "none", "b", "a"])
+        self.assertEqual(len({row[1] for row in rows}), 4)       # each row has its own perplexity
+        done = subprocess.run([LAPE, "info", table], stdout=subprocess.PIPE)
+        self.assertIn(b"3 of 12 neurons; b 2 a 2\n", done.stdout)
+        done = subprocess.run([LAPE, "count", model, "xx=" + ids, "--seq", "20", "-q", "-o",
+                               os.path.join(self.dir, "c.gguf")])
+        self.assertEqual(done.returncode, 0)
+        counts = Gguf(os.path.join(self.dir, "c.gguf")).tensors["xx.positive"][2]
+        self.assertEqual(run_forked(["counts", os.path.join(self.dir, "c.gguf"), "-o", os.path.join(
+            self.dir, "activation.LANG")]).returncode, 0)
+        self.assertEqual(torch_read(os.path.join(self.dir, "activation.xx")), {
+            "n": 20, "over_zero": ("IntStorage", (2, 6), list(struct.unpack("<12q", counts)))})
+
+    @needs_official
+    def test_published_lists(self):
+        """All seven files there and back, tensor for tensor; totals, and what is said of one."""
+        totals = {"LLaMA-2-7B": [95, 583, 1022, 838, 836, 1068, 582],
+                  "LLaMA-2-70B": [731, 5366, 6482, 5873, 5515, 6522]}
+        names = sorted(name for name in os.listdir(OFFICIAL) if name.endswith(".neuron.pth"))
+        self.assertEqual(len(names), 7)
+        table = os.path.join(self.dir, "table.tsv")
+        for name in names:
+            path = os.path.join(OFFICIAL, name)
+            there = torch_read(path)
+            with open(table, "wb") as file:
+                file.write(self.neurons(path, "--langs", ",".join(self.LANGUAGES[:len(there)])))
+            self.neurons(table)
+            self.assertEqual(torch_read(self.out), there)
+            found = [sum(len(numbers) for _, _, numbers in layers) for layers in there]
+            self.assertEqual(totals.get(name[:-11], found), found)
+            if name == "LLaMA-2-7B.neuron.pth":
+                self.assertEqual(there[1][4][2], [6147, 9114, 9292])
+                with open(table) as file:
+                    self.assertIn("\n4\t9114\tnan\tzh", file.read())
+            if os.path.exists(LAPE):
+                done = subprocess.run([LAPE, "info", table], stdout=subprocess.PIPE)
+                self.assertIn("; " + " ".join("%s %d" % pair for pair in zip(
+                    self.LANGUAGES, found)) + "\n", done.stdout.decode())
+
+    @needs_official
+    def test_published_counts(self):
+        source = os.path.join(OFFICIAL, "llama2-7b.activation.%s.pt")
+        counts = os.path.join(self.dir, "counts.gguf")
+        for args, out in (["%s=%s" % (name, source % name) for name in ("en", "tr")], counts), (
+                [counts], os.path.join(self.dir, "LANG.pt")):
+            done = run_forked(["counts", *args, "-o", out])
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+        for name in "en", "tr":
+            self.assertEqual(torch_read(os.path.join(self.dir, name + ".pt")),
+                             torch_read(source % name))
+
+    def counts_gguf(self, **files):
+        gguf = os.path.join(self.model, "c.gguf")
+        args = [self.pt(name, data) for name, data in files.items()]
+        self.assertEqual(run_forked(["counts", *args, "-o", gguf]).returncode, 0)
+        return gguf
+
+    def test_counts_out(self):
+        big, pt = 1 << 40, Pt()
+        gguf = self.counts_gguf(en=counts_file(range(6), (2, 3), 9), fr=pt.file({
+            "n": big, "over_zero": pt.tensor([1, 2, 3, 4, 5, 1 << 31], (2, 3), "q")}))
+        done = run_forked(["counts", gguf, "-o", os.path.join(self.dir, "a.LANG.train")])
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        self.assertEqual(sorted(os.listdir(self.dir)), ["a.en.train", "a.fr.train", "tiny"])
+        self.assertEqual(torch_read(os.path.join(self.dir, "a.en.train")), {
+            "n": 9, "over_zero": ("IntStorage", (2, 3), list(range(6)))})
+        self.assertEqual(torch_read(os.path.join(self.dir, "a.fr.train")), {
+            "n": big, "over_zero": ("LongStorage", (2, 3), [1, 2, 3, 4, 5, 1 << 31])})
+        for args in ([gguf, "-o", self.out], [gguf, "en=" + gguf, "-o", "x.LANG"],
+                     [gguf, "--tokens", "en=1", "-o", "x.LANG"], [gguf, "-o", "LANG/x"]):
+            self.assertEqual(run_forked(["counts"] + args).returncode, 2)
+        before = sorted(os.listdir(self.dir))        # the first file fits, the second does not
+        full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (%d, %d))" % (
+            (os.path.getsize(os.path.join(self.dir, "a.en.train")),) * 2)
+        done = run_forked(["counts", gguf, "-o", os.path.join(self.dir, "b.LANG")], full)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1))
+        self.assertEqual(sorted(os.listdir(self.dir)), before)
+
+    def test_counts_out_refused(self):
+        """A counts file with every byte of its head changed, and cut anywhere."""
+        gguf = self.counts_gguf(en=counts_file(range(6), (2, 3), 9))
+        with open(gguf, "rb") as file:
+            whole = file.read()
+        out, refused = os.path.join(self.dir, "out.gguf.LANG"), 0
+        lies = [whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1:]
+                for at in range(0, len(whole), 3) for flip in (1, 128)]
+        lies += [whole[:at] for at in range(0, len(whole), 19)]
+        program = {"__name__": "convert"}
+        exec(PROGRAM, program)
+        for lie in lies:
+            self.write("c.gguf", lie)
+            with contextlib.redirect_stderr(io.StringIO()) as err:
+                status = program["main"](["counts", gguf, "-o", out])
+            self.assertIn(status, (0, 1), err.getvalue())
+            self.assertEqual(err.getvalue().count("\n"), status)
+            refused += status
+            if not status:
+                os.remove(os.path.join(self.dir, "out.gguf.en"))
+        self.assertGreater(refused, len(lies) / 4)
+        for old, new, words in (
+                (b"lape-counts.layers", b"lape-counts.layerz", ["no layers"]),
+                (b"en.positive", b"fr.positive", ["no tensor en.positive of 2 x 3"]),
+                (struct.pack("<q", 5), struct.pack("<q", 10), ["is 10,", "9 tokens"]),
+                (b"lape-counts", b"lape_counts", ["not a counts file"]),
+                (struct.pack("<2Q", 3, 2), struct.pack("<2Q", 2, 3), ["no tensor en.positive"])):
+            self.write("c.gguf", whole[::-1].replace(old[::-1], new[::-1], 1)[::-1]
+                       if b"lape" not in old else whole.replace(old, new))
+            done = run_forked(["counts", gguf, "-o", out])
+            self.assert_refused(done, "c.gguf", *words)
+
+    def refuse_neurons(self, *words, args=()):
+        self.assert_refused(run_forked(["neurons", *args, "-o", self.out]), *words)
+
+    def test_lists_refused(self):
+        ab = ["--langs", "a,b", "--neurons", "6"]
+        for value, args, words in (
+                (self.LISTS, [], ["2 languages", "--langs"]),
+                (self.LISTS, ["--langs", "a"], ["2 languages"]),
+                (self.LISTS, ["--langs", "a,b,c", "--neurons", "6"], ["2 languages"]),
+                (self.LISTS, ["--langs", "a,b"], ["--neurons N"]),
+                (self.LISTS, ["--langs", "a,b", "--neurons", "5"], ["layer 0", "neuron 5, of 5"]),
+                ([[[0]], [[0], [1]]], ab, ["all of one length"]), ([], ab, ["by language"]),
+                ([[], []], ab, ["by language"]), ({"n": 1}, ab, ["by language"]),
+                ([1, 2], ab, ["by language"]), ([[1], [2]], ab, ["language 0, layer 0: no tensor"]),
+                ([[[0], [-1]], [[], []]], ab, ["language 0, layer 1: index -1"]),
+                ([[[0], [1]], [[2, 2], []]], ab, ["language 1, layer 0: index 2"])):
+            with self.subTest(str((value, args))):
+                self.refuse_neurons("x.neuron.pth", *words, args=[self.lists(value)] + args)
+        pt = Pt()
+        for made in (pt.tensor([1.0], (1,), "f"), pt.tensor([1], (1, 1), "q")):
+            path = self.write("x.neuron.pth", pt.file([[made], [made]]))
+            self.refuse_neurons("no tensor of indices", args=[path] + ab)
+        path = self.write("x.neuron.pth", Pt().file(pickled(Call(Global("os", "system"), "true"))))
+        self.refuse_neurons("wants os.system", args=[path] + ab)
+        path = self.write("x.neuron.pth", b"PK and no more")
+        self.refuse_neurons("damaged", args=[path] + ab)
+        for langs in "a,a", "", "a,,b", "a b", "a" * 25:
+            done = run_forked(["neurons", path, "--langs", langs, "-o", self.out])
+            self.assertEqual(done.returncode, 2)
+        for number in "0", "-1", "x", "1e3":
+            done = run_forked(["neurons", path, "--langs", "a", "--neurons", number, "-o",
+                               self.out])
+            self.assertEqual(done.returncode, 2)
+
+    def test_table_refused(self):
+        for old, new, words in (
+                ("layer\tneuron", "neuron\tlayer", ["neither"]), ("# layers: 2\n", "", ["neither"]),
+                ("layers: 2", "layers: 0", ["neither"]), ("layers: 2", "layers: two", ["neither"]),
+                ("languages: b a", "languages: b  a", ["neither"]),
+                ("0\t5\tnan", "2\t5\tnan", ["line 8"]), ("0\t5\tnan", "0\t6\tnan", ["line 8"]),
+                ("0\t5\tnan", "0\t0\tnan", ["line 8"]), ("0\t5\tnan", "0\t-5\tnan", ["line 8"]),
+                ("nan\tb,a", "nan\tb,c", ["line 8"]), ("nan\tb,a", "nan", ["line 8"]),
+                ("nan\tb,a", "nan\t", ["line 8"]), ("1\t3", "x\t3", ["line 9"])):
+            with self.subTest(new):
+                self.assertIn(old, self.TABLE)
+                path = self.write("n.tsv", self.TABLE.replace(old, new).encode())
+                self.refuse_neurons("n.tsv", *words, args=[path])
+        for raw in b"", b"\xff", b"GGUF", b"#":
+            self.refuse_neurons("n.tsv", "neither", args=[self.write("n.tsv", raw)])
+        path = self.write("n.tsv", self.TABLE.encode())
+        self.refuse_neurons("no language c", args=[path, "--langs", "a,c"])
+        self.refuse_neurons("absent", "No such file", args=[path + "absent"])
 
 
 class HostilePickles(CountsCase):
