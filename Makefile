@@ -49,6 +49,7 @@ oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/released.py
 # Byte-level BPE against the tokenizers library: some minutes.
 tokenizers: lape $(PYTHON)
+	$(PYTHON) test/older.py
 	$(PYTHON) test/byte_level.py
 golden: $(PYTHON)
 	$(PYTHON) test/oracle.py golden

@@ -56,7 +56,7 @@ def counts_come_back(path, folder):
     convert("counts", counts, "-o", back)
     there, again = (torch.load(name, weights_only=True)
                     for name in (path, back.replace("LANG", "en")))
-    if "n" not in there:                             # others' code names it so, and counts in 64 bits
+    if "n" not in there:                             # others' code, which counts in 64 bits
         there = {"n": int(there["total_tokens"]), "over_zero": there["over_zero"].int()}
     return same(there, again)
 
