@@ -1432,7 +1432,9 @@ class ByteLevel(Case):
                 ({"normalizer": {"type": "NFKC"}}, "normalizer"),
                 ({"post_processor": {"type": "Roberta"}}, "post_processor"),
                 ({"added_tokens": [{"id": 12, "content": "x", "special": True}]}, "12"),
-                ({"added_tokens": [1]}, "added_tokens")):
+                ({"added_tokens": [{"id": 4, "content": "x", "special": True}]}, "added_tokens"),
+                ({"added_tokens": [{"id": 7, "content": "x", "special": False, "rstrip": True}]},
+                 "spaces beside it"), ({"added_tokens": [1]}, "added_tokens")):
             self.file(**change)
             self.refuse("tokenizer.json", word)
 

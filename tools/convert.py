@@ -1174,7 +1174,8 @@ def byte_level_metadata(directory, config, rows, arch):
     try:
         for token in values.get("added_tokens") or []:
             number, text = token["id"], token["content"]
-            if not is_count(number) or not text.encode() or not isinstance(token["special"], bool):
+            if not is_count(number) or not text.encode() or texts.get(number, text) != text or (
+                    not isinstance(token["special"], bool)):
                 raise ValueError
             if not token["special"] and any(map(token.get, ("lstrip", "rstrip", "single_word"))):
                 raise Refused(path, "the token %.60s takes the spaces beside it, or whole words "
@@ -1182,8 +1183,8 @@ def byte_level_metadata(directory, config, rows, arch):
             texts[number], types[number] = text, CONTROL if token["special"] else USER_DEFINED
         ends = begins_with(values)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        raise Refused(path, "added_tokens do not give every token an id and a text, or the "
-                      "post_processor is more than one token before or after a text")
+        raise Refused(path, "added_tokens do not give every token an id of its own and a text, or "
+                      "the post_processor is more than one token before or after a text")
     if not texts or max(texts) >= rows:
         raise Refused(path, "has tokens up to id %d: config.json's vocab_size is %d, and should be "
                       "more" % (max(texts, default=-1), rows))
