@@ -47,8 +47,10 @@ test: lape $(TESTS)
 oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/oracle.py
 	$(PYTHON) test/families.py
+	$(PYTHON) test/released.py
 # Byte-level BPE against the tokenizers library: some minutes.
 tokenizers: lape $(PYTHON)
+	$(PYTHON) test/older.py
 	$(PYTHON) test/byte_level.py
 golden: $(PYTHON)
 	$(PYTHON) test/oracle.py golden

@@ -1013,6 +1013,7 @@ struct family {
     bool post_norm;      /* of what attention and feed-forward add */
     bool embedding_norm; /* of the token embeddings */
     bool scaled;         /* embeddings times sqrt(D) */
+    int wide_layers;     /* so many scale q . k as if the heads shared the width: Gemma's 27B */
     int global_every;    /* of so many layers the last has no window; 0: every layer has it */
     double window_base;  /* of rotation in layers with a window; 0: as in the others */
 };
@@ -1046,6 +1047,7 @@ static const struct family family_table[] = {
      .activation = GELU_TANH,
      .post_norm = true,
      .scaled = true,
+     .wide_layers = 46,
      .global_every = 2},
     {.name = "gemma3",
      .positions = HALVES,
@@ -1053,6 +1055,7 @@ static const struct family family_table[] = {
      .qk_norm = true,
      .post_norm = true,
      .scaled = true,
+     .wide_layers = 62,
      .global_every = 6,
      .window_base = 1e4},
     /* Command-R, Aya */ {.name = "command-r", .layer_norm = true, .parallel = true},
@@ -1350,6 +1353,10 @@ static int load_config(struct model *m, struct error *e) {
         load_number(m, "logit_scale", 1e-6, 1e6, 1, &c->logit_scale, e) ||
         load_number(m, "attention.max_alibi_bias", 1, 64, 8, &c->alibi, e))
         return -1;
+    if (c->attention_scale == 0) { /* the rule of llama.cpp, whose files do not say */
+        const bool wide = c->layers == c->family->wide_layers;
+        c->attention_scale = 1 / real_sqrt((real)(wide ? c->width / c->heads : c->head_dim));
+    }
     c->embedding_scale = c->family->scaled ? sqrt(c->width) : 1;
     if (gguf_find(g, "general.name") && gguf_string(g, "general.name", &s, e) == 0)
         span_copy(c->name, sizeof c->name, s);
@@ -1847,9 +1854,7 @@ static real alibi_slope(const struct config *c, int head) {
 /* In place: e^(s - max) of the n keys that end at the query's own, s being scaled, capped and
  * tilted first. */
 static void exponentials(const struct config *c, real *s, int n, int head) {
-    const real scale =
-        c->attention_scale > 0 ? (real)c->attention_scale : 1 / real_sqrt((real)c->head_dim);
-    const real cap = (real)c->attention_cap;
+    const real scale = (real)c->attention_scale, cap = (real)c->attention_cap;
     for (int j = 0; j < n; j++) s[j] *= scale;
     for (int j = 0; j < n && cap > 0; j++) s[j] = cap * (real)tanh64(s[j] / cap);
     if (c->family->positions == ALIBI) {

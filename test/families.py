@@ -82,6 +82,9 @@ FAMILIES = {
         dict(GEMMA, num_hidden_layers=6, sliding_window=40, query_pre_attn_scalar=144),
         dict(GEMMA, num_hidden_layers=12, sliding_window=9, query_pre_attn_scalar=20,
              num_key_value_heads=6)]),
+    "gemma3 that sees": ("Gemma3ForConditionalGeneration", [
+        dict(GEMMA, num_hidden_layers=7, sliding_window=17, query_pre_attn_scalar=20,
+             rope_scaling=dict(rope_type="linear", factor=8.0))]),
     "cohere": ("Cohere", [
         dict(LLAMA, logit_scale=0.25), dict(LLAMA, num_key_value_heads=6, logit_scale=0.0625),
         dict(LLAMA, num_key_value_heads=1)]),
@@ -91,9 +94,16 @@ FAMILIES = {
 def make_model(name, settings, seed):
     """A random model in float32 whose weights, biases and norms all matter."""
     torch.manual_seed(seed)
-    config = getattr(transformers, name.replace("LMHead", "")
-                     + ("TextConfig" if name == "Gemma3" else "Config"))(**settings)
-    suffix = "Model" if name == "GPT2LMHead" else "ForCausalLM"
+    if name.endswith("Generation"):                  # a model of text is part of it
+        config = transformers.Gemma3Config(
+            text_config=settings, image_token_index=3, mm_tokens_per_image=4, vision_config=dict(
+                hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+                image_size=16, patch_size=8))
+        suffix = ""
+    else:
+        config = getattr(transformers, name.replace("LMHead", "")
+                         + ("TextConfig" if name == "Gemma3" else "Config"))(**settings)
+        suffix = "Model" if name == "GPT2LMHead" else "ForCausalLM"
     config._attn_implementation = "eager"
     model = getattr(transformers, name + suffix)(config).eval()
     with torch.no_grad():
@@ -108,7 +118,7 @@ def make_model(name, settings, seed):
 def activations_of(model):
     """The activation module of every layer."""
     base = getattr(model, "model", None) or model.transformer
-    layers = getattr(base, "decoder", base)
+    layers = getattr(base, "decoder", getattr(base, "language_model", base))
     layers = getattr(layers, "layers", None) or layers.h
     for layer in layers:
         mlp = getattr(layer, "mlp", layer)
@@ -159,7 +169,7 @@ def no_float32():
 def in_double(model, path):
     """The same model in double: what the file at path holds in float32, rounded so, and rotary
     frequencies that are double throughout."""
-    wide = type(model)(model.config).eval().double()
+    wide, config = type(model)(model.config).eval().double(), model.config.get_text_config()
     wide.load_state_dict(model.state_dict())
     factors = [t.data for t in gguf.GGUFReader(path).tensors if t.name == "rope_freqs.weight"]
     for module in wide.modules():
@@ -173,9 +183,9 @@ def in_double(model, path):
                 setattr(module, name, float(np.float32(getattr(module, name))))
         for name in list(module._buffers):
             if name.endswith("inv_freq"):
-                module._buffers[name] = exact_frequencies(module, name, model.config, factors)
+                module._buffers[name] = exact_frequencies(module, name, config, factors)
             elif name == "embed_scale":
-                module._buffers[name] = torch.tensor(float(model.config.hidden_size) ** .5,
+                module._buffers[name] = torch.tensor(float(config.hidden_size) ** .5,
                                                      dtype=torch.float64)
     return wide
 

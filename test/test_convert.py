@@ -7,10 +7,12 @@ of the numbers is worked out with struct, one at a time. The last line on stdout
 `N passed, N failed`; what is skipped is listed before it and counted in neither.
 """
 
+import contextlib
 import functools
 import io
 import json
 import os
+import pickle
 import random
 import signal
 import struct
@@ -25,11 +27,16 @@ import report
 
 CONVERT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                        "tools", "convert.py")
+LAPE = os.path.join(os.path.dirname(os.path.dirname(CONVERT)), "lape")
 try:
     import numpy                     # only so that processes forked from this one have it loaded
 except ImportError:
     numpy = None
 needs_numpy = unittest.skipUnless(numpy, "numpy is not installed")
+OFFICIAL = os.path.join(os.environ.get("LAPE_SHARED") or os.path.join(
+    os.path.dirname(os.path.dirname(CONVERT)), "..", "shared"), "official")
+needs_official = unittest.skipUnless(os.path.isdir(OFFICIAL), "no " + OFFICIAL)
+needs_lape = unittest.skipUnless(os.path.exists(LAPE), "no ./lape: make it first")
 
 
 # ---- Numbers, one at a time -----------------------------------------------------------------
@@ -234,6 +241,8 @@ def pickled(value):
         return b"(" + b"".join(map(pickled, value)) + b"t"
     if isinstance(value, dict):
         return b"}(" + b"".join(pickled(k) + pickled(v) for k, v in value.items()) + b"u"
+    if isinstance(value, list):
+        return b"](" + b"".join(map(pickled, value)) + b"e"
     if isinstance(value, Global):
         return ("c%s\n%s\n" % (value.module, value.name)).encode()
     if isinstance(value, Call):
@@ -301,7 +310,8 @@ class Gguf:
     The type of an array is "[T]". Every offset, every byte of padding and the end are checked.
     """
 
-    TYPES = {4: ("u32", "I"), 5: ("i32", "i"), 6: ("f32", "f"), 7: ("bool", "?"), 10: ("u64", "Q")}
+    TYPES = {4: ("u32", "I"), 5: ("i32", "i"), 6: ("f32", "f"), 7: ("bool", "?"), 10: ("u64", "Q"),
+             12: ("f64", "d")}
     SIZES = {F32_TYPE: (1, 4), F16_TYPE: (1, 2), Q8_0_TYPE: (32, 34), I64_TYPE: (1, 8),
              BF16_TYPE: (1, 2)}
 
@@ -360,6 +370,7 @@ class Gguf:
 # ---- The tests ------------------------------------------------------------------------------
 
 WITHOUT_NUMPY = "import sys; sys.modules['numpy'] = None"
+sys.path.insert(0, os.path.dirname(CONVERT))         # as if it were run from there
 with open(CONVERT, encoding="utf-8") as _file:
     PROGRAM = compile(_file.read(), CONVERT, "exec")
 
@@ -397,6 +408,8 @@ def run_forked(args, prelude=""):
 
 class Case(unittest.TestCase):
     """A directory of its own for each test, and the program run over it."""
+
+    maxDiff = 2000
 
     def setUp(self):
         holder = tempfile.TemporaryDirectory()
@@ -711,7 +724,8 @@ class Settings(Case):
                 ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0,
                                    "high_freq_factor": 4.0, "original_max_position_embeddings": 9}},
                  ["high_freq_factor"]),
-                ({"rope_scaling": {"type": "linear", "factor": 2.0, "beta_fast": 3}}, ["beta_fast"]),
+                ({"rope_scaling": {"type": "linear", "factor": 2.0, "beta_fast": 3}},
+                 ["beta_fast"]),
                 ({"partial_rotary_factor": 0.5}, ["partial_rotary_factor"]),
                 ({"layer_types": ["full_attention", "sliding_attention"]}, ["layer_types"]),
                 ({"rope_scaling": "dynamic"}, ["rotary"]),
@@ -1025,11 +1039,6 @@ class Families(Case):
         self.assertEqual(self.numbers(gguf, "position_embd.weight"), [float(i) for i in range(20)])
         self.assertEqual(len(gguf.tensors), 16)
         self.assertEqual(gguf.keys["gpt2.feed_forward_length"], ("u32", 16))
-        for change in ({"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False},
-                       {"activation_function": "relu"}, {"n_head": 3}):
-            os.path.exists(self.out) and os.remove(self.out)
-            self.gpt2(**change)
-            self.refuse("config.json")
 
     def test_bloom(self):
         t, layer = "transformer.", "transformer.h.0."
@@ -1053,17 +1062,13 @@ class Families(Case):
         d, layer = "model.decoder.", "model.decoder.layers.0."
         shapes = {d + "embed_tokens.weight": [3, 4], d + "embed_positions.weight": [7, 4],
                   d + "final_layer_norm.weight": [4], d + "final_layer_norm.bias": [4],
-                  layer + "fc1.weight": [6, 4], layer + "fc1.bias": [6], layer + "fc2.weight": [4, 6],
-                  layer + "fc2.bias": [4]}
+                  layer + "fc1.weight": [6, 4], layer + "fc1.bias": [6],
+                  layer + "fc2.weight": [4, 6], layer + "fc2.bias": [4]}
         for name in "q_proj", "k_proj", "v_proj", "out_proj":
             shapes.update({layer + "self_attn." + name + ".weight": [4, 4],
                            layer + "self_attn." + name + ".bias": [4]})
         for name in "self_attn_layer_norm", "final_layer_norm":
             shapes.update({layer + name + ".weight": [4], layer + name + ".bias": [4]})
-        for change in ({"do_layer_norm_before": False}, {"word_embed_proj_dim": 2},
-                       {"activation_function": "gelu"}):
-            self.family("OPTForCausalLM", shapes, ffn_dim=6, max_position_embeddings=5, **change)
-            self.refuse("config.json", next(iter(change)))
         self.family("OPTForCausalLM", shapes, ffn_dim=6, max_position_embeddings=5)
         gguf = self.convert()
         self.assertEqual(gguf.tensors["position_embd.weight"][1], [4, 5])
@@ -1078,16 +1083,196 @@ class Families(Case):
         gguf = self.convert()
         self.assertEqual(self.numbers(gguf, "blk.0.attn_norm.weight"), [1.0, 2.0, 3.0, 4.0])
         self.assertEqual(self.numbers(gguf, "blk.0.attn_q.weight"), [float(i) for i in range(16)])
+        self.assertEqual(gguf.keys["gemma.attention.key_length"], ("u32", 2))
+        # What transformers makes of the settings of the first release and of later ones.
+        whole = gguf.raw
+        for change in ({"hidden_act": "gelu"}, {"hidden_act": "gelu", "hidden_activation": None},
+                       {"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}, {}):
+            self.family("GemmaForCausalLM", tensors, head_dim=2, num_key_value_heads=2, **change)
+            self.assertEqual(self.convert().raw, whole)
+
+    def test_qwen_and_phi(self):
+        """Biases, norms of q and k, rows as they are, part of a head that turns."""
+        layer, attention = "model.layers.0.", "model.layers.0.self_attn."
+        tensors = shapes(layers=1, width=4, q=8, kv=4, neurons=6, vocab=3)
+        common = dict(head_dim=4, num_key_value_heads=1)
+        biases = {attention + "%s_proj.bias" % part: [8 if part == "q" else 4] for part in "qkv"}
+        norms = {attention + part + "_norm.weight": [4] for part in "qk"}
+        for name, extra, ours in (("qwen2", biases, ["attn_%s.bias" % part for part in "qkv"]),
+                                  ("qwen3", norms, ["attn_q_norm.weight", "attn_k_norm.weight"])):
+            self.family(name.title() + "ForCausalLM", dict(tensors, **extra), **common)
+            gguf = self.convert()
+            self.assertEqual(self.numbers(gguf, "blk.0.attn_q.weight"), list(range(32)))
+            self.assertEqual(set(gguf.tensors), {"token_embd.weight", "output_norm.weight",
+                                                 "output.weight"} | {"blk.0." + o for o in ours + [
+                "attn_norm.weight", "ffn_norm.weight", "attn_q.weight", "attn_k.weight",
+                "attn_v.weight", "attn_output.weight", "ffn_gate.weight", "ffn_up.weight",
+                "ffn_down.weight"]})
+            self.assertEqual(self.numbers(gguf, "blk.0." + ours[1]), [0, 1, 2, 3])
+            self.assertEqual(gguf.keys["general.architecture"], ("string", name))
+            self.assertEqual(gguf.keys[name + ".attention.layer_norm_rms_epsilon"],
+                             ("f32", f32(1e-6)))
+            self.assertEqual(gguf.keys[name + ".rope.freq_base"], ("f32", 10000.0))
+        tensors = {"model.embed_tokens.weight": [3, 4], "model.final_layernorm.weight": [4],
+                   "model.final_layernorm.bias": [4], "lm_head.weight": [3, 4], "lm_head.bias": [3],
+                   layer + "input_layernorm.weight": [4], layer + "input_layernorm.bias": [4],
+                   layer + "mlp.fc1.weight": [6, 4], layer + "mlp.fc1.bias": [6],
+                   layer + "mlp.fc2.weight": [4, 6], layer + "mlp.fc2.bias": [4],
+                   attention + "dense.weight": [4, 24], attention + "dense.bias": [4]}
+        for part in "qkv":
+            tensors.update({attention + part + "_proj.weight": [24, 4],
+                            attention + part + "_proj.bias": [24]})
+        self.family("PhiForCausalLM", tensors, head_dim=12, partial_rotary_factor=0.4)
+        gguf = self.convert()
+        self.assertEqual(gguf.keys["phi2.rope.dimension_count"], ("u32", 4))      # of 4.8
+        self.assertEqual(gguf.keys["phi2.attention.layer_norm_epsilon"], ("f32", f32(1e-5)))
+        self.assertEqual(self.numbers(gguf, "output.bias"), [0, 1, 2])
+        self.assertEqual(gguf.tensors["blk.0.attn_output.weight"][1], [24, 4])
+        self.assertEqual(len(gguf.tensors), 19)
+
+    def gemma(self, architecture, norms, **config):
+        """A Gemma 2 or 3 of one layer; every number of a tensor is its index."""
+        tensors = {name: shape for name, shape in shapes(
+            layers=1, width=4, q=8, kv=4, neurons=6, vocab=3).items() if name != "lm_head.weight"}
+        for name in ("pre_feedforward_layernorm", "post_feedforward_layernorm") + norms:
+            tensors["model.layers.0.%s.weight" % name] = [4]
+        settings = dict(head_dim=4, num_key_value_heads=1, query_pre_attn_scalar=144, **config)
+        self.family(architecture, tensors, **settings)
+        return tensors, settings
+
+    def test_gemma2(self):
+        self.gemma("Gemma2ForCausalLM", ())
+        gguf = self.convert()
+        for name in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
+            self.assertEqual(self.numbers(gguf, "blk.0.%s.weight" % name), [1, 2, 3, 4])
+        for key, value in (("attention.scale", 1 / 12), ("attn_logit_softcapping", 50.0),
+                           ("final_logit_softcapping", 30.0), ("rope.freq_base", 10000.0)):
+            self.assertEqual(gguf.keys["gemma2." + key], ("f32", f32(value)))
+        self.assertEqual(gguf.keys["gemma2.attention.sliding_window"], ("u32", 4096))
+        self.assertEqual(gguf.keys["gemma2.context_length"], ("u32", 8192))
+
+    def test_gemma3(self):
+        """The model of text alone, as a part of one that sees, under either prefix."""
+        name, norms = "Gemma3ForCausalLM", ("self_attn.q_norm", "self_attn.k_norm")
+        rope = {"rope_type": "linear", "factor": 8.0}
+        tensors, settings = self.gemma(name, norms, rope_scaling=rope)
+        gguf = self.convert()
+        for name in ("post_attention_norm", "ffn_norm", "post_ffw_norm", "attn_q_norm"):
+            self.assertEqual(self.numbers(gguf, "blk.0.%s.weight" % name), [1, 2, 3, 4])
+        for key, value in (("attention.scale", 1 / 12), ("rope.freq_base", 1e6),
+                           ("rope.freq_base_swa", 1e4), ("rope.scaling.factor", 8.0)):
+            self.assertEqual(gguf.keys["gemma3." + key], ("f32", f32(value)))
+        self.assertEqual(gguf.keys["gemma3.context_length"], ("u32", 131072))
+        whole = gguf.raw
+        two = {"full_attention": dict(rope, rope_theta=1e6),
+               "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
+        self.gemma("Gemma3ForCausalLM", norms, rope_parameters=two)
+        self.assertEqual(self.convert().raw, whole)
+        text = dict(settings, vocab_size=3, hidden_size=4, num_hidden_layers=1,
+                    num_attention_heads=2, intermediate_size=6)
+        sight = {"vision_tower.encoder.layers.0.mlp.fc1.weight": [2, 2],
+                 "multi_modal_projector.mm_soft_emb_norm.weight": [2]}
+        for prefix, other in (("language_model.model.", ""), ("model.language_model.", "model.")):
+            named = {prefix + name[len("model."):]: shape for name, shape in tensors.items()}
+            named.update({other + name: shape for name, shape in sight.items()})
+            self.family("Gemma3ForConditionalGeneration", named)
+            self.write("config.json", {"architectures": ["Gemma3ForConditionalGeneration"],
+                                       "text_config": text, "vision_config": {"hidden_size": 2}})
+            self.assertEqual(self.convert().raw, whole)
+        done = run_forked(["hf", self.model, "-o", self.out])
+        self.assertIn("tiny: the model of text alone", done.stderr.split("\n")[0])
         os.remove(self.out)
-        self.family("GemmaForCausalLM", tensors, head_dim=2, num_key_value_heads=2,
-                    hidden_act="gelu")
-        self.refuse("hidden_act")
+        for change in ({"text_config": 1}, {"text_config": dict(text, sliding_window_pattern=4)},
+                       {"text_config": text, "quantization_config": {"bits": 4}}):
+            self.write("config.json", dict({"architectures": ["Gemma3ForConditionalGeneration"]},
+                                           **change))
+            self.refuse("config.json", {1: "text_config", 2: "quantization_config"}[len(change)] if
+                        change["text_config"] in (1, text) else "sliding_window_pattern")
+        self.write("config.json", {"architectures": ["Gemma3ForConditionalGeneration"],
+                                   "text_config": text})
+        self.family("Gemma3ForConditionalGeneration", dict(named, **{"model.audio": [2]}),
+                    text_config=text)
+        self.refuse("model.audio")
+        self.family("Gemma3ForConditionalGeneration", dict(named, **{"model.norm.weight": [4]}),
+                    text_config=text)
+        self.refuse("two names")
+
+    def test_cohere(self):
+        tensors = {name: shape for name, shape in shapes(
+            layers=1, width=4, q=8, kv=4, neurons=6, vocab=3).items()
+            if name != "lm_head.weight" and "post_attention" not in name}
+        self.family("CohereForCausalLM", tensors, head_dim=4, num_key_value_heads=1,
+                    logit_scale=0.25)
+        gguf = self.convert()
+        self.assertEqual(gguf.keys["general.architecture"], ("string", "command-r"))
+        self.assertEqual(gguf.keys["command-r.logit_scale"], ("f32", 0.25))
+        self.assertEqual(gguf.keys["command-r.rope.freq_base"], ("f32", 500000.0))
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_q.weight"), [float(i) for i in range(32)])
+        self.assertEqual(len(gguf.tensors), 10)
+
+    def test_refusals(self):
+        """What a family may have and this program has not."""
+        bloom = "apply_residual_connection_post_layernorm"
+        for name, change in (
+                ("OPT", {"do_layer_norm_before": False}), ("OPT", {"word_embed_proj_dim": 2}),
+                ("OPT", {"enable_bias": False}), ("OPT", {"layer_norm_elementwise_affine": False}),
+                ("OPT", {"_remove_final_layer_norm": True}), ("Bloom", {bloom: True}),
+                ("OPT", {"activation_function": "gelu"}), ("Phi", {"qk_layernorm": True}),
+                ("Phi", {"hidden_act": "gelu"}), ("Phi", {"partial_rotary_factor": 0.75}),
+                ("Qwen2", {"use_sliding_window": True}), ("Qwen2", {"hidden_act": "gelu"}),
+                ("Qwen3", {"attention_bias": True}), ("Qwen3", {"use_sliding_window": True}),
+                ("Cohere", {"use_qk_norm": True}), ("Cohere", {"attention_bias": True}),
+                ("Cohere", {"tie_word_embeddings": False}), ("Gemma", {"attention_bias": True}),
+                ("Gemma", {"hidden_act": "relu"}), ("Gemma", {"hidden_activation": "gelu"}),
+                ("Gemma", {"tie_word_embeddings": False}),
+                ("Gemma", {"use_bidirectional_attention": True}),
+                ("Gemma2", {"hidden_act": "gelu"}), ("Gemma2", {"attention_bias": True}),
+                ("Gemma2", {"query_pre_attn_scalar": None}),
+                ("Gemma3", {"attn_logit_softcapping": 50.0}),
+                ("Gemma3", {"final_logit_softcapping": 30.0}),
+                ("Gemma3", {"sliding_window_pattern": 2}), ("Gemma3", {"sliding_window": None})):
+            with self.subTest(name + str(change)):
+                self.family(name + "ForCausalLM", {}, head_dim=2, num_key_value_heads=2, **change)
+                self.refuse("config.json", next(iter(change)))
+        for change in ({"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False},
+                       {"reorder_and_upcast_attn": True}, {"add_cross_attention": True},
+                       {"activation_function": "relu"}):
+            self.gpt2(**change)
+            self.refuse("config.json", next(iter(change)))
+        self.gpt2(n_head=3)
+        self.refuse("config.json", "3 heads of size 1 make no width of 4")
+        for rope in ("yarn", "dynamic", "longrope", "linear", "llama3"):
+            for name in ("Llama", "Mistral", "Qwen2", "Gemma2", "Cohere", "Phi", "Gemma3"):
+                if rope in ("linear", "llama3") and name in ("Llama", "Mistral", "Gemma3")[
+                        :2 + (rope == "linear")]:
+                    continue
+                self.family(name + "ForCausalLM", {}, head_dim=2, num_key_value_heads=2,
+                            rope_scaling={"rope_type": rope, "factor": 2.0})
+                self.refuse("config.json", "rope_type is '%s'" % rope)
+        for name in ("Mixtral", "Qwen2Moe", "Qwen3Moe", "Olmoe", "DeepseekV3", "GptOss", "Cohere2",
+                     "GPTNeoX", "Falcon", "Qwen3Next"):
+            self.family(name + "ForCausalLM", {})
+            self.refuse("config.json", name + "ForCausalLM", "supported are BloomForCausalLM, ")
 
     def test_linear_scaling(self):
         self.checkpoint(rope_scaling={"type": "linear", "factor": 2.5})
         keys = self.convert().keys
         self.assertEqual(keys["llama.rope.scaling.type"], ("string", "linear"))
         self.assertEqual(keys["llama.rope.scaling.factor"], ("f32", 2.5))
+
+    def test_llama3_scaling_as_released(self):
+        """LLaMA 3.2's settings: by wavelengths, as its authors wrote it."""
+        self.checkpoint(weights(q=512, kv=256), rope_scaling={
+            "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192}, rope_theta=500000.0, head_dim=128)
+        raw = self.convert().tensors["rope_freqs.weight"][2]
+        for i, got in enumerate(decode(raw, "F32")):
+            wavelength = 2 * 3.141592653589793 * 500000.0 ** (i / 64)
+            smooth = (8192 / wavelength - 1) / 3
+            want = 1.0 if wavelength < 2048 else 32.0 if wavelength > 8192 else (
+                1 / ((1 - smooth) / 32 + smooth))
+            self.assertAlmostEqual(got / want, 1, places=6)
+        self.assertEqual(sum(1 < x < 32 for x in decode(raw, "F32")), 6)
 
     def test_llama3_scaling(self):
         self.checkpoint(rope_scaling=None, rope_parameters={
@@ -1130,6 +1315,21 @@ class Bin(Case):
         body = pickled(attribute) + pickled(values)[1:] + pickled({"_metadata": 1}) + b"b"
         return pt.file(body)
 
+    def test_parameters(self):
+        """Some checkpoints hold parameters, which are tensors with a flag."""
+        self.checkpoint(weights("F32"))
+        model = self.convert().raw
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        pt, values, parameter = Pt(), {}, Global("torch._utils", "_rebuild_parameter")
+        for name, (_, shape, raw) in weights("F32").items():
+            made = pt.tensor(struct.unpack("<%df" % product(shape), raw), shape, "f")
+            values[name] = Call(parameter, made, True, Call(Global("collections", "OrderedDict")))
+        self.write("pytorch_model.bin", pt.file(values))
+        self.assertEqual(self.convert().raw, model)
+        os.remove(self.out)
+        self.write("pytorch_model.bin", pt.file(dict(values, x=Call(parameter, 1, True))))
+        self.refuse("pytorch_model.bin", "damaged")
+
     def test_hostile(self):
         self.checkpoint()
         os.remove(os.path.join(self.model, "model.safetensors"))
@@ -1142,8 +1342,8 @@ class Bin(Case):
                 (Pt().file(pickled({"n": Call(Global("os", "system"), "touch " + mark)})),
                  "wants os.system"),
                 (Pt().file(rebuild + pickled((None, {"__defaults__": (1,)})) + b"b"), "damaged"),
-                (Pt().file(pickled(Global("collections", "OrderedDict")) + pickled({"x": 1}) + b"b"),
-                 "damaged"),
+                (Pt().file(pickled(Global("collections", "OrderedDict")) + pickled({"x": 1})
+                           + b"b"), "damaged"),
                 (pt.file({"x": good}, compression=zipfile.ZIP_DEFLATED), "damaged"),
                 (pt.file({"x": good}, drop=["0"]), "damaged"),
                 (counts_file([1] * 6, (2, 3), 9), "dict of tensors"),
@@ -1208,8 +1408,9 @@ class ByteLevel(Case):
             self.file(pre, model={"ignore_merges": merging})
             self.assertEqual(self.convert().keys["tokenizer.ggml.pre"], ("string", name))
             os.remove(self.out)
-        for pre in (self.split(words), dict(self.LEVEL, add_prefix_space=True), {"type": "Whitespace"},
-                    dict(self.LEVEL, use_regex=False), {"type": "Sequence", "pretokenizers": 1}):
+        for pre in (self.split(words), dict(self.LEVEL, add_prefix_space=True),
+                    {"type": "Whitespace"}, dict(self.LEVEL, use_regex=False),
+                    {"type": "Sequence", "pretokenizers": 1}):
             self.file(pre)
             self.refuse("tokenizer.json", "pre_tokenizer", "--no-tokenizer")
         self.assertNotIn("tokenizer.ggml.model", self.convert("--no-tokenizer").keys)
@@ -1223,16 +1424,133 @@ class ByteLevel(Case):
 
     def test_refusals(self):
         for change, word in (
-                ({"model": {"merges": ["a b c"]}}, "merges"), ({"model": {"merges": ["b a"]}}, "merges"),
-                ({"model": {"vocab": {"a": 0, "b": 0}}}, "vocab"), ({"model": {"vocab": [1]}}, "vocab"),
-                ({"model": {"type": "Unigram"}}, "Unigram"), ({"model": {"byte_fallback": True}},
-                                                             "byte_fallback"),
+                ({"model": {"merges": ["a b c"]}}, "merges"),
+                ({"model": {"merges": ["b a"]}}, "merges"), ({"model": {"vocab": [1]}}, "vocab"),
+                ({"model": {"vocab": {"a": 0, "b": 0}}}, "vocab"),
+                ({"model": {"type": "Unigram"}}, "Unigram"),
+                ({"model": {"byte_fallback": True}}, "byte_fallback"),
                 ({"normalizer": {"type": "NFKC"}}, "normalizer"),
                 ({"post_processor": {"type": "Roberta"}}, "post_processor"),
                 ({"added_tokens": [{"id": 12, "content": "x", "special": True}]}, "12"),
-                ({"added_tokens": [1]}, "added_tokens")):
+                ({"added_tokens": [{"id": 4, "content": "x", "special": True}]}, "added_tokens"),
+                ({"added_tokens": [{"id": 7, "content": "x", "special": False, "rstrip": True}]},
+                 "spaces beside it"), ({"added_tokens": [1]}, "added_tokens")):
             self.file(**change)
             self.refuse("tokenizer.json", word)
+
+
+class OlderFiles(Case):
+    """vocab.json and merges.txt, from before there was tokenizer.json."""
+
+    VOCAB = {"</s>": 0, "a": 1, "b": 2, "#": 3, "ab": 4, "#a": 5, "<pad>": 6}
+    MERGES = "#version: 0.2\na b\n# a\n"
+
+    def keys(self, architecture="GPT2LMHeadModel", vocab=VOCAB, merges=MERGES, **files):
+        """The tokenizer's part of the metadata."""
+        for name in os.listdir(self.model):
+            os.remove(os.path.join(self.model, name))
+        self.write("vocab.json", vocab)
+        self.write("merges.txt", merges.encode() if isinstance(merges, str) else merges)
+        for name, value in files.items():
+            self.write(name + ".json", value)
+        if architecture == "GPT2LMHeadModel":
+            shapes = dict(Families.GPT2, **{"wte.weight": [9, 4]})
+            Families.family(self, architecture, shapes)
+            Families.gpt2(self, vocab_size=9)
+        else:
+            self.checkpoint(architectures=[architecture])
+        return {name[15:]: value for name, value in self.convert().keys.items()
+                if name.startswith("tokenizer.ggml.")}
+
+    def test_keys(self):
+        """In OPT's form, special tokens being in the vocabulary."""
+        special = {"bos_token": {"content": "</s>"}, "eos_token": {"content": "</s>"},
+                   "unk_token": "</s>", "pad_token": "<pad>"}
+        expected = {
+            "model": ("string", "gpt2"), "pre": ("string", "gpt-2"), "tokens": ("[string]", [
+                "</s>", "a", "b", "#", "ab", "#a", "<pad>", "<new>", "[PAD8]"]),
+            "token_type": ("[i32]", [CONTROL] + [NORMAL] * 5 + [CONTROL, USER, UNUSED]),
+            "merges": ("[string]", ["a b", "# a"]), "bos_token_id": ("u32", 0),
+            "add_bos_token": ("bool", True), "eos_token_id": ("u32", 0),
+            "add_eos_token": ("bool", False)}
+        for files in (
+                {"tokenizer_config": dict(special, add_bos_token=True),
+                 "added_tokens": {"<new>": 7}},
+                {"tokenizer_config": {"add_bos_token": True, "tokenizer_class": "GPT2TokenizerFast",
+                                      "added_tokens_decoder": {"7": {"content": "<new>"}}},
+                 "special_tokens_map": special},
+                {"tokenizer_config": dict(special, add_bos_token=True, unk_token=None),
+                 "special_tokens_map": {"unk_token": "nowhere"}, "added_tokens": {"<new>": 7}}):
+            for merges in self.MERGES, "a b\r\n# a":
+                self.assertEqual(self.keys(merges=merges, **files), expected)
+
+    def test_same_as_tokenizer_json(self):
+        """The file that stands for these: GPT-2's own special token, which no file names."""
+        vocab = dict(self.VOCAB, **{"<|endoftext|>": 7})
+        keys = self.keys(vocab=vocab)
+        self.assertEqual(keys["token_type"][1][7], CONTROL)
+        self.assertEqual(keys["eos_token_id"], ("u32", 7))
+        with open(self.out, "rb") as file:
+            older = file.read()
+        self.write("tokenizer.json", {
+            "normalizer": None, "pre_tokenizer": ByteLevel.LEVEL, "added_tokens": [
+                {"id": 7, "content": "<|endoftext|>", "special": True}],
+            "model": {"type": "BPE", "vocab": vocab, "merges": ["a b", "# a"]}})
+        self.write("tokenizer_config.json", {name: "<|endoftext|>" for name in (
+            "bos_token", "eos_token", "unk_token")})
+        self.write("vocab.json", b"passed over")
+        self.convert()
+        with open(self.out, "rb") as file:
+            self.assertEqual(file.read(), older)
+
+    def test_classes(self):
+        """By architecture, or by name; Qwen's takes one digit at a time."""
+        vocab = {"a": 0, "b": 1, "<|endoftext|>": 2, "ab": 3}
+        for architecture, name, pre in (
+                ("LlamaForCausalLM", "Qwen2Tokenizer", "qwen2"),
+                ("LlamaForCausalLM", "CodeGenTokenizer", "gpt-2"),
+                ("GPT2LMHeadModel", None, "gpt-2"),
+                ("LlamaForCausalLM", "GPT2Tokenizer", "gpt-2")):
+            keys = self.keys(architecture, vocab, "a b", tokenizer_config={"tokenizer_class": name})
+            self.assertEqual(keys["pre"], ("string", pre))
+            self.assertEqual(keys["eos_token_id"], ("u32", 2))
+            self.assertEqual("bos_token_id" in keys, pre != "qwen2")
+
+    def test_refusals(self):
+        self.keys()
+        os.remove(self.out)
+        for name, value, words in (
+                ("merges.txt", b"a", ["merges"]), ("merges.txt", b"a b ab", ["merges"]),
+                ("merges.txt", b"a z", ["merges"]), ("merges.txt", b"b a", ["merges"]),
+                ("merges.txt", b"a b\xff", ["merges.txt", "UTF-8"]),
+                ("vocab.json", {"a": 0, "b": 0}, ["vocab"]), ("vocab.json", {"a": [0]}, ["an id"]),
+                ("vocab.json", {"a": -1}, ["an id"]),
+                ("vocab.json", dict(self.VOCAB, z=9), ["vocab_size", "id 9"]),
+                ("vocab.json", [], ["JSON"]),
+                ("tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}, ["T5Tokenizer"]),
+                ("tokenizer_config.json", {"tokenizer_class": ["GPT2Tokenizer"]}, ["is none of"]),
+                ("tokenizer_config.json", {"add_prefix_space": True}, ["add_prefix_space"]),
+                ("tokenizer_config.json", {"bos_token": "<far>"}, ["<far>", "no id"]),
+                ("tokenizer_config.json", {"bos_token": 7}, ["no text"]),
+                ("tokenizer_config.json", {"additional_special_tokens": [["x"]]}, ["no text"]),
+                ("tokenizer_config.json", {"added_tokens_decoder": {"7": {
+                    "content": "x", "lstrip": True}}}, ["spaces beside it"]),
+                ("tokenizer_config.json", {"added_tokens_decoder": {"7": {
+                    "content": "x", "special": "yes"}}}, ["added_tokens"]),
+                ("special_tokens_map.json", {"pad_token": "<far>"}, ["<far>", "no id"]),
+                ("special_tokens_map.json", b"[]", ["special_tokens_map.json"]),
+                ("added_tokens.json", {"x": 9}, ["vocab_size", "id 9"])):
+            with self.subTest(str(value)):
+                path = os.path.join(self.model, name)
+                before = open(path, "rb").read() if os.path.exists(path) else None
+                self.write(name, value)
+                self.refuse(*words)
+                os.remove(path)
+                if before:
+                    self.write(name, before)
+        os.remove(os.path.join(self.model, "merges.txt"))
+        self.refuse("merges.txt", "No such file")
+        self.assertNotIn("tokenizer.ggml.model", self.convert("--no-tokenizer").keys)
 
 
 class Random(Case):
@@ -1254,6 +1572,91 @@ class Random(Case):
         self.assertEqual(len(set(raws)), 3)
         numbers = decode(gguf.tensors["token_embd.weight"][2], "F16")
         self.assertLess(max(map(abs, numbers)), 0.2)
+
+    # The settings as published; the numbers of parameters that their publishers, or PyTorch, count;
+    # and those of vectors among them, which are written in four bytes each.
+    LLAMA = dict(architectures=["LlamaForCausalLM"], vocab_size=32000, hidden_act="silu",
+                 max_position_embeddings=4096, rms_norm_eps=1e-5, rope_scaling=None,
+                 tie_word_embeddings=False, torch_dtype="float16", pretraining_tp=1)
+    PUBLISHED = {
+        "LLaMA-2-7B": (dict(LLAMA, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32,
+                            num_attention_heads=32, num_key_value_heads=32),
+                       6738415616, 65 * 4096),
+        "LLaMA-2-13B": (dict(LLAMA, hidden_size=5120, intermediate_size=13824, num_hidden_layers=40,
+                             num_attention_heads=40, num_key_value_heads=40),
+                        13015864320, 81 * 5120),
+        "LLaMA-2-70B": (dict(LLAMA, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80,
+                             num_attention_heads=64, num_key_value_heads=8),
+                        68976648192, 161 * 8192),
+        "BLOOM-7B1": (dict(architectures=["BloomForCausalLM"], vocab_size=250880, hidden_size=4096,
+                           n_layer=30, num_attention_heads=32, n_inner=None, pretraining_tp=4,
+                           layer_norm_epsilon=1e-5, apply_residual_connection_post_layernorm=False,
+                           slow_but_exact=False, seq_length=2048, offset_alibi=100),
+                      7069016064, 30 * (4 + 3 + 1 + 4 + 1) * 4096 + 4 * 4096),
+        "Mistral-7B": (dict(architectures=["MistralForCausalLM"], vocab_size=32000,
+                            hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
+                            num_attention_heads=32,
+                            num_key_value_heads=8, hidden_act="silu", max_position_embeddings=32768,
+                            rms_norm_eps=1e-5, rope_theta=10000.0, sliding_window=4096,
+                            tie_word_embeddings=False), 7241732096, 65 * 4096)}
+
+    def test_published_sizes(self):
+        """The file that would be written, from its head, which says where every tensor starts."""
+        names = {"__name__": "convert"}
+        exec(PROGRAM, names)
+        names["PERIOD"] = 1021                       # the numbers themselves are not wanted
+        for model, (config, parameters, vectors) in self.PUBLISHED.items():
+            with self.subTest(model):
+                path = self.write("config.json", config)
+                found = []
+                names["write_gguf"] = lambda args, *rest: found.append(rest)
+                names["main"](["random", path, "-o", self.out, "--name", model])
+                metadata, tensors, _ = found[0]
+                self.assertEqual(sum(product(tensor.dims) for tensor in tensors), parameters)
+                head = bytes(names["gguf_head"](metadata, tensors))
+                data = 2 * parameters + 2 * vectors  # all sizes are multiples of 32
+                with Sparse(self.out, "w") as file:
+                    file.write(head)
+                    file.truncate(len(head) + data)
+                at, gguf = len(head), Gguf.__new__(Gguf)
+                gguf.raw, gguf.at = head, 24
+                for _ in range(struct.unpack("<Q", head[16:24])[0]):
+                    gguf.string()
+                    gguf.value(*gguf.take("I"))
+                for tensor in tensors:
+                    self.assertEqual(gguf.string(), tensor.name)
+                    dims = gguf.take("%dQ" % gguf.take("I")[0])
+                    kind, offset = gguf.take("IQ")
+                    self.assertEqual((dims, len(head) + offset), (tensor.dims, at))
+                    self.assertEqual(kind, F32_TYPE if len(dims) == 1 else BF16_TYPE)
+                    at += product(dims) * (4 if len(dims) == 1 else 2)
+                self.assertEqual(at, os.path.getsize(self.out))
+                if os.path.exists(LAPE):             # it maps what it is not asked to read
+                    done = subprocess.run([LAPE, "info", self.out], stdout=subprocess.PIPE)
+                    said = done.stdout.decode()
+                    self.assertEqual(done.returncode, 0)
+                    self.assertIn("model: %s\n" % model, said)
+                    layers = config.get("num_hidden_layers", config.get("n_layer"))
+                    self.assertIn("layers: %d\nwidth: %d\n" % (layers, config["hidden_size"]), said)
+
+    @needs_lape
+    def test_small_ones_run(self):
+        """A layer of each, at a thirty-second of the width, in the program that reads them."""
+        for model, (config, _, _) in self.PUBLISHED.items():
+            small = dict(config, vocab_size=64, num_hidden_layers=1, max_position_embeddings=64)
+            small.update({key: small[key] // 32 for key in ("hidden_size", "intermediate_size")
+                          if key in small})
+            if "n_layer" in small:
+                small.update(n_layer=1, num_hidden_layers=1)
+            path = self.write("config.json", small)
+            ids = self.write("ids.bin", struct.pack("<20H", *range(20)))
+            done = run_forked(["random", path, "-o", self.out, "-q", "--name", model])
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            done = subprocess.run([LAPE, "ppl", self.out, "xx=" + ids, "--seq", "20", "-q"],
+                                  stdout=subprocess.PIPE)
+            self.assertEqual(done.returncode, 0)
+            # Weights of 0.02 say next to nothing: every token is about as likely.
+            self.assertAlmostEqual(float(done.stdout.split()[-1]) / 64, 1, delta=0.5)
 
 
 class CountsCase(Case):
@@ -1408,6 +1811,269 @@ class Counts(CountsCase):
             self.refuse_counts("en.pt", word, data=data)
 
 
+class TorchReader(pickle.Unpickler):
+    """What torch.save wrote, a tensor being (type, shape, numbers); for files that are trusted."""
+
+    def __init__(self, file):
+        self.archive = zipfile.ZipFile(file)
+        self.prefix = self.archive.namelist()[0][:-len("data.pkl")]
+        super().__init__(io.BytesIO(self.archive.read(self.prefix + "data.pkl")))
+
+    def find_class(self, module, name):
+        if name == "_rebuild_tensor_v2":
+            return lambda storage, offset, shape, strides, *_: (
+                storage[0], shape, storage[1][offset:offset + product(shape)])
+        return dict if name == "OrderedDict" else name
+
+    def persistent_load(self, identity):
+        _, name, key, _, count = identity
+        letter = {v: k for k, v in STORAGE.items()}[name]
+        raw = self.archive.read(self.prefix + "data/" + key)
+        return name, list(struct.unpack("<%d%s" % (count, letter), raw))
+
+
+def torch_read(path):
+    with open(path, "rb") as file:
+        reader = TorchReader(file)
+        assert reader.archive.testzip() is None
+        return reader.load()
+
+
+class Released(CountsCase):
+    """Files of the paper's released code, both ways."""
+
+    LANGUAGES = ["en", "zh", "fr", "es", "vi", "id", "ja"]
+    TABLE = ("# language-specific neurons\n# model: unknown\n# layers: 2\n# neurons: 6\n"
+             "# languages: b a\nlayer\tneuron\tlape\tlanguages\n"
+             "0\t0\tnan\tb\n0\t5\tnan\tb,a\n1\t3\tnan\ta\n")
+    LISTS = [[[0, 5], []], [[5], [3]]]
+
+    def lists(self, value, letter="q"):
+        """A file of lists by language of lists by layer of indices."""
+        pt = Pt()
+        made = [[pt.tensor(part, (len(part),), letter) if isinstance(part, list) else part
+                 for part in layers] if isinstance(layers, list) else layers
+                for layers in value] if isinstance(value, list) else value
+        return self.write("x.neuron.pth", pt.file(made))
+
+    def neurons(self, *args):
+        done = run_forked(["neurons", *args, "-o", self.out])
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        with open(self.out, "rb") as file:
+            return file.read()
+
+    def test_lists_to_table(self):
+        for letter in "qi":
+            path = self.lists(self.LISTS, letter)
+            self.assertEqual(self.neurons(path, "--langs", "b,a", "--neurons", "6").decode(),
+                             self.TABLE)
+        path = self.lists([[[5, 0], []], [[5], [3]]])            # in any order
+        table = self.neurons(path, "--langs", "b,a", "--neurons", "6", "--name", "mein Modell")
+        self.assertEqual(table.decode(), self.TABLE.replace("unknown", "mein Modell"))
+        os.rename(path, os.path.join(self.model, "Phi-2-2.7B.neuron.pth"))
+        path = os.path.join(self.model, "Phi-2-2.7B.neuron.pth")
+        self.assertIn(b"# neurons: 10240\n", self.neurons(path, "--langs", "b,a"))
+
+    def read_lists(self):
+        lists = torch_read(self.out)
+        for name, shape, numbers in (tensor for layers in lists for tensor in layers):
+            self.assertEqual((name, shape), ("LongStorage", (len(numbers),)))
+        return [[numbers for _, _, numbers in layers] for layers in lists]
+
+    def test_table_to_lists(self):
+        path = self.write("n.tsv", self.TABLE.encode())
+        raw = self.neurons(path)
+        self.assertEqual(self.read_lists(), self.LISTS)
+        self.assertEqual(self.neurons(path), raw)
+        self.neurons(path, "--langs", "a,b")
+        self.assertEqual(self.read_lists(), self.LISTS[::-1])
+        self.neurons(path, "--langs", "a")
+        self.assertEqual(self.read_lists(), self.LISTS[1:])
+        # As lape find writes it, with a neuron of no language.
+        found = self.TABLE.replace("languages\n0", "languages\tp_b\tp_a\n0").replace(
+            "nan\tb\n", "0.5\tb\t0.25\t1e-05\n") + "1\t5\t0.6\t-\t0\t0\n"
+        done = run_forked(["neurons", self.write("n.tsv", found.encode()), "-o", self.out])
+        self.assertEqual(done.returncode, 0)
+        self.assertIn(": 1 neurons of no language are left out\n", done.stderr)
+        self.assertEqual(self.read_lists(), self.LISTS)
+
+    @needs_lape
+    def test_lape_reads_the_table(self):
+        config = dict(CONFIG, intermediate_size=6, vocab_size=64)
+        model, ids = os.path.join(self.dir, "model.gguf"), struct.pack("<20H", *range(20))
+        done = run_forked(["random", self.write("config.json", config), "-o", model, "-q"])
+        self.assertEqual(done.returncode, 0)
+        table = self.write("n.tsv", self.neurons(self.lists(self.LISTS), "--langs", "b,a",
+                                                 "--neurons", "6"))
+        ids = self.write("ids.bin", ids)
+        done = subprocess.run([LAPE, "ppl", model, "xx=" + ids, "--seq", "20", "-q", "--neurons",
+                               table], stdout=subprocess.PIPE)
+        rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual([row[0] for row in rows], ["off", "none", "b", "a"])
+        self.assertEqual(len({row[1] for row in rows}), 4)       # each row has its own perplexity
+        done = subprocess.run([LAPE, "info", table], stdout=subprocess.PIPE)
+        self.assertIn(b"3 of 12 neurons; b 2 a 2\n", done.stdout)
+        done = subprocess.run([LAPE, "count", model, "xx=" + ids, "--seq", "20", "-q", "-o",
+                               os.path.join(self.dir, "c.gguf")])
+        self.assertEqual(done.returncode, 0)
+        counts = Gguf(os.path.join(self.dir, "c.gguf")).tensors["xx.positive"][2]
+        self.assertEqual(run_forked(["counts", os.path.join(self.dir, "c.gguf"), "-o", os.path.join(
+            self.dir, "activation.LANG")]).returncode, 0)
+        self.assertEqual(torch_read(os.path.join(self.dir, "activation.xx")), {
+            "n": 20, "over_zero": ("IntStorage", (2, 6), list(struct.unpack("<12q", counts)))})
+
+    @needs_official
+    def test_published_lists(self):
+        """All seven files there and back, tensor for tensor; totals, and what is said of one."""
+        totals = {"LLaMA-2-7B": [95, 583, 1022, 838, 836, 1068, 582],
+                  "LLaMA-2-70B": [731, 5366, 6482, 5873, 5515, 6522]}
+        names = sorted(name for name in os.listdir(OFFICIAL) if name.endswith(".neuron.pth"))
+        self.assertEqual(len(names), 7)
+        table = os.path.join(self.dir, "table.tsv")
+        for name in names:
+            path = os.path.join(OFFICIAL, name)
+            there = torch_read(path)
+            with open(table, "wb") as file:
+                file.write(self.neurons(path, "--langs", ",".join(self.LANGUAGES[:len(there)])))
+            self.neurons(table)
+            self.assertEqual(torch_read(self.out), there)
+            found = [sum(len(numbers) for _, _, numbers in layers) for layers in there]
+            self.assertEqual(totals.get(name[:-11], found), found)
+            if name == "LLaMA-2-7B.neuron.pth":
+                self.assertEqual(there[1][4][2], [6147, 9114, 9292])
+                with open(table) as file:
+                    self.assertIn("\n4\t9114\tnan\tzh", file.read())
+            if os.path.exists(LAPE):
+                done = subprocess.run([LAPE, "info", table], stdout=subprocess.PIPE)
+                self.assertIn("; " + " ".join("%s %d" % pair for pair in zip(
+                    self.LANGUAGES, found)) + "\n", done.stdout.decode())
+
+    @needs_official
+    def test_published_counts(self):
+        source = os.path.join(OFFICIAL, "llama2-7b.activation.%s.pt")
+        counts = os.path.join(self.dir, "counts.gguf")
+        for args, out in (["%s=%s" % (name, source % name) for name in ("en", "tr")], counts), (
+                [counts], os.path.join(self.dir, "LANG.pt")):
+            done = run_forked(["counts", *args, "-o", out])
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+        for name in "en", "tr":
+            self.assertEqual(torch_read(os.path.join(self.dir, name + ".pt")),
+                             torch_read(source % name))
+
+    def counts_gguf(self, **files):
+        gguf = os.path.join(self.model, "c.gguf")
+        args = [self.pt(name, data) for name, data in files.items()]
+        self.assertEqual(run_forked(["counts", *args, "-o", gguf]).returncode, 0)
+        return gguf
+
+    def test_counts_out(self):
+        big, pt = 1 << 40, Pt()
+        gguf = self.counts_gguf(en=counts_file(range(6), (2, 3), 9), fr=pt.file({
+            "n": big, "over_zero": pt.tensor([1, 2, 3, 4, 5, 1 << 31], (2, 3), "q")}))
+        done = run_forked(["counts", gguf, "-o", os.path.join(self.dir, "a.LANG.train")])
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        self.assertEqual(sorted(os.listdir(self.dir)), ["a.en.train", "a.fr.train", "tiny"])
+        self.assertEqual(torch_read(os.path.join(self.dir, "a.en.train")), {
+            "n": 9, "over_zero": ("IntStorage", (2, 3), list(range(6)))})
+        self.assertEqual(torch_read(os.path.join(self.dir, "a.fr.train")), {
+            "n": big, "over_zero": ("LongStorage", (2, 3), [1, 2, 3, 4, 5, 1 << 31])})
+        for args in ([gguf, "-o", self.out], [gguf, "en=" + gguf, "-o", "x.LANG"],
+                     [gguf, "--tokens", "en=1", "-o", "x.LANG"], [gguf, "-o", "LANG/x"]):
+            self.assertEqual(run_forked(["counts"] + args).returncode, 2)
+        before = sorted(os.listdir(self.dir))        # the first file fits, the second does not
+        full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (%d, %d))" % (
+            (os.path.getsize(os.path.join(self.dir, "a.en.train")),) * 2)
+        done = run_forked(["counts", gguf, "-o", os.path.join(self.dir, "b.LANG")], full)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1))
+        self.assertEqual(sorted(os.listdir(self.dir)), before)
+
+    def test_counts_out_refused(self):
+        """A counts file with every byte of its head changed, and cut anywhere."""
+        gguf = self.counts_gguf(en=counts_file(range(6), (2, 3), 9))
+        with open(gguf, "rb") as file:
+            whole = file.read()
+        out, refused = os.path.join(self.dir, "out.gguf.LANG"), 0
+        lies = [whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1:]
+                for at in range(0, len(whole), 3) for flip in (1, 128)]
+        lies += [whole[:at] for at in range(0, len(whole), 19)]
+        program = {"__name__": "convert"}
+        exec(PROGRAM, program)
+        for lie in lies:
+            self.write("c.gguf", lie)
+            with contextlib.redirect_stderr(io.StringIO()) as err:
+                status = program["main"](["counts", gguf, "-o", out])
+            self.assertIn(status, (0, 1), err.getvalue())
+            self.assertEqual(err.getvalue().count("\n"), status)
+            refused += status
+            if not status:
+                os.remove(os.path.join(self.dir, "out.gguf.en"))
+        self.assertGreater(refused, len(lies) / 4)
+        for old, new, words in (
+                (b"lape-counts.layers", b"lape-counts.layerz", ["no layers"]),
+                (b"en.positive", b"fr.positive", ["no tensor en.positive of 2 x 3"]),
+                (struct.pack("<q", 5), struct.pack("<q", 10), ["is 10,", "9 tokens"]),
+                (b"lape-counts", b"lape_counts", ["not a counts file"]),
+                (struct.pack("<2Q", 3, 2), struct.pack("<2Q", 2, 3), ["no tensor en.positive"])):
+            self.write("c.gguf", whole[::-1].replace(old[::-1], new[::-1], 1)[::-1]
+                       if b"lape" not in old else whole.replace(old, new))
+            done = run_forked(["counts", gguf, "-o", out])
+            self.assert_refused(done, "c.gguf", *words)
+
+    def refuse_neurons(self, *words, args=()):
+        self.assert_refused(run_forked(["neurons", *args, "-o", self.out]), *words)
+
+    def test_lists_refused(self):
+        ab = ["--langs", "a,b", "--neurons", "6"]
+        for value, args, words in (
+                (self.LISTS, [], ["2 languages", "--langs"]),
+                (self.LISTS, ["--langs", "a"], ["2 languages"]),
+                (self.LISTS, ["--langs", "a,b,c", "--neurons", "6"], ["2 languages"]),
+                (self.LISTS, ["--langs", "a,b"], ["--neurons N"]),
+                (self.LISTS, ["--langs", "a,b", "--neurons", "5"], ["layer 0", "neuron 5, of 5"]),
+                ([[[0]], [[0], [1]]], ab, ["all of one length"]), ([], ab, ["by language"]),
+                ([[], []], ab, ["by language"]), ({"n": 1}, ab, ["by language"]),
+                ([1, 2], ab, ["by language"]), ([[1], [2]], ab, ["language 0, layer 0: no tensor"]),
+                ([[[0], [-1]], [[], []]], ab, ["language 0, layer 1: index -1"]),
+                ([[[0], [1]], [[2, 2], []]], ab, ["language 1, layer 0: index 2"])):
+            with self.subTest(str((value, args))):
+                self.refuse_neurons("x.neuron.pth", *words, args=[self.lists(value)] + args)
+        pt = Pt()
+        for made in (pt.tensor([1.0], (1,), "f"), pt.tensor([1], (1, 1), "q")):
+            path = self.write("x.neuron.pth", pt.file([[made], [made]]))
+            self.refuse_neurons("no tensor of indices", args=[path] + ab)
+        path = self.write("x.neuron.pth", Pt().file(pickled(Call(Global("os", "system"), "true"))))
+        self.refuse_neurons("wants os.system", args=[path] + ab)
+        path = self.write("x.neuron.pth", b"PK and no more")
+        self.refuse_neurons("damaged", args=[path] + ab)
+        for langs in "a,a", "", "a,,b", "a b", "a" * 25:
+            done = run_forked(["neurons", path, "--langs", langs, "-o", self.out])
+            self.assertEqual(done.returncode, 2)
+        for number in "0", "-1", "x", "1e3":
+            done = run_forked(["neurons", path, "--langs", "a", "--neurons", number, "-o",
+                               self.out])
+            self.assertEqual(done.returncode, 2)
+
+    def test_table_refused(self):
+        for old, new, words in (
+                ("layer\tneuron", "neuron\tlayer", ["neither"]), ("# layers: 2\n", "", ["neither"]),
+                ("layers: 2", "layers: 0", ["neither"]), ("layers: 2", "layers: two", ["neither"]),
+                ("languages: b a", "languages: b  a", ["neither"]),
+                ("0\t5\tnan", "2\t5\tnan", ["line 8"]), ("0\t5\tnan", "0\t6\tnan", ["line 8"]),
+                ("0\t5\tnan", "0\t0\tnan", ["line 8"]), ("0\t5\tnan", "0\t-5\tnan", ["line 8"]),
+                ("nan\tb,a", "nan\tb,c", ["line 8"]), ("nan\tb,a", "nan", ["line 8"]),
+                ("nan\tb,a", "nan\t", ["line 8"]), ("1\t3", "x\t3", ["line 9"])):
+            with self.subTest(new):
+                self.assertIn(old, self.TABLE)
+                path = self.write("n.tsv", self.TABLE.replace(old, new).encode())
+                self.refuse_neurons("n.tsv", *words, args=[path])
+        for raw in b"", b"\xff", b"GGUF", b"#":
+            self.refuse_neurons("n.tsv", "neither", args=[self.write("n.tsv", raw)])
+        path = self.write("n.tsv", self.TABLE.encode())
+        self.refuse_neurons("no language c", args=[path, "--langs", "a,c"])
+        self.refuse_neurons("absent", "No such file", args=[path + "absent"])
+
+
 class HostilePickles(CountsCase):
     """A .pt file holds a program; only one that makes tensors and plain values is run."""
 
@@ -1445,6 +2111,113 @@ class HostilePickles(CountsCase):
                 ("extension", b"\x82\x01"), ("no opcode", b"\xff"), ("nothing", b"")):
             with self.subTest(name):
                 self.refuse_counts("en.pt", "damaged", data=Pt().file(body))
+
+    def test_ways_to_call(self):
+        """os.system by every opcode that calls or names, for counts and for a checkpoint."""
+        mark = os.path.join(self.dir, "mark")
+        self.checkpoint()
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        system, args = pickled(Global("os", "system")), pickled(("touch " + mark,))
+        tensor = pickled(Pt().tensor([1] * 6, (2, 3)))
+        ordered, rebuild = Global("collections", "OrderedDict"), Global("torch._utils",
+                                                                     "_rebuild_tensor_v2")
+        for name, body, word in (
+                ("REDUCE", system + args + b"R", "wants os.system"),
+                ("INST", b"(" + pickled("touch " + mark) + b"ios\nsystem\n", "wants os.system"),
+                ("OBJ", b"(" + system + pickled("touch " + mark) + b"o", "wants os.system"),
+                ("NEWOBJ", system + args + b"\x81", "wants os.system"),
+                ("NEWOBJ_EX", system + args + b"}\x92", "wants os.system"),
+                ("in a persistent id", system + args + b"RQ", "wants os.system"),
+                ("through a module", pickled("torch._utils") + pickled(
+                    "_rebuild_tensor_v2.__globals__") + b"\x93",
+                 "wants torch._utils._rebuild_tensor_v2.__globals__"),
+                ("through a class", pickled("collections") + pickled("OrderedDict.__init__")
+                 + b"\x93", "wants collections.OrderedDict.__init__"),
+                ("getattr of getattr", pickled(Call(Global("builtins", "getattr"), Call(
+                    Global("builtins", "getattr"), 1, "__class__"), "__base__")),
+                 "wants builtins.getattr"),
+                ("BUILD of a class", pickled(ordered) + pickled({"__len__": 1}) + b"b", "damaged"),
+                ("BUILD of a function", pickled(rebuild) + pickled({"__call__": 1}) + b"b",
+                 "damaged"),
+                ("BUILD of a storage's type", pickled(Global("torch", "IntStorage"))
+                 + pickled({"x": 1}) + b"b", "damaged"),
+                ("BUILD of a tensor", tensor + pickled((None, {"shape": 1})) + b"b", "damaged"),
+                ("new tensor, no storage", pickled(rebuild) + b")\x81", "damaged")):
+            pt = Pt()
+            pt.tensor([1] * 6, (2, 3))
+            data = pt.file(body)
+            with self.subTest(name):
+                self.refuse_counts("en.pt", word, data=data)
+                self.write("pytorch_model.bin", data)
+                self.refuse("pytorch_model.bin", word)
+        self.assertFalse(os.path.exists(mark))
+
+    def test_bombs(self):
+        """Small files that would take for ever, or all memory, or the whole stack."""
+        self.checkpoint()
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        twice = b")q\x01"
+        for i in range(1, 60):                       # of a tuple of this tuple twice ...
+            twice += b"h%ch%c\x86q%c" % (i, i, i + 1)
+        stored = pickled({"n": 9})
+        for name, body in (
+                ("a key of 2^60 parts", twice + b"}h\x3cK\x01s"),
+                ("by DUP", b"})" + b"2\x86" * 60 + b"K\x01s"),
+                ("by POP", b")" + b"N0q\x01h\x01h\x01\x86" * 60 + b"N0q\x01}h\x01K\x01s"),
+                ("by MEMOIZE", b")" + b"".join(b"\x94h%ch%c\x86" % (i, i) for i in range(60))
+                 + b"\x94}h\x3cK\x01s"),
+                ("by two PUTs", b")" + b"q\x02q\x01h\x01h\x01\x86" * 60
+                 + b"q\x02q\x01}h\x01K\x01s"),
+                ("depth", b"(" * 200000 + b"t" * 200000),
+                ("lists", b"]" * 200000 + b"a" * 199999),
+                ("memo", b"}r" + struct.pack("<I", 0x7FFFFFFF)),
+                ("a long", b"\x8b\xff\xff\xff\x7f"),
+                ("a negative long", b"\x8b\xff\xff\xff\xff"),
+                ("a number of digits", b"I" + b"9" * 100000 + b"\n"),
+                ("a frame", b"\x95" + struct.pack("<Q", 1 << 60) + stored),
+                ("a bytearray", b"\x96" + struct.pack("<Q", 1 << 60))):
+            with self.subTest(name):
+                limit = "import resource; resource.setrlimit(resource.RLIMIT_CPU, (5, 5))"
+                self.write("pytorch_model.bin", Pt().file(body))
+                self.refuse("pytorch_model.bin", prelude=limit)
+                done = run_forked(["counts", self.pt("en", Pt().file(body)), "-o", self.out], limit)
+                self.assert_refused(done, "en.pt")
+
+    def test_storages_in_a_checkpoint(self):
+        """Storages that lie over each other, or that many tensors claim."""
+        self.checkpoint(weights("F32"))
+        model = self.convert().raw
+        os.remove(self.out)
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        pt, made = Pt(), {}
+        for name, (_, shape, raw) in weights("F32").items():
+            made[name] = pt.tensor(struct.unpack("<%df" % product(shape), raw), shape, "f")
+        self.write("pytorch_model.bin", pt.file(made))
+        self.assertEqual(self.convert().raw, model)
+        os.remove(self.out)
+        name = "model.embed_tokens.weight"
+        for key, letter, count, word in (
+                ("0", "f", 385, "claims"), ("0", "f", 1 << 61, "claims"), ("0", "e", 384, "claims"),
+                ("0", "f", -1, "damaged"), ("99", "f", 384, "damaged"), ("", "f", 384, "damaged"),
+                ("../../data.pkl", "f", 384, "damaged"), ("0", "f", True, "damaged")):
+            with self.subTest(str((key, count))):
+                storage = Persistent(("storage", Global("torch", STORAGE[letter]), key, "cpu",
+                                      count))
+                old = made[name].args
+                lie = Call(made[name].function, storage, *old[1:])
+                self.write("pytorch_model.bin", pt.file(dict(made, **{name: lie})))
+                self.refuse("pytorch_model.bin", word)
+        whole = pt.file(made)
+        names = [b"x/data/%d" % i for i in range(21)]
+        start = whole.rindex(b"PK\1\2", 0, whole.rindex(names[0])) + 42
+        for where in (0, len(whole) - 60, 0xFFFFFFF0):           # of the first storage
+            lie = whole[:start] + struct.pack("<I", where) + whole[start + 4:]
+            self.write("pytorch_model.bin", lie)
+            self.refuse("pytorch_model.bin", "damaged")
+        sizes = start - 22                           # a storage that claims more than the file
+        lie = whole[:sizes] + struct.pack("<II", len(whole), len(whole)) + whole[sizes + 8:]
+        self.write("pytorch_model.bin", lie)
+        self.refuse("pytorch_model.bin", "damaged")
 
     def test_storages(self):
         for claim, words in ((7, ["claims 7 numbers of 4 bytes", "24 bytes"]),
@@ -1497,6 +2270,103 @@ class HostilePickles(CountsCase):
                 self.refuse_counts("en.pt", "damaged", data=data)
         self.refuse_counts("absent.pt", "No such file", args=["en=absent.pt"])
         self.refuse_counts(self.dir, args=["en=" + self.dir])
+
+
+class Sparse(io.FileIO):
+    """A file in which zeros that are written take no room."""
+
+    def write(self, data):
+        if len(data) > 4096 and bytes(data).count(0) == len(data):
+            self.seek(len(data), 1)
+            return len(data)
+        return super().write(data)
+
+
+class Memory(Case):
+    """A checkpoint streams: one tensor and 200 MB are the most that is ever in memory."""
+
+    WIDTH, VOCAB, BLOCK = 2048, 32000, bytes(1 << 20)
+
+    def peak(self, *args):
+        """MB that the program needs at most, in an interpreter of its own."""
+        code = ("import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]); "
+                "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); "
+                "sys.exit(done.returncode)")
+        done = subprocess.run([sys.executable, "-c", code, sys.executable, CONVERT, "hf", "-q",
+                               self.model, "-o", self.out] + list(args), stdout=subprocess.PIPE)
+        self.assertEqual(done.returncode, 0)
+        return int(done.stdout) / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+    def check(self, tensors, largest, *args):
+        """The peak, where the embeddings alone would be more than is allowed."""
+        self.assertGreater(4 * self.VOCAB * self.WIDTH >> 20, largest + 150)
+        self.assertLess(self.peak(*args), largest + 200)
+        os.remove(self.out)
+
+    def zeros(self, file, shape):
+        size = 4 * product(shape)
+        for at in range(0, size, len(self.BLOCK)):
+            file.write(self.BLOCK[:size - at])
+
+    def gpt2(self):
+        """GPT-2, whose matrices are turned, with a copy of the embeddings that are its head."""
+        width, t = self.WIDTH, "transformer."
+        tensors = {"lm_head.weight": [self.VOCAB, width], t + "wte.weight": [self.VOCAB, width],
+                   t + "wpe.weight": [64, width], t + "ln_f.weight": [width],
+                   t + "ln_f.bias": [width]}
+        for name, shape in {"ln_1": [width], "ln_2": [width], "attn.c_attn": [width, 3 * width],
+                            "attn.c_proj": [width, width], "mlp.c_fc": [width, 4 * width],
+                            "mlp.c_proj": [4 * width, width]}.items():
+            tensors.update({t + "h.0." + name + ".weight": shape,
+                            t + "h.0." + name + ".bias": shape[-1:]})
+        self.write("config.json", {"architectures": ["GPT2LMHeadModel"], "vocab_size": self.VOCAB,
+                                   "n_embd": width, "n_layer": 1, "n_head": 16, "n_positions": 64})
+        return tensors
+
+    @needs_numpy
+    def test_safetensors(self):
+        tensors, header, at = self.gpt2(), {}, 0
+        for name, shape in tensors.items():
+            header[name] = {"dtype": "F32", "shape": shape,
+                            "data_offsets": [at, at + 4 * product(shape)]}
+            at += 4 * product(shape)
+        text = json.dumps(header).encode()
+        with Sparse(os.path.join(self.model, "model.safetensors"), "w") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            file.truncate(8 + len(text) + at)
+        self.check(tensors, 64, "--type", "q8_0")    # what is turned has to be whole
+
+    @needs_numpy
+    def test_bin(self):
+        """BLOOM, whose rows of q, k and v are regrouped."""
+        width, t = self.WIDTH, "transformer."
+        tensors = {t + "word_embeddings.weight": [self.VOCAB, width],
+                   "lm_head.weight": [self.VOCAB, width]}
+        for name in (t + "word_embeddings_layernorm", t + "ln_f", t + "h.0.input_layernorm",
+                     t + "h.0.post_attention_layernorm"):
+            tensors.update({name + ".weight": [width], name + ".bias": [width]})
+        for name, rows, columns in (("self_attention.query_key_value", 3 * width, width),
+                                    ("self_attention.dense", width, width),
+                                    ("mlp.dense_h_to_4h", 4 * width, width),
+                                    ("mlp.dense_4h_to_h", width, 4 * width)):
+            tensors.update({t + "h.0." + name + ".weight": [rows, columns],
+                            t + "h.0." + name + ".bias": [rows]})
+        self.write("config.json", {"architectures": ["BloomForCausalLM"], "vocab_size": self.VOCAB,
+                                   "hidden_size": width, "n_layer": 1, "n_head": 16})
+        ordered, made = Global("collections", "OrderedDict"), {}
+        for number, (name, shape) in enumerate(tensors.items()):
+            storage = Persistent(("storage", Global("torch", "FloatStorage"), str(number), "cpu",
+                                  product(shape)))
+            strides = (shape[1], 1) if len(shape) == 2 else (1,)
+            made[name] = Call(Global("torch._utils", "_rebuild_tensor_v2"), storage, 0,
+                              tuple(shape), strides, False, Call(ordered))
+        with Sparse(os.path.join(self.model, "pytorch_model.bin"), "w+") as file:
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("x/data.pkl", b"\x80\x02" + pickled(made) + b".")
+                for number, shape in enumerate(tensors.values()):
+                    with archive.open("x/data/%d" % number, "w", force_zip64=True) as entry:
+                        self.zeros(entry, shape)
+        self.check(tensors, 0, "--type", "f16")
 
 
 class Output(Case):

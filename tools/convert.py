@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Other programs' checkpoints and activation counts become GGUF files.
+"""Other programs' checkpoints, activation counts and lists of neurons in, the last two also out.
 
     convert.py hf DIR -o model.gguf [--type keep|f32|f16|bf16|q8_0] [--name NAME] [--no-tokenizer]
     convert.py random CONFIG.json -o model.gguf [--type bf16|f16|f32] [--seed N] [--name NAME]
     convert.py counts LANG=FILE.pt ... -o counts.gguf [--name MODELNAME]
     convert.py counts LANG=FILE.npy ... --tokens LANG=N ... -o counts.gguf [--name MODELNAME]
+    convert.py counts counts.gguf -o activation.LANG.pt
+    convert.py neurons FILE.neuron.pth --langs A,B,... -o neurons.tsv [--neurons N] [--name MODEL]
+    convert.py neurons neurons.tsv -o FILE.neuron.pth [--langs A,B,...]
 
 It needs Python 3.8 and nothing else; only making numbers narrower (f16, bf16, q8_0) takes numpy.
 Every byte that is read counts as hostile until it is checked: a length against the bytes that are
@@ -16,19 +19,18 @@ import argparse
 import array
 import collections
 import contextlib
-import io
 import json
 import math
 import os
-import pickle
-import pickletools
 import random
 import re
 import signal
 import struct
 import sys
-import zipfile
 import zlib
+
+import torch_zip
+from torch_zip import Refused, is_count
 
 try:
     import numpy
@@ -40,22 +42,10 @@ SMALL_FILE = 1 << 28         # what is read whole (JSON, the tokenizer) is small
 HEADER_LIMIT = 100_000_000   # the safetensors format's own limit
 
 
-class Refused(Exception):
-    """Input that is not converted: its file, what is wrong with it, and what would be right."""
-
-    def __init__(self, path, text):
-        super().__init__("%s: %s" % (path, text))
-
-
 def complain(text):
     """One line on stderr, whatever characters a hostile name brings along."""
     line = "".join(letter if letter.isprintable() else "?" for letter in text)
     print("convert.py: " + (line if len(line) < 2000 else line[:2000] + "..."), file=sys.stderr)
-
-
-def is_count(value):
-    """Whether value is an integer from 0 up, and one that a file can need; True is none."""
-    return type(value) is int and 0 <= value < 1 << 63
 
 
 def read_small(path):
@@ -80,7 +70,8 @@ def parse_json(path, raw):
 # ---- GGUF, the one container that is written ------------------------------------------------
 
 U32, I32, F32, BOOL, STRING, ARRAY, U64 = 4, 5, 6, 7, 8, 9, 10      # types of metadata values
-SCALAR = {U32: "<I", I32: "<i", F32: "<f", BOOL: "<?", U64: "<Q"}
+SCALAR = {0: "<B", 1: "<b", 2: "<H", 3: "<h", U32: "<I", I32: "<i", F32: "<f", BOOL: "<?",
+          U64: "<Q", 11: "<q", 12: "<d"}
 ALIGNMENT = 32
 
 # A tensor type: ggml's number, numbers a block, bytes a block, llama.cpp's general.file_type.
@@ -263,6 +254,27 @@ def read_safetensors(path):
             for name, entry in header.items()}
 
 
+def read_bin(path):
+    """name -> Stored for every tensor of a PyTorch checkpoint."""
+    found, names = torch_zip.load(path, lazy=True), {"f": "f32", "e": "f16", "H": "bf16"}
+    if not isinstance(found, dict) or not all(
+            isinstance(name, str) and isinstance(tensor, torch_zip.Tensor)
+            for name, tensor in found.items()):
+        raise Refused(path, "does not hold a dict of tensors")
+    for name, tensor in found.items():
+        code, shape, strides = tensor.storage.code, tensor.shape, tensor.strides
+        lengths = [length for length in shape if length != 1]
+        steps = [step for length, step in zip(shape, strides) if length != 1]
+        straight = [math.prod(lengths[i + 1:]) for i in range(len(lengths))]
+        columns = len(shape) == 2 == len(lengths) and steps == [1, shape[0]]
+        if not columns and math.prod(shape) and steps != straight:
+            raise Refused(path, "tensor %s is a view that is neither contiguous nor transposed"
+                          % name)
+        found[name] = Stored(path, name, names.get(code, code), shape, tensor.storage.start
+                             + tensor.offset * struct.calcsize("=" + code), columns)
+    return found
+
+
 def find_weights(directory):
     """name -> Stored over the single file of weights, or over the shards that an index names."""
     for name, read in ("model.safetensors", read_safetensors), ("pytorch_model.bin", read_bin):
@@ -406,9 +418,10 @@ POSITIONS = "without the first two rows"
 # its class in transformers assumes where a key is absent; keys of which one value (of a tuple: one
 # of them) is known; the key of its norms' epsilon and its name in GGUF; the rotary scalings known;
 # every how-manieth layer looks beyond the sliding window; a function that makes metadata of its
-# own from Config; the tensors; and the names of tensors that say nothing new.
+# own from Config; the tensors; the names of tensors that say nothing new; and the key of the
+# settings where a model of text is the language_model of a larger one.
 Family = collections.namedtuple("Family", "gguf prefix aliases defaults only epsilon ropes pattern "
-                                "own tensors ignored")
+                                "own tensors ignored part", defaults=(None,))
 ROPE_KEYS = {"rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor",
              "original_max_position_embeddings", "partial_rotary_factor"}
 RMS = ("rms_norm_eps", "layer_norm_rms_epsilon")
@@ -510,7 +523,8 @@ GPT2 = Family(
               "num_attention_heads": 12, "max_position_embeddings": 1024,
               "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
     only={"activation_function": ("gelu_new", "gelu_pytorch_tanh"), "scale_attn_weights": True,
-          "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
+          "scale_attn_by_inverse_layer_idx": False, "reorder_and_upcast_attn": False,
+          "add_cross_attention": False},
     epsilon=("layer_norm_epsilon", "layer_norm_epsilon"), ropes=(), pattern=1, own=nothing,
     tensors=(Row("transformer.wte.weight", "token_embd.weight", "vocab width"),
              Row("transformer.wpe.weight", "position_embd.weight", "context width"))
@@ -586,21 +600,32 @@ PHI2 = LLAMA._replace(
     + both(LAYER + "mlp.fc2", "blk.{}.ffn_down", "width neurons"))
 
 GEMMA = LLAMA._replace(
-    gguf="gemma", ropes=("default",), aliases={"hidden_act": "hidden_activation"},
+    gguf="gemma", ropes=("default",),
     defaults=dict(LLAMA.defaults, vocab_size=256000, hidden_size=3072, intermediate_size=24576,
                   num_hidden_layers=28, num_attention_heads=16, num_key_value_heads=16,
                   head_dim=256, max_position_embeddings=8192, tie_word_embeddings=True),
-    only={"hidden_act": "gelu_pytorch_tanh", "attention_bias": False, "tie_word_embeddings": True,
+    # The first release says gelu and means its approximation, as transformers takes it.
+    only={"hidden_act": ("gelu_pytorch_tanh", "gelu"), "attention_bias": False,
+          "hidden_activation": ("gelu_pytorch_tanh", None), "tie_word_embeddings": True,
           "use_bidirectional_attention": (None, False)},
     tensors=one_more_norms(ENDS + BEFORE + QKVO + BETWEEN + GATED))
 
 GEMMA2 = GEMMA._replace(
-    gguf="gemma2", pattern=2, own=gemma2_own,
+    gguf="gemma2", pattern=2, own=gemma2_own, aliases={"hidden_act": "hidden_activation"},
+    only=dict(GEMMA.only, hidden_act="gelu_pytorch_tanh"),
     defaults=dict(GEMMA.defaults, hidden_size=2304, intermediate_size=9216, num_hidden_layers=26,
                   num_attention_heads=8, num_key_value_heads=4, sliding_window=4096,
                   query_pre_attn_scalar=256, attn_logit_softcapping=50.0,
                   final_logit_softcapping=30.0),
     tensors=one_more_norms(ENDS + BEFORE + QKVO + GEMMA2_NORMS + GATED))
+
+GEMMA3 = GEMMA2._replace(
+    gguf="gemma3", pattern=6, own=gemma3_own, ropes=("default", "linear"),
+    defaults=dict(GEMMA2.defaults, vocab_size=262208, max_position_embeddings=131072,
+                  rope_theta=1e6, rope_local_base_freq=1e4),
+    only=dict(GEMMA2.only, attn_logit_softcapping=None, final_logit_softcapping=None,
+              sliding_window_pattern=6, _sliding_window_pattern=6),
+    tensors=one_more_norms(ENDS + BEFORE + QKVO + QK_NORM + GEMMA2_NORMS + GATED))
 
 COHERE = LLAMA._replace(
     gguf="command-r", ropes=("default",), own=cohere_own,
@@ -628,13 +653,9 @@ FAMILIES = {
     "PhiForCausalLM": PHI2,
     "GemmaForCausalLM": GEMMA,
     "Gemma2ForCausalLM": GEMMA2,
-    "Gemma3ForCausalLM": GEMMA2._replace(
-        gguf="gemma3", pattern=6, own=gemma3_own, ropes=("default", "linear"),
-        defaults=dict(GEMMA2.defaults, vocab_size=262208, max_position_embeddings=131072,
-                      rope_theta=1e6, rope_local_base_freq=1e4),
-        only=dict(GEMMA2.only, attn_logit_softcapping=None, final_logit_softcapping=None,
-                  sliding_window_pattern=6, _sliding_window_pattern=6),
-        tensors=one_more_norms(ENDS + BEFORE + QKVO + QK_NORM + GEMMA2_NORMS + GATED)),
+    "Gemma3ForCausalLM": GEMMA3,
+    "Gemma3ForConditionalGeneration": GEMMA3._replace(
+        part="text_config", ignored=r"(model\.)?(vision_tower|multi_modal_projector)\..*"),
     "CohereForCausalLM": COHERE,
 }
 
@@ -681,6 +702,10 @@ def read_config(path):
         raise Refused(path, "architectures is %r: supported are %s"
                       % (names, ", ".join(sorted(FAMILIES))))
     family = FAMILIES[names[0]]
+    if family.part:
+        if not isinstance(values.get(family.part), dict):
+            raise Refused(path, "%s is not an object of settings" % family.part)
+        values = dict(values, **values[family.part])
     for name, alias in family.aliases.items():
         if values.get(alias) is not None:
             values[name] = values[alias]
@@ -807,6 +832,11 @@ def plan_tensors(family, config, sizes, stored):
     """[(Row, Stored)] to be written; every tensor stored has to be known and of its shape."""
     plan, known = [], set()
     tied = config.get("tie_word_embeddings", FLAG)
+    if family.part:
+        names = [re.sub(r"^(model\.)?language_model\.", r"\1", name) for name in stored]
+        if len(set(names)) < len(names):
+            raise Refused(config.path, "the checkpoint has tensors under two names")
+        stored = dict(zip(names, stored.values()))
     # A checkpoint of the model without its head lacks the prefix.
     if not any(name.startswith(family.prefix) for name in stored):
         stored = {name if name.startswith("lm_head.") else family.prefix + name: tensor
@@ -961,7 +991,7 @@ def added_tokens(directory, settings):
     return added
 
 
-# ---- The tokenizer: byte-level BPE in tokenizer.json ------------------------------------------
+# ---- The tokenizer: byte-level BPE in tokenizer.json, or in vocab.json and merges.txt ------------
 
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 ENDINGS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -977,6 +1007,16 @@ SPLITS = {
 }
 IGNORES_MERGES = {"llama-bpe": (True,), "tekken": (True, False)}     # all others: (False,)
 NORMALIZED = {"qwen2": "NFC", "command-r": "NFC"}
+# The tokenizer's class, where no file names it; what splits text in each, if not ByteLevel itself,
+# and which special tokens are <|endoftext|> where no file names them.
+CLASSES = {"gpt2": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "phi2": "CodeGenTokenizer",
+           "qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer"}
+SPLITTERS = {"GPT2Tokenizer": (None, ("bos_token", "eos_token", "unk_token")),
+             "CodeGenTokenizer": (None, ("bos_token", "eos_token", "unk_token")),
+             "Qwen2Tokenizer": (WORDS + r"\p{N}" + ENDINGS,
+                                ("eos_token", "unk_token", "pad_token"))}
+SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token",
+           "mask_token", "additional_special_tokens", "extra_special_tokens")
 
 
 def pre_tokenizer(path, values, arch):
@@ -1015,9 +1055,61 @@ def pre_tokenizer(path, values, arch):
     return name
 
 
-def read_byte_level(path, arch):
-    """(values, id -> text, merges, llama.cpp's name of the splitter) of a tokenizer.json."""
-    values = parse_json(path, read_small(path))
+def special_tokens(settings):
+    """The texts of the tokens that are named as special."""
+    tokens = []
+    for key in SPECIAL:
+        value = settings.values.get(key)
+        tokens += value if isinstance(value, list) else [value]
+    texts = [token.get("content") if isinstance(token, dict) else token for token in tokens]
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise Refused(settings.path, "a special token has no text for a name")
+    return [text for text in texts if text is not None]
+
+
+def plain_files(path, settings, arch):
+    """What tokenizer.json would say, from vocab.json at path and merges.txt, which are older.
+
+    Completes the settings by special_tokens_map.json and by what the tokenizer's class assumes.
+    """
+    directory, vocabulary = os.path.dirname(path), parse_json(path, read_small(path))
+    name = settings.values.get("tokenizer_class") or CLASSES.get(arch)
+    name = re.sub("Fast$", "", name) if isinstance(name, str) else None
+    if name not in SPLITTERS or not all(map(is_count, vocabulary.values())):
+        raise Refused(path, "does not give every token an id, or tokenizer_class, %r, is none of "
+                      "%s: see --no-tokenizer" % (name, ", ".join(SPLITTERS)))
+    split, assumed = SPLITTERS[name]
+    level = {"type": "ByteLevel", "add_prefix_space": bool(settings.values.get("add_prefix_space"))}
+    pre = level if split is None else {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False},
+        dict(level, use_regex=False)]}
+    added, flags = added_tokens(directory, settings), settings.values.get("added_tokens_decoder")
+    known = dict({text: number for number, text in added.items()}, **vocabulary)
+    settings.values = dict(
+        dict.fromkeys(assumed if "<|endoftext|>" in known else (), "<|endoftext|>"),
+        **dict(read_optional(directory, "special_tokens_map.json").values, **settings.values))
+    special = special_tokens(settings)
+    for text in special:
+        if text not in known:
+            raise Refused(path, "the special token %.60s has no id here, nor in added_tokens.json"
+                          % text)
+        added[known[text]] = text
+    tokens = [dict((flags or {}).get(str(number), {}), id=number, content=text)
+              for number, text in sorted(added.items())]
+    for token in tokens:
+        token["special"] = token["content"] in special or token.get("special", False)
+    merges = os.path.join(directory, "merges.txt")
+    try:
+        lines = read_small(merges).decode("utf-8").replace("\r\n", "\n").split("\n")
+    except ValueError:
+        raise Refused(merges, "is not UTF-8")
+    return {"pre_tokenizer": pre, "normalizer": split and {"type": "NFC"}, "added_tokens": tokens,
+            "model": {"type": "BPE", "vocab": vocabulary, "merges": [
+                line for line in lines[lines[0].startswith("#version"):] if line]}}
+
+
+def read_byte_level(path, values, arch):
+    """(id -> text, merges, llama.cpp's name of the splitter) of a tokenizer.json's values."""
     model = values.get("model")
     model = model if isinstance(model, dict) else {}
     pre = pre_tokenizer(path, values, arch)
@@ -1044,7 +1136,7 @@ def read_byte_level(path, arch):
     except (AttributeError, TypeError, ValueError):
         raise Refused(path, "vocab does not give every token an id of its own, or merges are not "
                       "pairs of its tokens that make one of its tokens")
-    return values, texts, [" ".join(merge) for merge in merges], pre
+    return texts, [" ".join(merge) for merge in merges], pre
 
 
 def begins_with(values):
@@ -1068,23 +1160,31 @@ def begins_with(values):
 
 
 def byte_level_metadata(directory, config, rows, arch):
-    """The tokenizer's keys from tokenizer.json; none without it."""
-    path = os.path.join(directory, "tokenizer.json")
-    if not os.path.isfile(path):
-        return []
-    values, texts, merges, pre = read_byte_level(path, arch)
+    """The tokenizer's keys from tokenizer.json, or the files that came before it; else none."""
+    path, older = (os.path.join(directory, name) for name in ("tokenizer.json", "vocab.json"))
     settings = read_optional(directory, "tokenizer_config.json")
+    if os.path.isfile(path):
+        values = parse_json(path, read_small(path))
+    elif os.path.isfile(older):
+        path, values = older, plain_files(older, settings, arch)
+    else:
+        return []
+    texts, merges, pre = read_byte_level(path, values, arch)
     types = dict.fromkeys(texts, NORMAL)
     try:
         for token in values.get("added_tokens") or []:
             number, text = token["id"], token["content"]
-            if not is_count(number) or not text.encode() or not isinstance(token["special"], bool):
+            if not is_count(number) or not text.encode() or texts.get(number, text) != text or (
+                    not isinstance(token["special"], bool)):
                 raise ValueError
+            if not token["special"] and any(map(token.get, ("lstrip", "rstrip", "single_word"))):
+                raise Refused(path, "the token %.60s takes the spaces beside it, or whole words "
+                              "only: that is not known" % text)
             texts[number], types[number] = text, CONTROL if token["special"] else USER_DEFINED
         ends = begins_with(values)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        raise Refused(path, "added_tokens do not give every token an id and a text, or the "
-                      "post_processor is more than one token before or after a text")
+        raise Refused(path, "added_tokens do not give every token an id of its own and a text, or "
+                      "the post_processor is more than one token before or after a text")
     if not texts or max(texts) >= rows:
         raise Refused(path, "has tokens up to id %d: config.json's vocab_size is %d, and should be "
                       "more" % (max(texts, default=-1), rows))
@@ -1179,9 +1279,11 @@ def convert_hf(args):
         ("general.file_type", U32, TYPES[max(volume, key=volume.get)].file),
     ]
     write_gguf(args, metadata + settings + tokenizer, tensors, {s.path for _, s in plan})
+    if family.part and not args.quiet:
+        complain("%s: the model of text alone: what sees pictures is left out" % args.directory)
     if not tokenizer and not args.quiet:
-        complain("%s: without tokenizer.model or tokenizer.json the model takes token ids "
-                 "only" % args.directory)
+        complain("%s: without tokenizer.model, tokenizer.json or vocab.json the model takes token "
+                 "ids only" % args.directory)
 
 
 PERIOD = (1 << 20) - 3       # random numbers before they repeat: a prime, so that no rows are alike
@@ -1203,13 +1305,9 @@ def convert_random(args):
     rng = random.Random(args.seed)
     numbers = [rng.gauss(0, 0.02) for _ in range(PERIOD)]
     single = struct.pack("<%df" % PERIOD, *numbers)
-    halves = array.array("H", single)
-    if sys.byteorder == "big":
-        halves.byteswap()
-    upper = halves[1::2]                             # a bfloat16 is the upper half of a float32
-    if sys.byteorder == "big":
-        upper.byteswap()
-    tiles = {"f32": single, "bf16": upper.tobytes(), "f16": struct.pack("<%de" % PERIOD, *numbers),
+    upper = bytearray(2 * PERIOD)                    # a bfloat16 is the upper half of a float32
+    upper[0::2], upper[1::2] = single[2::4], single[3::4]
+    tiles = {"f32": single, "bf16": upper, "f16": struct.pack("<%de" % PERIOD, *numbers),
              "norm": struct.pack("<%df" % PERIOD, *(1 + x for x in numbers))}
     tiles = {name: memoryview(tile) for name, tile in tiles.items()}
     tensors = rope_factors(config, sizes)
@@ -1230,189 +1328,6 @@ def convert_random(args):
                 ("general.name", STRING, args.name or "random"),
                 ("general.file_type", U32, TYPES[args.type].file)]
     write_gguf(args, metadata + settings, tensors, [args.config])
-
-
-# ---- PyTorch's .pt files --------------------------------------------------------------------
-
-# The storages that torch.save names, as struct's letters; H of bfloat16 needs a step more.
-STORAGES = {"ByteStorage": "B", "CharStorage": "b", "ShortStorage": "h", "IntStorage": "i",
-            "LongStorage": "q", "BoolStorage": "?", "HalfStorage": "e", "BFloat16Storage": "H",
-            "FloatStorage": "f", "DoubleStorage": "d"}
-INTEGERS = "Bbhiq"
-
-# A storage: its letter, its length, its numbers, or where in the file they start.
-Storage = collections.namedtuple("Storage", "code count numbers start", defaults=(None, None))
-PtTensor = collections.namedtuple("PtTensor", "storage offset shape strides")
-
-
-def numbers_of(tensor):
-    """The numbers of a PtTensor in row-major order."""
-    places = [tensor.offset] if math.prod(tensor.shape) else []
-    for length, stride in zip(tensor.shape, tensor.strides):
-        places = [place + i * stride for place in places for i in range(length)]
-    return [tensor.storage.numbers[place] for place in places]
-
-
-def rebuild_tensor(storage, offset, shape, strides, *_):
-    """What stands for torch._utils._rebuild_tensor_v2: a view that lies within its storage."""
-    if not isinstance(storage, Storage) or len(shape) != len(strides) or not all(
-            map(is_count, (offset,) + shape + strides)):
-        raise ValueError("no tensor")
-    size, count = math.prod(shape), storage.count
-    last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides))
-    # More numbers than the storage has take a stride of 0: a few bytes that claim terabytes.
-    if size > count or size and last >= count:
-        raise ValueError("a tensor beyond its storage")
-    return PtTensor(storage, offset, shape, strides)
-
-
-class PtUnpickler(pickle.Unpickler):
-    """The pickle of a .pt archive, which may name tensors, storages and ordered dicts only."""
-
-    builds = False
-
-    def __init__(self, path, archive):
-        self.path, self.archive, self.storages = path, archive, {}
-        self.left = os.path.getsize(path)
-        self.prefix, = [name[:-8] for name in archive.namelist() if name.endswith("/data.pkl")]
-        order = "little"
-        if self.prefix + "byteorder" in archive.namelist():
-            order = self.entry("byteorder").decode("ascii")
-        self.order = {"little": "<", "big": ">"}[order]
-        data = self.entry("data.pkl")
-        for opcode, argument, _ in pickletools.genops(data):
-            # BUILD writes into objects past all checks, and memo n costs n slots of memory.
-            if opcode.name == "BUILD" and not self.builds or (
-                    "PUT" in opcode.name and argument > len(data)):
-                raise ValueError(opcode.name)
-        super().__init__(io.BytesIO(data))
-
-    def found(self, name):
-        """A plain entry; all of them together are stored in no more than the file."""
-        info = self.archive.getinfo(self.prefix + name)
-        self.left -= info.file_size
-        if info.compress_type != zipfile.ZIP_STORED or self.left < 0:
-            raise ValueError("a compressed entry")
-        return info
-
-    def entry(self, name):
-        return self.archive.read(self.found(name))
-
-    def find_class(self, module, name):
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return rebuild_tensor
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if module == "torch" and name in STORAGES:
-            return STORAGES[name]
-        raise Refused(self.path, "refused: the pickle wants %s.%s: only tensors in dicts, lists "
-                      "and tuples are read" % (module, name))
-
-    def persistent_load(self, identity):
-        _, code, key, _, count = identity
-        if code not in STORAGES.values() or not is_count(count):
-            raise ValueError("no storage")
-        if (code, key, count) not in self.storages:
-            data, size = self.entry("data/" + key), struct.calcsize("=" + code)
-            if len(data) != count * size:
-                raise Refused(self.path, "storage %s claims %d numbers of %d bytes: %d bytes are "
-                              "there" % (key, count, size, len(data)))
-            numbers = struct.unpack("%s%d%s" % (self.order, count, code), data)
-            if code == "H":
-                wide = struct.pack("=%dI" % count, *(number << 16 for number in numbers))
-                numbers = struct.unpack("=%df" % count, wide)
-            self.storages[code, key, count] = Storage(code, count, numbers)
-        return self.storages[code, key, count]
-
-
-class Bare(collections.OrderedDict):
-    """An ordered dict that has no attributes, whatever BUILD wants to give it."""
-
-    def __setstate__(self, state):
-        pass
-
-
-class Rebuild:
-    """rebuild_tensor as an object that BUILD cannot change."""
-    __slots__ = ()
-
-    def __call__(self, *args):
-        return rebuild_tensor(*args)
-
-    def __setstate__(self, state):
-        raise ValueError("BUILD of a function")
-
-
-class BinUnpickler(PtUnpickler):
-    """The pickle of a checkpoint: the storages stay in the file until they are wanted.
-
-    A state_dict comes with versions of its modules as an attribute, hence a BUILD.
-    """
-
-    builds = True
-
-    def find_class(self, module, name):
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return Rebuild()
-        if (module, name) == ("collections", "OrderedDict"):
-            return Bare
-        return super().find_class(module, name)
-
-    def persistent_load(self, identity):
-        _, code, key, _, count = identity
-        if code not in STORAGES.values() or not is_count(count):
-            raise ValueError("no storage")
-        if key not in self.storages:
-            info = self.found("data/" + key)
-            file = self.archive.fp
-            file.seek(info.header_offset)
-            head = file.read(30)                     # much as in the directory
-            start = info.header_offset + 30 + sum(struct.unpack("<HH", head[26:]))
-            if head[:4] != b"PK\3\4" or info.flag_bits & 1 or (
-                    start + info.file_size > os.path.getsize(self.path)):
-                raise ValueError("an entry beyond the file")
-            self.storages[key] = start, info.file_size
-        start, size = self.storages[key]
-        if size != count * struct.calcsize("=" + code):
-            raise Refused(self.path, "storage %s claims %d numbers of %d bytes: %d bytes are there"
-                          % (key, count, struct.calcsize("=" + code), size))
-        return Storage(code, count, None, start)
-
-
-def read_bin(path):
-    """name -> Stored for every tensor of a PyTorch checkpoint."""
-    found, names = load_pt(path, BinUnpickler), {"f": "f32", "e": "f16", "H": "bf16"}
-    if not isinstance(found, dict) or not all(
-            isinstance(name, str) and isinstance(tensor, PtTensor)
-            for name, tensor in found.items()):
-        raise Refused(path, "does not hold a dict of tensors")
-    for name, tensor in found.items():
-        code, shape, strides = tensor.storage.code, tensor.shape, tensor.strides
-        lengths = [length for length in shape if length != 1]
-        steps = [step for length, step in zip(shape, strides) if length != 1]
-        straight = [math.prod(lengths[i + 1:]) for i in range(len(lengths))]
-        columns = len(shape) == 2 == len(lengths) and steps == [1, shape[0]]
-        if not columns and math.prod(shape) and steps != straight:
-            raise Refused(path, "tensor %s is a view that is neither contiguous nor transposed"
-                          % name)
-        found[name] = Stored(path, name, names.get(code, code), shape, tensor.storage.start
-                             + tensor.offset * struct.calcsize("=" + code), columns)
-    return found
-
-
-def load_pt(path, unpickler=PtUnpickler):
-    """What torch.save wrote to path: dicts, lists, tuples, plain values, and PtTensors."""
-    with open(path, "rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                reader = unpickler(path, archive)
-                if unpickler is BinUnpickler and reader.order != "<":
-                    raise ValueError("big-endian numbers")
-                return reader.load()
-        except Refused:
-            raise
-        except Exception:     # a hostile zip or pickle can make these modules raise nearly anything
-            raise Refused(path, "is damaged, or not as torch.save has written since PyTorch 1.6")
 
 
 # ---- Counts ---------------------------------------------------------------------------------
@@ -1440,19 +1355,31 @@ def load_npy(path):
                                 numbers)
 
 
+def is_integers(value):
+    return isinstance(value, torch_zip.Tensor) and value.storage.code in torch_zip.INTEGERS
+
+
 def load_activations(path):
     """The token total, (layers, neurons) and the counts of a file of the released code."""
-    saved = load_pt(path)
+    saved = torch_zip.load(path)
     saved = saved if isinstance(saved, dict) else {}
     total, counts = saved.get("n", saved.get("total_tokens")), saved.get("over_zero")
-    if isinstance(total, PtTensor) and total.shape == () and total.storage.code in INTEGERS:
-        total, = numbers_of(total)
+    if is_integers(total) and total.shape == ():
+        total, = torch_zip.numbers_of(total)
     if not is_count(total) or total == 0:
         raise Refused(path, "has no token total of 1 or more under n or total_tokens")
-    if not isinstance(counts, PtTensor) or len(counts.shape) != 2 or not all(counts.shape) or (
-            counts.storage.code not in INTEGERS):
+    if not is_integers(counts) or len(counts.shape) != 2 or not all(counts.shape):
         raise Refused(path, "has no tensor of integers, layers by neurons, under over_zero")
-    return total, counts.shape, numbers_of(counts)
+    return total, counts.shape, torch_zip.numbers_of(counts)
+
+
+def check_counts(path, language, numbers, total, shape):
+    """That every count is one of so many tokens."""
+    if min(numbers) < 0 or max(numbers) > total:
+        place = next(i for i, count in enumerate(numbers) if not 0 <= count <= total)
+        raise Refused(path, "%s, layer %d, neuron %d: the count is %d, and should be from 0 to the "
+                      "%d tokens" % ((language,) + divmod(place, shape[1])
+                                     + (numbers[place], total)))
 
 
 def read_counts(language, path, tokens):
@@ -1461,16 +1388,14 @@ def read_counts(language, path, tokens):
         total, (shape, numbers) = tokens[language], load_npy(path)
     else:
         total, shape, numbers = load_activations(path)
-    if min(numbers) < 0 or max(numbers) > total:
-        place = next(i for i, count in enumerate(numbers) if not 0 <= count <= total)
-        raise Refused(path, "%s, layer %d, neuron %d: the count is %d, and should be from 0 to the "
-                      "%d tokens" % ((language,) + divmod(place, shape[1])
-                                     + (numbers[place], total)))
+    check_counts(path, language, numbers, total, shape)
     return total, shape, struct.pack("<%dq" % len(numbers), *numbers)
 
 
 def convert_counts(args):
     """The command counts: activation files of the paper's released code become a counts file."""
+    if args.files[0][0] is None:
+        return export_counts(args)
     files = dict(sorted(args.files))                 # by code point: for labels, by bytes
     totals, tensors = [], []
     for language, path in files.items():
@@ -1491,12 +1416,199 @@ def convert_counts(args):
     write_gguf(args, metadata, tensors, files.values())
 
 
+class GgufHead:
+    """The values and the tensors' places of a GGUF file, every length checked against the file."""
+
+    def __init__(self, path, raw):
+        self.raw, self.at, self.values, self.tensors = raw, 0, {}, {}
+        try:
+            magic, version, tensors, values = self.take("<4sIQQ")
+            if magic != b"GGUF" or version != 3:
+                raise ValueError
+            for _ in range(values):
+                key = self.value(STRING)
+                self.values[key] = self.value(*self.take("<I"))
+            for _ in range(tensors):
+                name, (rank,) = self.value(STRING), self.take("<I")
+                dims = self.take("<%dQ" % min(rank, 5))
+                self.tensors[name] = (dims,) + self.take("<IQ")
+            if self.values.get("general.alignment", ALIGNMENT) != ALIGNMENT:
+                raise ValueError
+        except (KeyError, ValueError, RecursionError, struct.error):
+            raise Refused(path, "is damaged, or not GGUF of version 3")
+        self.start = self.at + -self.at % ALIGNMENT
+
+    def take(self, form):
+        values = struct.unpack_from(form, self.raw, self.at)
+        self.at += struct.calcsize(form)
+        return values
+
+    def value(self, kind):
+        if kind == STRING:
+            length, = self.take("<Q")
+            return self.take("<%ds" % length)[0].decode("utf-8")
+        if kind == ARRAY:
+            kind, count = self.take("<IQ")
+            return [self.value(kind) for _ in range(count)]
+        return self.take(SCALAR[kind])[0]
+
+
+def read_counts_file(path):
+    """(layers, neurons) and language -> (token total, counts) of what `lape count` wrote."""
+    with open(path, "rb") as file:
+        raw = file.read()
+    head = GgufHead(path, raw)
+    layers, neurons, languages, totals = (head.values.get("lape-counts." + key) for key in (
+        "layers", "neurons", "languages", "tokens"))
+    if head.values.get("general.architecture") != "lape-counts" or not (
+            is_count(layers) and is_count(neurons) and layers * neurons
+            and isinstance(languages, list) and isinstance(totals, list)
+            and len(languages) == len(totals) and all(map(is_count, totals))
+            and all(isinstance(name, str) and re.fullmatch(LABEL, name) for name in languages)):
+        raise Refused(path, "is not a counts file, or says no layers, neurons, languages, tokens")
+    found, count = {}, layers * neurons
+    for language, total in zip(languages, totals):
+        dims, kind, offset = head.tensors.get(language + ".positive", (None, None, 0))
+        at = head.start + offset
+        if dims != (neurons, layers) or kind != TYPES["i64"].ggml or at + 8 * count > len(raw):
+            raise Refused(path, "has no tensor %s.positive of %d x %d integers"
+                          % (language, layers, neurons))
+        found[language] = total, struct.unpack_from("<%dq" % count, raw, at)
+        check_counts(path, language, found[language][1], total, (layers, neurons))
+    return (layers, neurons), found
+
+
+def export_counts(args):
+    """A counts file becomes activation files as the paper's released code writes them."""
+    path = args.files[0][1]
+    shape, found = read_counts_file(path)
+    with contextlib.ExitStack() as files:
+        for language, (total, numbers) in found.items():
+            code = "i" if max(numbers) < 1 << 31 else "q"
+            file = files.enter_context(new_file(args.output.replace("LANG", language), [path]))
+            torch_zip.save(file, {"n": total,
+                                  "over_zero": torch_zip.tensor_of(code, shape, numbers)})
+
+
+# ---- Lists of neurons -----------------------------------------------------------------------
+
+# Neurons a layer of the models whose lists the paper's authors publish under these names.
+RELEASED = {"BLOOM-7B": 16384, "LLaMA-2-7B": 11008, "LLaMA-2-13B": 13824, "LLaMA-2-70B": 28672,
+            "Mistral-7B": 14336, "OPT-6.7B": 16384, "Phi-2-2.7B": 10240}
+
+
+def read_lists(path):
+    """layer -> index -> languages, by their place, how many they are, and how many layers."""
+    lists = torch_zip.load(path)
+    if not isinstance(lists, list) or not lists or not all(
+            isinstance(layers, list) and len(layers) == len(lists[0]) > 0 for layers in lists):
+        raise Refused(path, "is not a list by language of lists by layer, all of one length")
+    found = [collections.defaultdict(list) for _ in lists[0]]
+    for language, layers in enumerate(lists):
+        for layer, tensor in enumerate(layers):
+            if not is_integers(tensor) or len(tensor.shape) != 1:
+                raise Refused(path, "language %d, layer %d: no tensor of indices"
+                              % (language, layer))
+            for index in torch_zip.numbers_of(tensor):
+                if index < 0 or language in found[layer][index]:
+                    raise Refused(path, "language %d, layer %d: index %d is below 0, or twice there"
+                                  % (language, layer, index))
+                found[layer][index].append(language)
+    return found, len(lists), len(lists[0])
+
+
+def lists_to_table(args, path):
+    """The lists of the paper's authors become a table that lape reads."""
+    found, count, layers = read_lists(path)
+    name = os.path.basename(path).split(".neuron")[0]
+    neurons = args.neurons or RELEASED.get(name)
+    if len(args.langs or ()) != count:
+        raise Refused(path, "has lists of %d languages: --langs A,B,... should name as many"
+                      % count)
+    if neurons is None:
+        raise Refused(path, "does not say how many neurons a layer has: give --neurons N")
+    lines = ["# language-specific neurons", "# model: %s" % (args.name or "unknown"),
+             "# layers: %d" % layers, "# neurons: %d" % neurons,
+             "# languages: " + " ".join(args.langs), "layer\tneuron\tlape\tlanguages"]
+    for layer, members in enumerate(found):
+        for index in sorted(members):
+            if index >= neurons:
+                raise Refused(path, "layer %d has a neuron %d, of %d" % (layer, index, neurons))
+            lines.append("%d\t%d\tnan\t%s" % (layer, index, ",".join(
+                args.langs[language] for language in members[index])))
+    with new_file(args.output, [path]) as out:
+        out.write(("\n".join(lines) + "\n").encode("utf-8", "replace"))
+
+
+def read_table(path):
+    """(layers, neurons a layer, languages) and (layer, index, languages) of every line."""
+    try:
+        lines = read_small(path).decode("utf-8").split("\n")
+    except ValueError:
+        lines = [""]
+    said = dict(re.findall(r"^# (layers|neurons|languages): (.*)$", "\n".join(lines), re.M))
+    start = next((i for i, line in enumerate(lines)
+                  if line.startswith("layer\tneuron\tlape\tlanguages")), None)
+    languages = said.get("languages", "").split(" ")
+    sizes = [int(said[key]) if re.fullmatch("[1-9][0-9]{0,7}", said.get(key, "")) else 0
+             for key in ("layers", "neurons")]
+    if start is None or not all(sizes) or not all(re.fullmatch(LABEL, word) for word in languages):
+        raise Refused(path, "is neither lists as torch.save writes them, nor a table as lape find "
+                      "does")
+    rows, last = [], (-1, -1)
+    for number, line in enumerate(lines[start + 1:], start + 2):
+        part = re.match(r"([0-9]{1,8})\t([0-9]{1,8})\t[^\t]*\t([^\t]+)(\t|$)", line)
+        if not line or line[0] == "#":
+            continue
+        place = (int(part[1]), int(part[2])) if part else last
+        members = [] if not part or part[3] == "-" else part[3].split(",")
+        if place <= last or place[0] >= sizes[0] or place[1] >= sizes[1] or not (
+                set(members) <= set(languages)):
+            raise Refused(path, "line %d is no layer, neuron, lape and languages of the header, in "
+                          "ascending order" % number)
+        rows.append(place + (members,))
+        last = place
+    return sizes[0], languages, rows
+
+
+def table_to_lists(args, path):
+    """A table of neurons becomes lists as the paper's authors write them."""
+    layers, languages, rows = read_table(path)
+    order = args.langs or languages
+    for language in order:
+        if language not in languages:
+            raise Refused(path, "has no language %s: it has %s" % (language, " ".join(languages)))
+    none = sum(not members for _, _, members in rows)
+    if none and not args.quiet:
+        complain("%s: %d neurons of no language are left out" % (path, none))
+    lists = {language: [[] for _ in range(layers)] for language in order}
+    for layer, index, members in rows:
+        for language in members:
+            if language in lists:
+                lists[language][layer].append(index)
+    with new_file(args.output, [path]) as out:
+        torch_zip.save(out, [[torch_zip.tensor_of("q", (len(indices),), indices)
+                              for indices in lists[language]] for language in order])
+
+
+def convert_neurons(args):
+    """The command neurons: from lists to a table, or back."""
+    with open(args.file, "rb") as file:
+        archive = file.read(2) == b"PK"
+    (lists_to_table if archive else table_to_lists)(args, args.file)
+
+
 # ---- The command line -----------------------------------------------------------------------
 
+LABEL = "[A-Za-z0-9_-]{1,24}"
+
+
 def language_file(text):
-    """LANG=FILE of the command line as a pair."""
+    """LANG=FILE of the command line as a pair; (None, FILE.gguf) of a counts file."""
     language, _, path = text.partition("=")
-    if not path or not re.fullmatch("[A-Za-z0-9_-]{1,24}", language):
+    if text.endswith(".gguf") and "=" not in text:
+        return None, text
+    if not path or not re.fullmatch(LABEL, language):
         raise argparse.ArgumentTypeError("%r: LANG=FILE is expected, LANG being 1 to 24 letters, "
                                          "digits, _ or -" % text)
     return language, path
@@ -1508,6 +1620,21 @@ def language_tokens(text):
     if not re.fullmatch("0*[1-9][0-9]{0,17}", number):
         raise argparse.ArgumentTypeError("%r: LANG=N is expected, N being 1 or more" % text)
     return language, int(number)
+
+
+def labels(text):
+    """A,B,... of the command line as a list of labels."""
+    found = text.split(",")
+    if len(set(found)) < len(found) or not all(re.fullmatch(LABEL, label) for label in found):
+        raise argparse.ArgumentTypeError("%r: A,B,... is expected, each label once, of 1 to 24 "
+                                         "letters, digits, _ or -" % text)
+    return found
+
+
+def positive(text):
+    if not re.fullmatch("0*[1-9][0-9]{0,6}", text):
+        raise argparse.ArgumentTypeError("%r: a number from 1 up is expected" % text)
+    return int(text)
 
 
 def parse_arguments(argv):
@@ -1527,19 +1654,32 @@ def parse_arguments(argv):
                        help="of the matrices (default: bf16)")
     noise.add_argument("--seed", type=int, default=0, help="of the numbers (default: 0)")
     noise.set_defaults(run=convert_random)
-    counts = commands.add_parser("counts", help="activation counts (.pt, .npy) become a counts file")
-    counts.add_argument("files", metavar="LANG=FILE", nargs="+", type=language_file)
+    counts = commands.add_parser("counts", help="activation counts (.pt, .npy) become a counts "
+                                 "file, or FILE.gguf becomes .pt files")
+    counts.add_argument("files", metavar="LANG=FILE", nargs="+", type=language_file,
+                        help="or one FILE.gguf; -o is then a name that LANG stands in")
     counts.add_argument("--tokens", metavar="LANG=N", type=language_tokens, action="append",
                         default=[], help="that LANG's .npy file counts; a .pt file says it itself")
     counts.set_defaults(run=convert_counts)
-    for command in (hf, noise, counts):
+    neurons = commands.add_parser("neurons", help="the paper's authors' lists (.neuron.pth) become "
+                                  "a table of neurons, or a table such lists")
+    neurons.add_argument("file", metavar="FILE")
+    neurons.add_argument("--langs", metavar="A,B,...", type=labels,
+                         help="of the lists, in their order")
+    neurons.add_argument("--neurons", metavar="N", type=positive,
+                         help="a layer of the model, which lists do not say")
+    neurons.set_defaults(run=convert_neurons)
+    for command in (hf, noise, counts, neurons):
         command.add_argument("-o", dest="output", metavar="FILE", required=True)
         command.add_argument("--name", help="of the model, for general.name")
         command.add_argument("-q", dest="quiet", action="store_true", help="no progress, no notes")
     args = parser.parse_args(argv)
     if args.command == "counts" and len(dict(args.files)) < len(args.files):
         counts.error("a language is given twice")
-    if args.command == "counts":
+    if args.command == "counts" and args.files[0][0] is None:
+        if len(args.files) > 1 or args.tokens or "LANG" not in os.path.basename(args.output):
+            counts.error("FILE.gguf is wanted alone, and -o with LANG in its name")
+    elif args.command == "counts":
         arrays = {language for language, path in args.files if path.endswith(".npy")}
         if arrays != {language for language, _ in args.tokens} or len(arrays) < len(args.tokens):
             counts.error("--tokens LANG=N is wanted once for every LANG=FILE.npy, and for no other")
