@@ -1319,12 +1319,12 @@ static void progress_end(const struct progress *p) {
 
 /* ---- Perplexity ------------------------------------------------------------------------------ */
 
-enum { LOGIT_NUMBERS = 1 << 22 }; /* logits held at once: 16 MB, whatever the vocabulary */
+enum { LOGIT_NUMBERS = 1 << 22 }; /* logits held at once: 16 MB */
 
 struct evaluation {
     struct feed feed;
     int rows;        /* of logits at once */
-    real *logits;    /* [rows, V] */
+    real *logits;    /* [rows, a slice of V] */
     int32_t *target; /* [tokens of a batch] */
     double *loss;    /* [tokens of a batch] nats */
     struct progress progress;
@@ -1332,11 +1332,10 @@ struct evaluation {
 
 static int evaluation_new(struct evaluation *v, const struct checkpoint *m, int length, int batch,
                           bool bos, struct error *e) {
-    const int V = m->model.config.vocab;
-    const size_t tokens = (size_t)length * batch;
+    const size_t tokens = (size_t)length * batch, slice = least(m->model.config.vocab, SLICE);
     if (feed_new(&v->feed, m, length, batch, bos, e)) return -1;
-    v->rows = (int)least(tokens, LOGIT_NUMBERS / V > 16 ? LOGIT_NUMBERS / V : 16);
-    v->logits = new_array((size_t)v->rows * V, sizeof *v->logits);
+    v->rows = (int)least(tokens, LOGIT_NUMBERS / slice);
+    v->logits = new_array((size_t)v->rows * slice, sizeof *v->logits);
     v->target = new_array(tokens, sizeof *v->target);
     v->loss = new_array(tokens, sizeof *v->loss);
     return 0;
@@ -1358,9 +1357,7 @@ static double piece_losses(struct evaluation *v, int n) {
         const int rows = (int)least(tokens - first, v->rows);
         for (int t = first; t < first + rows; t++) /* a piece's last token predicts nothing */
             v->target[t] = (t + 1) % f->length ? f->tokens[t + 1] : -1;
-        logits(f->run, first, rows, v->logits, NULL);
-        cross_entropy(f->m->pool, v->logits, rows, f->m->model.config.vocab, v->target + first,
-                      v->loss + first);
+        losses(f->run, first, rows, v->target + first, v->logits, v->loss + first);
     }
     for (int i = 0; i < n; i++) {
         double piece = 0;

@@ -354,10 +354,12 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
 /* Logits [n, V] of tokens [first, first + n) of the batch that forward() saw last. */
 void logits(struct run *r, int first, int n, real *out, const struct hook *hook);
 
-/* loss[i] = -ln softmax(logits[i])[target[i]] in nats, for n rows of logits [n, vocab]; rows with a
- * target of -1 are passed over. Overwrites the logits. */
-void cross_entropy(struct pool *p, real *logits, int n, int vocab, const int32_t *target,
-                   double *loss);
+/* loss[i] = -ln softmax(logits of token first + i)[target[i]] in nats, for n tokens of the batch
+ * that forward() saw last; those with a target of -1 are passed over. The logits are never there
+ * all at once: SLICE outputs of all tokens are, in room [n, min(V, SLICE)]. A row's sum of e^(logit
+ * - max) is one chain in a slice, and slices are brought to one max and added in order. */
+enum { SLICE = 4096 };
+void losses(struct run *r, int first, int n, const int32_t *target, real *room, double *loss);
 
 /* ---- Tokenizer ---------------------------------------------------------------------------------
  *

@@ -1448,6 +1448,12 @@ struct scratch {
     real *mix;     /* [block, d rounded up to WIDTH] */
 };
 
+/* What is known of a row of logits when some of them have been seen. */
+struct softmax {
+    real most, target; /* the largest, and that of the target */
+    double sum;        /* of e^(logit - most) */
+};
+
 struct run {
     const struct model *m;
     struct pool *pool;
@@ -1462,6 +1468,7 @@ struct run {
     real *gate, *up;         /* [T, F] */
     real *keys, *values;     /* [L or 1, rows, KV d] */
     real *rotation[2];       /* [rows, rotated/2, 2] cosine and sine by position; [1] in windows */
+    struct softmax *softmax; /* [T] */
     struct scratch *scratch; /* [threads] */
     void *memory;            /* holds all of the above */
 };
@@ -1496,6 +1503,7 @@ static void lay_out(struct run *r, struct arena *a) {
     r->v = carve(a, T * c->kv_heads * d, sizeof(real));
     r->gate = carve(a, T * F, sizeof(real));
     r->up = carve(a, T * F, sizeof(real));
+    r->softmax = carve(a, T, sizeof *r->softmax);
     r->keys = carve(a, cached, sizeof(real));
     r->values = carve(a, cached, sizeof(real));
     for (int i = 0; i < (c->family->global_every ? 2 : 1); i++)
@@ -2080,38 +2088,64 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
     return 0;
 }
 
-void logits(struct run *r, int first, int n, real *out, const struct hook *hook) {
+/* out [n, some] = logits [from, from + some) of the n tokens in h. */
+static void head(struct run *r, int n, int from, int some, real *out) {
     const struct config *c = &r->m->config;
-    const int D = c->width, V = c->vocab;
-    norm(r, r->h, r->x + (size_t)first * D, n, D, &r->m->output_norm); // h [n, D]
-    product(r, out, r->h, n, &r->m->output);                           // out [n, V]
-    add_bias(r, out, r->m->output_bias, n, V);
-    if (c->logit_scale != 1) by_factor(r, SCALE_ROW, out, c->logit_scale, n, V);
-    if (c->logit_cap > 0) by_factor(r, CAP, out, c->logit_cap, n, V);
-    see(hook, AT_LOGITS, c->layers, out, n, V);
+    const struct matrix w = some_rows(r->m->output, from, some);
+    product(r, out, r->h, n, &w);
+    add_bias(r, out, r->m->output_bias ? r->m->output_bias + from : NULL, n, some);
+    if (c->logit_scale != 1) by_factor(r, SCALE_ROW, out, c->logit_scale, n, some);
+    if (c->logit_cap > 0) by_factor(r, CAP, out, c->logit_cap, n, some);
 }
 
-struct cross_entropies {
-    real *logits;
+void logits(struct run *r, int first, int n, real *out, const struct hook *hook) {
+    const int D = r->m->config.width, V = r->m->config.vocab;
+    norm(r, r->h, r->x + (size_t)first * D, n, D, &r->m->output_norm); // h [n, D]
+    head(r, n, 0, V, out);                                             // out [n, V]
+    see(hook, AT_LOGITS, r->m->config.layers, out, n, V);
+}
+
+/* A slice of the logits of some rows goes into what is known of each row. */
+struct slice {
+    real *logits; /* [rows, some], of which e^(logit - most) is left */
+    int from, some;
     const int32_t *target;
-    double *loss;
-    int vocab;
+    struct softmax *row;
 };
 
-static void cross_entropy_job(void *context, int i, int thread) {
-    const struct cross_entropies *j = context;
-    real *x = j->logits + (size_t)i * j->vocab;
+static void slice_job(void *context, int i, int thread) {
+    const struct slice *j = context;
+    struct softmax *s = &j->row[i];
+    real *x = j->logits + (size_t)i * j->some;
+    const int target = j->target[i] - j->from;
+    const real most = largest(x, j->some);
+    double sum = 0;
     (void)thread;
     if (j->target[i] < 0) return;
-    const real most = largest(x, j->vocab), target = x[j->target[i]];
-    double sum = 0;
-    for (int v = 0; v < j->vocab; v++) x[v] = real_exp(x[v] - most);
-    for (int v = 0; v < j->vocab; v++) sum += x[v];
-    j->loss[i] = log64(sum) + ((double)most - target);
+    if (target >= 0 && target < j->some) s->target = x[target];
+    for (int v = 0; v < j->some; v++) x[v] = real_exp(x[v] - most);
+    for (int v = 0; v < j->some; v++) sum += x[v];
+    if (j->from == 0) {
+        s->most = most;
+        s->sum = sum;
+    } else if (most > s->most) {
+        s->sum = fma(s->sum, real_exp(s->most - most), sum);
+        s->most = most;
+    } else {
+        s->sum = fma(sum, real_exp(most - s->most), s->sum);
+    }
 }
 
-void cross_entropy(struct pool *p, real *logits, int n, int vocab, const int32_t *target,
-                   double *loss) {
-    struct cross_entropies j = {logits, target, loss, vocab};
-    pool_run(p, n, cross_entropy_job, &j);
+void losses(struct run *r, int first, int n, const int32_t *target, real *room, double *loss) {
+    const int D = r->m->config.width, V = r->m->config.vocab;
+    norm(r, r->h, r->x + (size_t)first * D, n, D, &r->m->output_norm); // h [n, D]
+    for (int from = 0; from < V; from += SLICE) {
+        struct slice s = {room, from, min_int(V - from, SLICE), target, r->softmax};
+        head(r, n, from, s.some, room); // room [n, some]
+        pool_run(r->pool, n, slice_job, &s);
+    }
+    for (int i = 0; i < n; i++) {
+        const struct softmax *s = &r->softmax[i];
+        if (target[i] >= 0) loss[i] = log64(s->sum) + ((double)s->most - s->target);
+    }
 }
