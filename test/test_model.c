@@ -226,6 +226,7 @@ static struct config complete(struct config c) {
     if (!c.context) c.context = 1000;
     c.window_rope_base = c.family->window_base > 0 ? c.family->window_base : c.rope_base;
     c.rope_factor = c.embedding_scale = c.logit_scale = 1;
+    if (!c.attention_scale) c.attention_scale = 1 / real_sqrt((real)c.head_dim);
     c.alibi = 8;
     return c;
 }
