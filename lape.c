@@ -1561,7 +1561,7 @@ struct options {
     const char *how, *method, *shard, *at, *base;
     double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, tolerance,
         penalty;
-    uint64_t threads, length, tokens, batch, new_tokens, seed, layer;
+    uint64_t threads, length, tokens, batch, new_tokens, seed, layer, memory;
     bool quiet, help, bos, resume, decode, lines, any_model, tuned;
 };
 
@@ -1621,6 +1621,49 @@ static int split_word(const char *word, char label[LABEL_SIZE], const char **fil
     return DONE;
 }
 
+/* Bytes that are free: what Linux says, or half of all. */
+static uint64_t free_memory(void) {
+    char line[128];
+    unsigned long long kilobytes = 0;
+    FILE *file = fopen("/proc/meminfo", "r");
+    while (file && !kilobytes && fgets(line, sizeof line, file))
+        if (sscanf(line, "MemAvailable: %llu", &kilobytes) != 1) kilobytes = 0;
+    if (file) fclose(file);
+    if (kilobytes) return kilobytes << 10;
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+}
+
+static uint64_t matrix_bytes(const struct matrix *m) { return (uint64_t)m->rows * m->row_bytes; }
+
+/* How many pieces at once: 512 tokens a thread where that and all weights fit into memory. Where
+ * they do not, weights come layer by layer, for as many tokens as there is room for besides two
+ * layers, the embedding and the output. */
+static void fit_memory(struct work *w, struct options *o) {
+    struct model *m = &w->m.model;
+    const uint64_t memory = o->memory ? o->memory : free_memory() / 4 * 3;
+    const uint64_t most = (1 << 16) / o->length ? (1 << 16) / o->length : 1;
+    const uint64_t few = least(o->threads * 512 / o->length, most);
+    uint64_t batch = o->batch ? o->batch : few ? few : 1, left = memory;
+    const int n = (int)least(batch * o->length, INT_MAX), two = (int)o->length * 2;
+    m->stream = m->file.map_size + run_bytes(m, w->m.pool, n, n, false) > memory;
+    if (m->stream && !o->batch) {
+        const uint64_t weights = 2 * largest_layer(m) + matrix_bytes(&m->embedding) +
+                                 (m->output.at == m->embedding.at ? 0 : matrix_bytes(&m->output));
+        const uint64_t one = run_bytes(m, w->m.pool, two / 2, two / 2, false);
+        const uint64_t each = run_bytes(m, w->m.pool, two, two, false) - one;
+        left = memory > weights + one ? memory - weights - one : 0;
+        batch = least(1 + left / each, most);
+    }
+    if (m->stream && !o->quiet)
+        fprintf(
+            stderr,
+            "lape: weights of %llu MB do not fit into %llu MB (--memory): they are read layer by "
+            "layer, for %llu tokens at once\n",
+            (unsigned long long)m->file.map_size >> 20, (unsigned long long)memory >> 20,
+            (unsigned long long)(batch * o->length));
+    o->batch = batch;
+}
+
 /* The model, and every LANG=FILE after it. */
 static int open_corpora(struct work *w, struct options *o, struct error *e) {
     w->corpora = o->words - 1;
@@ -1639,9 +1682,8 @@ static int open_corpora(struct work *w, struct options *o, struct error *e) {
     if (checkpoint_open(&w->m, o->word[0], (int)o->threads, e)) return FAILED;
     const int context = w->m.model.config.context;
     if (!o->length) o->length = least(context, 4096);
-    if (!o->batch) o->batch = least(o->threads * 512, 1 << 16) / o->length;
-    if (!o->batch) o->batch = 1;
     if (o->length < 2) return fail(e, "--seq: a piece needs two tokens at least");
+    fit_memory(w, o);
     if (check_bos(&w->m, o, e)) return FAILED;
     if (!o->quiet && o->length > (uint64_t)context)
         fprintf(stderr, "lape: pieces of %llu tokens are longer than the model's context of %d\n",
@@ -2675,7 +2717,7 @@ static const struct command {
 };
 enum { COMMANDS = sizeof command_table / sizeof *command_table };
 
-enum kind { TEXT, NUMBER, WHOLE, FLAG };
+enum kind { TEXT, NUMBER, WHOLE, BYTES, FLAG };
 
 #define AT(field) offsetof(struct options, field)
 static const struct option {
@@ -2695,6 +2737,9 @@ static const struct option {
     {"--tokens", WHOLE, AT(tokens), 1, 1e15, " count ppl trace ", "N   of every language (all)"},
     {"--batch", WHOLE, AT(batch), 1, 1 << 20, " count ppl ",
      "N   pieces at once (512 tokens a thread)"},
+    {"--memory", BYTES, AT(memory), 1, 0x1p53, " count ppl ",
+     "SIZE   to use, as 4G or 500M; smaller than the model, its weights come layer by layer\n"
+     "         (three quarters of what is free)"},
     {"--bos", FLAG, AT(bos), 0, 0, " count ppl tokenize trace ",
      "   begin with the begin-of-sequence token, every piece"},
     {"--near", NUMBER, AT(near), 0, 1e6, " count ",
@@ -2772,6 +2817,17 @@ static void print_help(const struct command *c) {
     printf("\n  lape COMMAND -h lists a command's options\n");
 }
 
+/* "500M", "4G", "1.5g": with K, M, G for powers of 1024. */
+static bool parse_size(const char *text, uint64_t *to) {
+    static const char unit[] = "kmg";
+    char *end;
+    double n = strtod(text, &end);
+    const char *at = *end ? strchr(unit, tolower((unsigned char)*end)) : NULL;
+    for (const char *u = unit; at && u <= at; u++) n *= 1024;
+    *to = n >= 1 && n < 0x1p53 ? (uint64_t)n : 0;
+    return end > text && *to && (!*end || (at && !end[1]));
+}
+
 static int set_option(void *field, const struct option *o, const char *text, struct error *e) {
     char *end = NULL;
     bool good = true;
@@ -2782,12 +2838,14 @@ static int set_option(void *field, const struct option *o, const char *text, str
         good = parse_number(text_span(text), (uint64_t)o->high, field) &&
                *(uint64_t *)field >= (uint64_t)o->low;
         break;
+    case BYTES: good = parse_size(text, field); break;
     case NUMBER:
         *(double *)field = strtod(text, &end);
         good = end > text && !*end && *(double *)field >= o->low && *(double *)field <= o->high;
         break;
     }
     if (good) return DONE;
+    if (o->kind == BYTES) return usage(e, "--memory wants a size as 500M or 4G, not ", text);
     fail(e, "%s wants a %snumber from %.9g to %.9g, not '%s'", o->name,
          o->kind == WHOLE ? "whole " : "", o->low, o->high, text);
     return USAGE;

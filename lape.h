@@ -286,6 +286,8 @@ struct model {
     } embedding_norm, output_norm;
     real *output_bias;  /* [V] or NULL */
     real *rope_factors; /* [rotated / 2] or NULL: frequencies are divided by them */
+    bool stream; /* forward() fetches the next layer's weights while it works on one, and lets
+                    go of it after: for models larger than memory, and batches that are large */
 };
 
 /* Opens a checkpoint: GGUF of one of llama.cpp's architectures that model.c lists, its matrices in
@@ -299,6 +301,9 @@ void model_close(struct model *m);
 struct feed_forward {
     struct matrix gate, up, down;
 } feed_forward(const struct model *m, int layer);
+
+/* Bytes of the file that the largest layer's matrices lie in. */
+uint64_t largest_layer(const struct model *m);
 
 /* Where the hook is called, in order. Columns in brackets. */
 enum point {
@@ -345,6 +350,8 @@ struct run;
 struct run *run_new(const struct model *m, struct pool *p, int tokens, int rows, bool keep,
                     struct error *e);
 void run_free(struct run *r);
+/* How many bytes of room that is. */
+uint64_t run_bytes(const struct model *m, struct pool *p, int tokens, int rows, bool keep);
 
 /* Pushes the tokens of n sequences through all layers, one layer after the other. -1 when a token
  * is outside the vocabulary or the sequences do not fit the room. `hook` may be NULL. */

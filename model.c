@@ -4,6 +4,8 @@
  * before it are what makes it fast without changing a bit of what it computes.
  */
 #define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE /* madvise */
+#define _DARWIN_C_SOURCE
 #include "lape.h"
 
 #include <errno.h>
@@ -1412,6 +1414,33 @@ struct feed_forward feed_forward(const struct model *m, int layer) {
     return (struct feed_forward){w->gate, w->up, w->down};
 }
 
+/* The part of the file that the matrices of a layer lie in. */
+static struct span layer_place(const struct model *m, int layer) {
+    const struct layer *w = &m->layer[layer];
+    const struct matrix *of[] = {&w->q, &w->k, &w->v, &w->attn_out, &w->gate, &w->up, &w->down};
+    const char *first = w->q.at, *end = w->q.at;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        const char *after = of[i]->at + of[i]->rows * of[i]->row_bytes;
+        if (of[i]->at && of[i]->at < first) first = of[i]->at;
+        if (of[i]->at && after > end) end = after;
+    }
+    return (struct span){first, (size_t)(end - first)};
+}
+
+uint64_t largest_layer(const struct model *m) {
+    uint64_t most = 0;
+    for (int l = 0; l < m->config.layers; l++)
+        if (layer_place(m, l).n > most) most = layer_place(m, l).n;
+    return most;
+}
+
+/* Tells the system that a layer's weights are wanted soon, or no longer. It may do as it likes. */
+static void advise(const struct model *m, int layer, int advice) {
+    const struct span place = layer_place(m, layer);
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), before = (uintptr_t)place.at % page;
+    (void)madvise((void *)(place.at - before), place.n + before, advice);
+}
+
 void model_close(struct model *m) {
     for (int i = 0; m->layer && i < m->config.layers; i++) {
         struct layer *w = &m->layer[i];
@@ -1541,15 +1570,30 @@ static void fill_rotation(real *rotation, int positions, int rotated, double bas
     }
 }
 
-struct run *run_new(const struct model *m, struct pool *p, int tokens, int rows, bool keep,
-                    struct error *e) {
+/* A run without its memory; *arena has measured how much it needs. */
+static struct run *measured_run(const struct model *m, struct pool *p, int tokens, int rows,
+                                bool keep, struct arena *arena) {
     const struct config *c = &m->config;
     struct run *r = new_array(1, sizeof *r);
-    struct arena arena = {0};
+    *arena = (struct arena){0};
     *r = (struct run){.m = m, .pool = p, .room = tokens, .rows = rows, .keep = keep};
     r->query_block = SPEC ? 1 : max_int(8, 64 / (c->heads / c->kv_heads));
     r->scratch = new_array(pool_threads(p), sizeof *r->scratch);
-    lay_out(r, &arena);
+    lay_out(r, arena);
+    return r;
+}
+
+uint64_t run_bytes(const struct model *m, struct pool *p, int tokens, int rows, bool keep) {
+    struct arena arena;
+    run_free(measured_run(m, p, tokens, rows, keep, &arena));
+    return arena.used;
+}
+
+struct run *run_new(const struct model *m, struct pool *p, int tokens, int rows, bool keep,
+                    struct error *e) {
+    const struct config *c = &m->config;
+    struct arena arena;
+    struct run *r = measured_run(m, p, tokens, rows, keep, &arena);
     arena.at = arena.used > SIZE_MAX ? NULL : aligned_alloc(64, arena.used);
     if (!(r->memory = arena.at)) {
         fail(e, "out of memory: %d tokens at once need %llu MB", tokens,
@@ -2042,6 +2086,7 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
     see(hook, AT_EMBD, -1, r->x, T, D);
     for (int l = 0; l < c->layers; l++) {
         const struct layer *w = &r->m->layer[l];
+        if (r->m->stream) advise(r->m, (l + 1) % c->layers, MADV_WILLNEED);
 
         norm(r, r->h, r->x, T, D, &w->attn_norm); // h [T, D]
         see(hook, AT_ATTN_NORM, l, r->h, T, D);
@@ -2084,6 +2129,7 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
         see(hook, AT_DOWN, l, r->y, T, D);
         each(r, ADD, r->x, r->y, D); // x += y
         see(hook, AT_RESID, l, r->x, T, D);
+        if (r->m->stream) advise(r->m, l, MADV_DONTNEED);
     }
     return 0;
 }
