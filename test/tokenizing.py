@@ -287,6 +287,9 @@ class ByteLevel:
         return (b"" if piece == STOP else piece.encode() if piece in ADDED
                 else bytes(BYTE[c] for c in piece))
 
+    def spellings(self):
+        return [self.raw(id).decode(errors="replace") for id in range(len(self.pieces))]
+
     def joined(self, ids):
         return b"".join(map(self.raw, ids))
 
@@ -343,6 +346,9 @@ class SentencePiece:
         piece = self.pieces[id]
         return bytes([int(piece[3:5], 16)]) if self.t.is_byte(id) else (
             piece.replace("\u2581", " ").encode())
+
+    def spellings(self):
+        return self.pieces
 
     def joined(self, ids):
         """A dummy prefix is taken off the first token that is not control."""
@@ -575,7 +581,7 @@ def compare_kind(kind, lape, shared):
                                   found["scalar values"])
                 compare_whole(reference, ours, [c.format("\n") for c in CONTEXTS],
                               found["scalar values"])
-            hard = hard_strings(HARD // 2, words, reference.pieces + ADDED + [STOP], seed=i)
+            hard = hard_strings(HARD // 2, words, reference.spellings() + ADDED + [STOP], seed=i)
             compare_lines(reference, ours, hard, found["hard strings"])
             broken = [re.sub(r"[\rq/]", "\n", s) for s in hard]
             compare_whole(reference, ours, broken[:100] + ["", "\n".join(broken)],
