@@ -12,11 +12,12 @@ STRICT += -fopenmp
 endif
 COMPILE = $(CC) $(CFLAGS) $(STRICT) $(WARN) -I.
 SOURCES = lape.c model.c tokenizer.c
+HEADERS = lape.h unicode.h
 TESTS   = build/test_model build/test_gguf build/test_tokenizer build/test_lape
 PYTHON  = .venv/bin/python
 
 # lape; the loops that define its numbers; and the same in double precision
-lape lape-spec lape64: $(SOURCES) lape.h build/compile
+lape lape-spec lape64: $(SOURCES) $(HEADERS) build/compile
 	$(COMPILE) $(SWITCH) -o $@ $(SOURCES) $(LIBS)
 lape-spec: SWITCH = -DLAPE_SPEC
 lape64: SWITCH = -DLAPE_REAL64
@@ -35,7 +36,7 @@ build/test_model: test/test_model.c model.c lape.h test/check.h build/compile
 	$(COMPILE) -o $@ $< $(LIBS)
 build/test_gguf: test/test_gguf.c model.c lape.h build/compile
 	$(COMPILE) -o $@ $< model.c $(LIBS)
-build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) lape.h test/check.h build/compile
+build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) $(HEADERS) test/check.h build/compile
 	$(COMPILE) -o $@ $< model.c tokenizer.c $(LIBS)
 
 test: lape $(TESTS)
@@ -63,7 +64,7 @@ identical: lape
 build/identical/%-prompt: test/prompt.c model.c lape.h
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $< model.c $(LIBS)
-build/identical/%: $(SOURCES) lape.h
+build/identical/%: $(SOURCES) $(HEADERS)
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $(SOURCES) $(LIBS)
 

@@ -352,8 +352,8 @@ void cross_entropy(struct pool *p, real *logits, int n, int vocab, const int32_t
  *
  * SentencePiece's byte-pair encoding with scores and byte fallback (LLaMA-2, Mistral), as the
  * sentencepiece library computes it for models without normalisation; and GPT-2's with merges, over
- * the bytes of words that a regular expression cuts out, as the tokenizers library computes it for
- * models without normalisation.
+ * the bytes of words that a regular expression cuts out, as the tokenizers library computes it,
+ * after Unicode's normal form C where the family has that.
  */
 enum piece_kind { /* SentencePiece's numbers, which GGUF uses too */
                   PIECE_NORMAL = 1,

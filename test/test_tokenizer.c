@@ -336,6 +336,48 @@ static void test_merges(void) {
     free(s);
 }
 
+/* What text becomes whose tokenizer composes it: Unicode Standard Annex 15's own cases. */
+static void test_composing(void) {
+    static const struct {
+        const char *text, *composed;
+    } row[] = {{"plain", "plain"},
+               {"e\u0301", "\u00e9"},
+               {"\u212b \u2126", "\u00c5 \u03a9"}, /* singletons */
+               {"a\u0302\u0323", "\u1ead"},        /* marks change places, then two meet */
+               {"\u1e0b\u0323", "\u1e0d\u0307"},   /* a composed base comes apart first */
+               {"s\u0307\u0323", "\u1e69"},        /* and both marks are taken in */
+               {"\u0958", "\u0915\u093c"},         /* never composed */
+               {"\u0344", "\u0308\u0301"},         /* a mark that comes apart */
+               {"\u0301e", "\u0301e"},             /* a mark with nothing before it */
+               {"a\u0300\u0301", "\u00e0\u0301"},  /* the second has no character with the base */
+               {"a\u0345\u0301", "\u00e1\u0345"},  /* over a mark of a lower class, now after it */
+               {"a\u033d\u0301", "a\u033d\u0301"}, /* not over one of its own class */
+               {"\u1100\u0301\u1161", "\u1100\u0301\u1161"}, /* nor does a base reach over a mark */
+               {"\u0f40\u0f72\u0f73", "\u0f40\u0f71\u0f72\u0f72"},
+               {"c\u0338\u0327", "\u00e7\u0338"},      /* in order of their classes */
+               {"\u1100\u1161\u11a8", "\uac01"},       /* Hangul */
+               {"\uac00\u11a8\u11a8", "\uac01\u11a8"}, /* a syllable takes one consonant */
+               {"\uac01\u11a8 \u1100", "\uac01\u11a8 \u1100"},
+               {"\u09c7\u09be", "\u09cb"},             /* a vowel sign, not a mark, joins */
+               {"\U000110a5\U000110ba", "\U000110ab"}, /* beyond 16 bits */
+               {"\U0002f800", "\u4e3d"},
+               {"e<x>\u0301", "e<x>\u0301"}}; /* a piece of the user's stands between */
+    struct error e;
+    struct small *s = merged_vocabulary("qwen2", some_merges(), 5);
+    struct tokenizer *t = tokenizer_new(&s->v, &e);
+    CHECK(t, "%s", e.text);
+    for (size_t i = 0; t && i < sizeof row / sizeof *row; i++) {
+        struct buffer ids = {0}, out = {0};
+        CHECK(!encode(t, text(row[i].text), &ids, &e) && !decode(t, ids.at, ids.n / 4, &out, &e) &&
+                  out.n == strlen(row[i].composed) && !memcmp(out.at, row[i].composed, out.n),
+              "%s became %.*s", row[i].text, (int)out.n, (char *)out.at);
+        free(ids.at);
+        free(out.at);
+    }
+    tokenizer_free(t);
+    free(s);
+}
+
 static void test_bad_merges(void) {
     static const struct {
         const char *merge, *why;
@@ -423,6 +465,7 @@ int main(void) {
     test_long_stretch();
     test_words();
     test_merges();
+    test_composing();
     test_bad_merges();
     CHECK(checkpoint_open(&m, "demo/model.gguf", 1, &e) == 0, "%s", e.text);
     if (m.tokenizer) {
