@@ -4,10 +4,10 @@
     python test/tokenizing.py [--lape ./lape] [--shared ../shared] [KIND ...]
 
 For every kind a tokenizer is trained here and brought in by tools/convert.py. Then ids are compared
-over every line of the texts and their files as a whole, over every Unicode scalar value in three contexts and
-over random strings of hard characters; and text over the same ids, random ids and, printed while
-it is made, `lape generate`. Prints a line a check, writes build/tokenizers.json; the last line is
-`N passed, N failed`.
+over every line of the texts and over whole texts, over every Unicode scalar value in three contexts
+and over random strings of hard characters; and the text of the same ids, of random ids and, while
+it is printed, of `lape generate`. Prints a line a check and writes build/tokenizers.json; the last
+line is `N passed, N failed`.
 
 Needs tokenizers, sentencepiece, unicodedata2, safetensors and numpy.
 """
@@ -16,7 +16,6 @@ import argparse
 import codecs
 import collections
 import concurrent.futures
-import functools
 import glob
 import json
 import os
@@ -41,6 +40,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LINE = 1 << 16             # lines in a batch
 PACK = 64                  # scalar values in a line
 HARD = 100000              # hard strings for a kind
+LIMIT = 300                # seconds for any run of lape: it takes two or three
 WHOLE = 1 << 21            # characters of a text that is compared as a whole, too
 NEW_TOKENS = 600
 
@@ -390,8 +390,8 @@ PHI = {"embed_tokens": "vocab 32", "final_layernorm": "32 bias", "lm_head": "voc
 
 
 def run(*command, given=None):
-    """The standard output of a program that must succeed."""
-    done = subprocess.run(command, input=given, capture_output=True)
+    """The standard output of a program that must succeed, and not hang."""
+    done = subprocess.run(command, input=given, capture_output=True, timeout=LIMIT)
     if done.returncode:
         raise RuntimeError("%s: %s" % (command[:3], done.stderr.decode(errors="replace")[:300]))
     return done.stdout
@@ -601,6 +601,16 @@ def compare_kind(kind, lape, shared):
 KINDS = ["spm", *PATTERNS]
 
 
+def finished_checks(work):
+    """What compare_kind found; what ends it early is a failure like any other."""
+    try:
+        return work.result()
+    except Exception as problem:
+        tally = Tally()
+        tally.add(False, "", type(problem).__name__, problem)
+        return [("ends early", tally)]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--lape", default=os.path.join(ROOT, "lape"), help="the program")
@@ -616,9 +626,10 @@ def main():
         "%s are no different" % ["U+%04X" % c for c in same] if same else "all differ, as listed"))
     passed, failed, table = not same, bool(same), {}
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
-        work = functools.partial(compare_kind, lape=os.path.abspath(args.lape), shared=args.shared)
-        kinds = args.kinds or KINDS
-        for kind, checks in zip(kinds, pool.map(work, kinds)):
+        kinds = {kind: pool.submit(compare_kind, kind, os.path.abspath(args.lape), args.shared)
+                 for kind in args.kinds or KINDS}
+        for kind, work in kinds.items():
+            checks = finished_checks(work)
             for name, tally in checks:
                 ok = tally.lines > 0 and tally.different == 0
                 passed, failed = passed + ok, failed + (not ok)
