@@ -435,21 +435,58 @@ struct search {
     bool *selected; /* [N] */
 };
 
+static double penalised_entropy(const double *p, int languages, double penalty, double *room) {
+    double most = 0, share = 0;
+    double *floored = room + languages;
+    for (int k = 0; k < languages; k++) {
+        floored[k] = p[k] > 1e-12 ? p[k] : 1e-12;
+        most = p[k] > most ? p[k] : most;
+        share += 1.0 / (k + 1) / languages;
+    }
+    const double h = entropy(floored, languages, room);
+    return (languages > 1 ? h / log64(languages) : 0) - penalty * most / share;
+}
+
+/* The entropy of mean positive activations. */
+static double value_entropy(const struct counts *c, size_t neuron, double *room) {
+    double *mean = room + c->n;
+    for (int k = 0; k < c->n; k++)
+        mean[k] = (double)c->language[k].of[POSITIVE_SUM][neuron] / (double)c->language[k].tokens;
+    return entropy(mean, c->n, room);
+}
+
+/* Lower is found first. room [2 K]. */
+static double score(const struct search *s, const struct find *f, size_t neuron, uint64_t *state,
+                    double *room) {
+    const int K = s->c->n;
+    const double *p = s->p + neuron * K;
+    double most = 0;
+    switch (f->method) {
+    case RANDOM: return random_fraction(state);
+    case LAVE: return value_entropy(s->c, neuron, room);
+    case LAP:
+        for (int k = 0; k < K; k++) most = p[k] > most ? p[k] : most;
+        return -most;
+    case LAPE:
+    case PV: break;
+    }
+    return f->penalty > 0 ? penalised_entropy(p, K, f->penalty, room) : entropy(p, K, room);
+}
+
 static void select_lowest(struct search *s, struct find *f) {
     const int K = s->c->n;
     const size_t budget = round_half_even(f->top * (double)s->N);
     struct scored *scored = new_array(s->N, sizeof *scored);
-    double *room = new_array(K, sizeof *room);
+    double *room = new_array(2 * (size_t)K, sizeof *room);
     uint64_t state = f->seed;
     size_t n = 0;
     f->threshold = threshold(s->p, s->N * K, f->filter);
     f->bar_value = threshold(s->p, s->N * K, f->bar);
     for (size_t i = 0; i < s->N; i++) {
-        const double *p = s->p + i * K;
-        const double score = f->random ? random_fraction(&state) : entropy(p, K, room);
+        const double drawn = score(s, f, i, &state, room);
         bool active = false;
-        for (int k = 0; k < K; k++) active |= p[k] > f->threshold;
-        if (active) scored[n++] = (struct scored){score, i};
+        for (int k = 0; k < K; k++) active |= s->p[i * K + k] > f->threshold;
+        if (active) scored[n++] = (struct scored){drawn, i};
     }
     qsort(scored, n, sizeof *scored, by_score);
     for (size_t j = 0; j < least(budget, n); j++) {
@@ -508,17 +545,28 @@ static void collect(const struct search *s, struct neurons *out) {
     }
 }
 
+/* p of all neurons for language k. */
+static int fill_p(struct search *s, const struct find *f, int k, struct error *e) {
+    const struct language *l = &s->c->language[k];
+    const int K = s->c->n;
+    if (f->method == PV) {
+        for (size_t i = 0; i < s->N; i++) s->p[i * K + k] = f->moved[i * K + k];
+        return 0;
+    }
+    if (l->tokens == 0) return fail(e, "language %s has no tokens", l->label);
+    if (f->method == LAVE && !l->of[POSITIVE_SUM])
+        return fail(e, "language %s has no sums of activations", l->label);
+    for (size_t i = 0; i < s->N; i++)
+        s->p[i * K + k] = (double)l->of[POSITIVE][i] / (double)l->tokens;
+    return 0;
+}
+
 int find_neurons(const struct counts *c, struct find *f, struct neurons *out, struct error *e) {
     const size_t N = all_neurons(c);
     struct search s = {c, N, new_array(N * c->n, sizeof *s.p),
                        new_array(N * c->n, sizeof *s.member), new_array(N, sizeof *s.selected)};
     int bad = 0;
-    for (int k = 0; k < c->n; k++) {
-        const struct language *l = &c->language[k];
-        if (l->tokens == 0) bad = fail(e, "language %s has no tokens", l->label);
-        for (size_t i = 0; i < N; i++)
-            s.p[i * c->n + k] = (double)l->of[POSITIVE][i] / (double)l->tokens;
-    }
+    for (int k = 0; !bad && k < c->n; k++) bad = fill_p(&s, f, k, e);
     if (!bad && f->like)
         bad = select_like(&s, f, e);
     else if (!bad)
@@ -552,6 +600,9 @@ static void print_languages(const struct neurons *n, size_t i, FILE *to) {
     if (before == '\t') fprintf(to, "\t-");
 }
 
+static const char *const method_name[] = {"lape", "lap", "lave", "random", "pv"};
+enum { METHODS = sizeof method_name / sizeof *method_name };
+
 void neurons_print(const struct neurons *n, const struct counts *c, const struct find *f,
                    FILE *to) {
     const int K = n->languages;
@@ -560,10 +611,12 @@ void neurons_print(const struct neurons *n, const struct counts *c, const struct
             n->layers, n->neurons);
     fprintf(to, "# languages:");
     for (int k = 0; k < K; k++) fprintf(to, " %s", n->label[k]);
-    fprintf(to, "\n# tokens:");
-    for (int k = 0; k < K; k++) fprintf(to, " %llu", (unsigned long long)c->language[k].tokens);
-    fprintf(to, "\n# method: %s", f->random ? "random" : "lape");
-    if (f->random) fprintf(to, ", seed %llu", (unsigned long long)f->seed);
+    if (f->method != PV) fprintf(to, "\n# tokens:");
+    for (int k = 0; f->method != PV && k < K; k++)
+        fprintf(to, " %llu", (unsigned long long)c->language[k].tokens);
+    fprintf(to, "\n# method: %s", method_name[f->method]);
+    if (f->penalty > 0) fprintf(to, ", penalty %.9g", f->penalty);
+    if (f->method == RANDOM) fprintf(to, ", seed %llu", (unsigned long long)f->seed);
     if (f->like)
         fprintf(to, ", as many per layer and language as another list");
     else
@@ -1347,10 +1400,11 @@ struct options {
     const char *word[256]; /* what is no option: files and LANG=FILE; as many as commands take */
     int words;
     const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like;
-    const char *how, *method, *shard, *at;
-    double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, tolerance;
+    const char *how, *method, *shard, *at, *base;
+    double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, tolerance,
+        penalty;
     uint64_t threads, length, tokens, batch, new_tokens, seed, layer;
-    bool quiet, help, bos, resume, decode, lines, any_model;
+    bool quiet, help, bos, resume, decode, lines, any_model, tuned;
 };
 
 struct work {
@@ -1359,6 +1413,7 @@ struct work {
     int corpora;
     struct counts counts, others;
     struct neurons neurons;
+    double *moved; /* of method pv */
     struct edits edits;
     struct feed feed;
     struct evaluation evaluation;
@@ -1374,6 +1429,7 @@ static void work_free(struct work *w) {
     counts_free(&w->counts);
     counts_free(&w->others);
     neurons_free(&w->neurons);
+    free(w->moved);
     edits_free(&w->edits);
     feed_free(&w->feed);
     evaluation_free(&w->evaluation);
@@ -1397,17 +1453,24 @@ static int check_bos(const struct checkpoint *m, const struct options *o, struct
     return fail(e, "--bos: the model has no begin-of-sequence token");
 }
 
+/* The label and the file of LANG=FILE. */
+static int split_word(const char *word, char label[LABEL_SIZE], const char **file,
+                      struct error *e) {
+    const char *equals = strchr(word, '=');
+    if (!equals || !equals[1] || !set_label(label, (struct span){word, (size_t)(equals - word)}))
+        return usage(e, "LANG=FILE is wanted, LANG of 1 to 24 letters, digits, _ or -: ", word);
+    *file = equals + 1;
+    return DONE;
+}
+
 /* The model, and every LANG=FILE after it. */
 static int open_corpora(struct work *w, struct options *o, struct error *e) {
     w->corpora = o->words - 1;
     w->corpus = new_array(w->corpora, sizeof *w->corpus);
     for (int k = 0; k < w->corpora; k++) {
-        const char *word = o->word[k + 1], *equals = strchr(word, '=');
+        const char *word = o->word[k + 1];
         struct corpus *c = &w->corpus[k];
-        if (!equals || !equals[1] ||
-            !set_label(c->label, (struct span){word, (size_t)(equals - word)}))
-            return usage(e, "LANG=FILE is wanted, LANG of 1 to 24 letters, digits, _ or -: ", word);
-        c->path = equals + 1;
+        if (split_word(word, c->label, &c->path, e)) return USAGE;
         for (int j = 0; j < k; j++)
             if (strcmp(w->corpus[j].label, c->label) == 0)
                 return usage(e, "a language is named twice: ", word);
@@ -1632,18 +1695,112 @@ static void print_totals(const struct neurons *n, FILE *to) {
     fprintf(to, "\n");
 }
 
+/* Adds the squares of b - a to *moved, and those of a to *size. */
+static void add_squares(real a, real b, double *moved, double *size) {
+    const double d = (double)b - (double)a;
+    *moved = fma(d, d, *moved);
+    *size = fma(a, a, *size);
+}
+
+/* moved[i x K] = |tuned - base| / |base| over all weights of neuron i of every layer. */
+static void weight_changes(const struct model *base, const struct model *tuned, int K,
+                           double *moved) {
+    const int D = base->config.width, F = base->config.neurons;
+    real *a = new_array(D > F ? D : F, sizeof *a), *b = new_array(D > F ? D : F, sizeof *b);
+    double *change = new_array(F, sizeof *change), *size = new_array(F, sizeof *size);
+    for (int l = 0; l < base->config.layers; l++, moved += (size_t)F * K) {
+        const struct feed_forward x = feed_forward(base, l), y = feed_forward(tuned, l);
+        const struct matrix *pair[3][2] = {{&x.gate, &y.gate}, {&x.up, &y.up}, {&x.down, &y.down}};
+        memset(change, 0, F * sizeof *change);
+        memset(size, 0, F * sizeof *size);
+        for (int m = 0; m < 3; m++)
+            for (int row = 0; row < pair[m][0]->rows; row++) { /* 0 where there is no such matrix */
+                const int n = pair[m][0]->columns;
+                widen(a, pair[m][0], row, 0, n);
+                widen(b, pair[m][1], row, 0, n);
+                for (int i = 0; i < n; i++)
+                    add_squares(a[i], b[i], &change[m < 2 ? row : i], &size[m < 2 ? row : i]);
+            }
+        for (int i = 0; i < F; i++)
+            moved[(size_t)i * K] = size[i] > 0 ? sqrt(change[i] / size[i]) : 0;
+    }
+    free(a);
+    free(b);
+    free(change);
+    free(size);
+}
+
+/* How far training in each language has moved every neuron of --base, into w->moved; the languages
+ * into w->counts, which hold nothing else. */
+static int open_changes(struct work *w, const struct options *o, struct error *e) {
+    char label[LABEL_SIZE];
+    const char *path;
+    struct counts *c = &w->counts;
+    const struct config *x = &w->m.model.config;
+    if (!o->base || !o->tuned)
+        return usage(e, "--method pv takes --base MODEL --tuned LANG=MODEL...", "");
+    for (int i = 0; i < o->words; i++) {
+        if (split_word(o->word[i], label, &path, e)) return USAGE;
+        if (find_language(c, label)) return usage(e, "a language is named twice: ", o->word[i]);
+        insert_language(c, label);
+    }
+    int bad = choose_languages(c, o->languages, e);
+    if (bad) return bad;
+    if (checkpoint_open(&w->m, o->base, 1, e)) return FAILED;
+    strcpy(c->model, x->name);
+    c->layers = x->layers;
+    c->neurons = x->neurons;
+    w->moved = new_array(all_neurons(c) * c->n, sizeof *w->moved);
+    for (int i = 0; !bad && i < o->words; i++) {
+        struct model tuned;
+        const struct config *y = &tuned.config;
+        split_word(o->word[i], label, &path, e);
+        const struct language *l = find_language(c, label);
+        if (!l) continue; /* --langs leaves it out */
+        if (model_open(&tuned, path, e)) return FAILED;
+        if (x->layers != y->layers || x->width != y->width || x->neurons != y->neurons ||
+            x->family != y->family)
+            bad = fail(e, "%s: is no model like %s: family, layers, width and neurons differ", path,
+                       o->base);
+        else
+            weight_changes(&w->m.model, &tuned, c->n, w->moved + (l - c->language));
+        model_close(&tuned);
+    }
+    return bad;
+}
+
+static int parse_method(const char *word, enum method *method, struct error *e) {
+    for (int i = 0; i < METHODS; i++)
+        if (strcmp(word, method_name[i]) == 0) {
+            *method = (enum method)i;
+            return DONE;
+        }
+    return usage(e, "--method is lape, lap, lave, random or pv, not ", word);
+}
+
 static int run_find(struct work *w, struct options *o, struct error *e) {
     struct neurons like = {0};
-    struct find f = {.top = o->top, .filter = o->filter, .bar = o->bar, .seed = o->seed};
-    f.random = strcmp(o->method, "random") == 0;
-    if (!f.random && strcmp(o->method, "lape") != 0)
-        return usage(e, "--method is lape or random, not ", o->method);
-    if (o->like && !f.random) return usage(e, "--like goes with --method random", "");
-    if (counts_open(&w->counts, o->word[0], e) || (o->like && neurons_open(&like, o->like, e)))
+    struct find f = {
+        .top = o->top, .filter = o->filter, .bar = o->bar, .penalty = o->penalty, .seed = o->seed};
+    int bad = parse_method(o->method, &f.method, e);
+    if (bad) return bad;
+    if (o->like && f.method != RANDOM) return usage(e, "--like goes with --method random", "");
+    if (o->penalty > 0 && f.method != LAPE && f.method != PV)
+        return usage(e, "--penalty goes with --method lape or pv", "");
+    if ((o->base || o->tuned) && f.method != PV)
+        return usage(e, "--base and --tuned go with --method pv", "");
+    if (f.method == PV)
+        bad = open_changes(w, o, e);
+    else if (o->words > 1)
+        return usage(e, "one file too many: ", o->word[1]);
+    else if (counts_open(&w->counts, o->word[0], e))
         return FAILED;
+    else
+        bad = choose_languages(&w->counts, o->languages, e);
+    if (bad || (o->like && neurons_open(&like, o->like, e))) return bad ? bad : FAILED;
     f.like = o->like ? &like : NULL;
-    int bad = choose_languages(&w->counts, o->languages, e);
-    if (!bad) bad = find_neurons(&w->counts, &f, &w->neurons, e);
+    f.moved = w->moved;
+    bad = find_neurons(&w->counts, &f, &w->neurons, e);
     neurons_free(&like);
     if (bad || output_open(&w->output, o->output, e)) return bad ? bad : FAILED;
     neurons_print(&w->neurons, &w->counts, &f, w->output.file);
@@ -1778,6 +1935,65 @@ static int run_generate(struct work *w, struct options *o, struct error *e) {
             putc('\n', w->output.file);
     }
     return output_finish(&w->output, e);
+}
+
+/* ---- lape bake --------------------------------------------------------------------------------
+ *
+ * An activation of 0 adds nothing to the residual stream, and neither does a column of zeros in the
+ * down projection: the file is copied but for the elements of those columns.
+ */
+struct zeros { /* of one layer's down projection */
+    const struct matrix *down;
+    int layer;
+};
+
+static int by_place(const void *a, const void *b) {
+    const struct zeros *x = a, *y = b;
+    return x->down->at < y->down->at ? -1 : x->down->at > y->down->at;
+}
+
+/* The rows of a down projection, the neurons of `edits` being 0. */
+static void write_rows(const struct zeros *z, const struct edits *edits, char *row, FILE *to) {
+    for (int r = 0; r < z->down->rows; r++) {
+        memcpy(row, z->down->at + r * z->down->row_bytes, z->down->row_bytes);
+        for (size_t i = edits->first[z->layer]; i < edits->first[z->layer + 1]; i++)
+            zero_element(row, z->down->type, edits->edit[i].neuron);
+        fwrite(row, 1, z->down->row_bytes, to);
+    }
+}
+
+static int run_bake(struct work *w, struct options *o, struct error *e) {
+    const struct model *m = &w->m.model;
+    if (!o->output) return usage(e, "-o FILE is missing; a model is not text", "");
+    if (!o->neurons || !o->off) return usage(e, "--neurons NEURONS and --off LANG are wanted", "");
+    if (checkpoint_open(&w->m, o->word[0], 1, e) || open_edits(w, o, REPLACE, e) ||
+        output_open(&w->output, o->output, e))
+        return FAILED;
+    const int L = m->config.layers;
+    struct feed_forward *layer = new_array(L, sizeof *layer);
+    struct zeros *order = new_array(L, sizeof *order);
+    for (int l = 0; l < L; l++) {
+        layer[l] = feed_forward(m, l);
+        order[l] = (struct zeros){&layer[l].down, l};
+    }
+    qsort(order, L, sizeof *order, by_place);
+    char *row = new_array(layer[0].down.row_bytes, 1);
+    const char *at = m->file.map, *end = at + m->file.map_size;
+    int bad = 0;
+    for (int l = 0; l < L; l++) {
+        if (order[l].down->at < at) {
+            bad = fail(e, "%s: its tensors overlap", o->word[0]);
+            break;
+        }
+        fwrite(at, 1, (size_t)(order[l].down->at - at), w->output.file);
+        write_rows(&order[l], &w->edits, row, w->output.file);
+        at = order[l].down->at + order[l].down->rows * order[l].down->row_bytes;
+    }
+    fwrite(at, 1, (size_t)(end - at), w->output.file);
+    free(layer);
+    free(order);
+    free(row);
+    return bad ? bad : output_finish(&w->output, e);
 }
 
 /* ---- lape tokenize --------------------------------------------------------------------------- */
@@ -2266,11 +2482,13 @@ static const struct command {
     {"tokenize", "MODEL", "text on standard input to token ids, or back", 1, run_tokenize},
     {"count", "MODEL LANG=FILE... -o COUNTS", "count every neuron's activations", 256, run_count},
     {"merge", "COUNTS... -o COUNTS", "add up counts, exactly and in any order", 256, run_merge},
-    {"find", "COUNTS [-o NEURONS]", "select the language-specific neurons", 1, run_find},
+    {"find", "COUNTS [-o NEURONS]", "select the language-specific neurons", 256, run_find},
     {"ppl", "MODEL LANG=FILE... [--neurons NEURONS]", "perplexity, plain and ablated", 256,
      run_ppl},
     {"generate", "MODEL -p TEXT | -f PROMPTS", "continue prompts, plain or steered", 1,
      run_generate},
+    {"bake", "MODEL --neurons F --off LANG -o OUT", "write an ablation into the weights", 1,
+     run_bake},
     {"trace", "MODEL FILE --at NAME -o X.npy", "any tensor of the forward pass", 2, run_trace},
     {"diff", "REFERENCE OTHER", "compare two counts files or two .npy: a verdict", 2, run_diff},
 };
@@ -2287,7 +2505,7 @@ static const struct option {
     const char *commands; /* that take it, between spaces; " " is all */
     const char *help;
 } option_table[] = {
-    {"-o", TEXT, AT(output), 0, 0, " count merge find ppl generate trace ",
+    {"-o", TEXT, AT(output), 0, 0, " count merge find ppl generate bake trace ",
      "FILE   write it there"},
     {"-t", WHOLE, AT(threads), 1, 1024, " count ppl generate trace ",
      "N   threads (all processors)"},
@@ -2304,7 +2522,13 @@ static const struct option {
     {"--save-every", NUMBER, AT(save_every), 0, 1e9, " count ",
      "S   save to FILE.partial every S seconds"},
     {"--resume", FLAG, AT(resume), 0, 0, " count ", "   go on from FILE.partial if it is there"},
-    {"--method", TEXT, AT(method), 0, 0, " find ", "lape|random   (lape)"},
+    {"--method", TEXT, AT(method), 0, 0, " find ",
+     "lape|lap|lave|random|pv   the score: the paper's, probability alone, entropy of mean\n"
+     "         positive activations, random numbers, change of weights   (lape)"},
+    {"--penalty", NUMBER, AT(penalty), 0, 1e6, " find ",
+     "X   entropy / ln K - X highest probability / mean of 1/1 .. 1/K (0: entropy)"},
+    {"--base", TEXT, AT(base), 0, 0, " find ", "MODEL   pv: before training in the languages"},
+    {"--tuned", FLAG, AT(tuned), 0, 0, " find ", "LANG=MODEL...   pv: after"},
     {"--top", NUMBER, AT(top), 0, 1, " find diff ", "R   part of the neurons to select (0.01)"},
     {"--filter", NUMBER, AT(filter), 0, 1, " find diff ",
      "R   one language must be above this rank of all probabilities (0.95)"},
@@ -2314,15 +2538,16 @@ static const struct option {
      "A,B,...   of the counts, in this order (all)"},
     {"--like", TEXT, AT(like), 0, 0, " find ",
      "NEURONS   random: as many per layer and language as there"},
-    {"--neurons", TEXT, AT(neurons), 0, 0, " ppl generate ", "NEURONS   what `lape find` made"},
+    {"--neurons", TEXT, AT(neurons), 0, 0, " ppl generate bake ",
+     "NEURONS   what `lape find` made"},
     {"--counts", TEXT, AT(counts), 0, 0, " generate ", "COUNTS   for the mean activations"},
-    {"--off", TEXT, AT(off), 0, 0, " generate ", "LANG   its neurons become 0"},
+    {"--off", TEXT, AT(off), 0, 0, " generate bake ", "LANG   its neurons become 0"},
     {"--on", TEXT, AT(on), 0, 0, " generate ", "LANG   its neurons are then strengthened"},
     {"--how", TEXT, AT(how), 0, 0, " generate ",
      "replace|add|scale|diffmean   a <- X mean, a + X mean, X a,\n"
      "         a + X (mean - mean of the other languages)   (replace)"},
     {"--strength", NUMBER, AT(strength), -1e6, 1e6, " generate ", "X   (1)"},
-    {"--any-model", FLAG, AT(any_model), 0, 0, " ppl generate ",
+    {"--any-model", FLAG, AT(any_model), 0, 0, " ppl generate bake ",
      "   take neurons and counts of a model of another name"},
     {"-p", TEXT, AT(prompt), 0, 0, " generate ", "TEXT   the prompt"},
     {"-f", TEXT, AT(prompts), 0, 0, " generate ", "FILE   prompts, one a line; makes a table"},
@@ -2418,7 +2643,7 @@ static bool same_file(const char *a, const char *b) {
 
 /* A result must not take the place of what it is made from; sums of counts may. */
 static int check_output(const struct options *o, struct error *e) {
-    const char *const named[] = {o->neurons, o->counts, o->prompts, o->like};
+    const char *const named[] = {o->neurons, o->counts, o->prompts, o->like, o->base};
     bool input = false;
     for (size_t i = 0; i < sizeof named / sizeof *named; i++)
         input |= same_file(o->output, named[i]);

@@ -267,6 +267,11 @@ struct matrix {
     size_t row_bytes;
 };
 
+/* Elements [from, from + n) of a row, exactly; from is a multiple of 32. */
+void widen(real *out, const struct matrix *m, int row, int from, int n);
+/* Makes element i of a copied row 0. */
+void zero_element(char *row, uint32_t type, int i);
+
 struct layer; /* the weights of one layer */
 
 struct model {
@@ -288,6 +293,12 @@ struct model {
  * is not understood is not run. */
 int model_open(struct model *m, const char *path, struct error *e);
 void model_close(struct model *m);
+/* The weights of a layer's neurons: neuron j is row j of the gate [F, D], row j of the up
+ * projection [F, D], which a feed-forward without a gate lacks (at is NULL), and column j of the
+ * down projection [D, F]. */
+struct feed_forward {
+    struct matrix gate, up, down;
+} feed_forward(const struct model *m, int layer);
 
 /* Where the hook is called, in order. Columns in brackets. */
 enum point {
@@ -484,16 +495,27 @@ struct neurons {
     double *p;    /* [n, K] activation probabilities; NULL when read from a file */
 };
 
+enum method { /* the score; the paper compares LAPE with the others */
+              LAPE,
+              LAP,    /* -max_k p: the probability alone */
+              LAVE,   /* LAPE's entropy, of mean positive activations instead of p */
+              RANDOM, /* the control */
+              PV      /* LAPE's, of how far training in a language has moved the neuron */
+};
+
 struct find {
-    bool random; /* the score is a random number instead of LAPE: the control */
+    enum method method;
     double top, filter, bar;
-    uint64_t seed;               /* of `random` */
-    const struct neurons *like;  /* `random` draws as many per layer and language; NULL: `top` */
+    double penalty;      /* X: LAPE and PV score H / ln K - X max_k p / (mean of 1/1 .. 1/K), H of p
+                            that are 1e-12 at least (NJUNLP, Language-Neurons-Alignment); 0: H */
+    uint64_t seed;       /* of RANDOM */
+    const double *moved; /* [L F, K] stands for p in PV */
+    const struct neurons *like;  /* RANDOM draws as many per layer and language; NULL: `top` */
     double threshold, bar_value; /* out: the two p; -1 for none */
 };
 
-/* -1 when a language has no tokens, or `like` is of another model or has a language that the counts
- * lack. */
+/* -1 when a language has no tokens, when LAVE's sums are missing, or when `like` is of another
+ * model or has a language that the counts lack. For PV the counts hold labels and shape only. */
 int find_neurons(const struct counts *c, struct find *f, struct neurons *out, struct error *e);
 void neurons_free(struct neurons *n);
 /* Tab-separated values with a commented header; README.md says which columns. */

@@ -921,8 +921,7 @@ static void tiles(int rows, int n, const real *x, size_t x_row, const real *pane
         tile(1, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
 }
 
-/* Elements [from, from + n) of a row, exactly. from is a multiple of 32. */
-static void widen(real *out, const struct matrix *m, int row, int from, int n) {
+void widen(real *out, const struct matrix *m, int row, int from, int n) {
     const char *at = m->at + (size_t)row * m->row_bytes + type_bytes(m->type, (uint64_t)from);
     switch (m->type) {
     case TENSOR_F32:
@@ -941,6 +940,14 @@ static void widen(real *out, const struct matrix *m, int row, int from, int n) {
         }
         break;
     }
+}
+
+void zero_element(char *row, uint32_t type, int i) {
+    const size_t size = type == TENSOR_F32 ? 4 : 2;
+    if (type == TENSOR_Q8_0)
+        row[i / 32 * 34 + 2 + i % 32] = 0;
+    else
+        memset(row + i * size, 0, size);
 }
 
 /* panel [n, WIDTH] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them.
@@ -1391,6 +1398,11 @@ int model_open(struct model *m, const char *path, struct error *e) {
     if (!bad) return 0;
     model_close(m);
     return fail_in(e, path);
+}
+
+struct feed_forward feed_forward(const struct model *m, int layer) {
+    const struct layer *w = &m->layer[layer];
+    return (struct feed_forward){w->gate, w->up, w->down};
 }
 
 void model_close(struct model *m) {

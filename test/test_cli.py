@@ -44,7 +44,9 @@ OPTIONS = {
     "merge": dict(ALL, **{"-o": TEXT}),
     "find": dict(ALL, **{"-o": TEXT, "--method": TEXT, "--top": (0.0, 1.0),
                          "--filter": (0.0, 1.0), "--bar": (0.0, 1.0), "--langs": TEXT,
-                         "--like": TEXT, "--seed": (0, 10 ** 15)}),
+                         "--like": TEXT, "--seed": (0, 10 ** 15), "--penalty": (0.0, 1e6),
+                         "--base": TEXT, "--tuned": FLAG}),
+    "bake": dict(ALL, **{"-o": TEXT, "--neurons": TEXT, "--off": TEXT, "--any-model": FLAG}),
     "ppl": dict(ALL, **PIECES, **{"--neurons": TEXT, "--any-model": FLAG}),
     "generate": dict(ALL, **{
         "-o": TEXT, "-t": (1, 1024), "--neurons": TEXT, "--counts": TEXT, "--off": TEXT,

@@ -306,7 +306,7 @@ static void test_ties(void) {
         CHECK(got.neuron[i].layer * 10 + got.neuron[i].index == (int)i * 2, "tie %zu went to %d %d",
               i, got.neuron[i].layer, got.neuron[i].index);
     neurons_free(&got);
-    f = (struct find){.random = true, .like = &got, .seed = 5};
+    f = (struct find){.method = RANDOM, .like = &got, .seed = 5};
     struct neurons like;
     CHECK(find_neurons(&c, &(struct find){.top = .5, .filter = 0, .bar = 0.9}, &like, &e) == 0,
           "%s", e.text);
