@@ -527,12 +527,19 @@ def compare_streamed(reference, lape, tally):
         tally.add(text == [x for x in want if x] + ["\n"], prompt, text[:20], want[:20])
 
 
+# Surrogates, too many bytes, beyond U+10FFFF, bytes that are nowhere, and characters cut off.
+INVALID = [b"a\xed\xa0\x80", b"\xed\xbf\xbfb", b"\xc0\x80", b"\xc1\xbf", b"\xe0\x9f\xbf",
+           b"\xf0\x8f\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf8\x88\x80\x80\x80", b"\xfe", b"\xff",
+           b"\x80", b"a\xbf", b"\xc3", b"\xe4\xb8", b"\xe4\xb8a", b"\xf0\x9f\x98", b"\xf0\x9f\x98a"]
+
+
 def compare_invalid(reference, lape, tally, rng):
     """Bytes that are no UTF-8: what sentencepiece takes for one character, U+FFFD, each of them
     is refused, and the first is named."""
-    for _ in range(200):
-        raw = bytes(rng.choice((rng.randrange(256), rng.randrange(0x80, 0x100), 0x41, 0xe4, 0xb8))
-                    for _ in range(rng.randint(1, 6)))
+    for i in range(200):
+        raw = INVALID[i] if i < len(INVALID) else bytes(
+            rng.choice((rng.randrange(256), rng.randrange(0x80, 0x100), 0x41, 0xe4, 0xb8))
+            for _ in range(rng.randint(1, 6)))
         valid = raw.decode(errors="each")
         if reference.errors == "each":
             tally.add(reference.t.encode(raw) == reference.t.encode(valid), raw)
