@@ -43,15 +43,15 @@ test: lape $(TESTS)
 	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_diff.py \
 		test/test_golden.py
 
-# Against transformers, sentencepiece and PyTorch, which are installed for it into .venv.
+# Against transformers, tokenizers, sentencepiece and PyTorch, which are installed into .venv.
 oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/oracle.py
+	$(PYTHON) test/tokenizing.py
 	$(PYTHON) test/families.py
 	$(PYTHON) test/released.py
-# Byte-level BPE against the tokenizers library: some minutes.
 tokenizers: lape $(PYTHON)
 	$(PYTHON) test/older.py
-	$(PYTHON) test/byte_level.py
+	$(PYTHON) test/tokenizing.py
 golden: $(PYTHON)
 	$(PYTHON) test/oracle.py golden
 $(PYTHON): test/requirements.txt

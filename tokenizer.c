@@ -345,22 +345,27 @@ static void normalise(const struct forms *f, struct span text, struct buffer *to
 
 /* ---- The tables ------------------------------------------------------------------------------ */
 
-static uint64_t hash_bytes(struct span s) {
-    uint64_t h = 0xcbf29ce484222325; /* FNV-1a */
-    for (size_t i = 0; i < s.n; i++) h = (h ^ (uint8_t)s.at[i]) * 0x100000001b3;
-    return h ^ h >> 32;
-}
+/* FNV-1a, byte by byte. */
+static const uint64_t HASH = 0xcbf29ce484222325;
 
-/* The slot of a piece: where it is, or where it would go. GPT-2's user-defined pieces are text, the
- * others bytes: one of each may read the same. */
-static size_t find_slot(const struct tokenizer *t, struct span s, bool user) {
-    size_t i = hash_bytes(s) & (t->slots - 1);
+static uint64_t hash_on(uint64_t h, char byte) { return (h ^ (uint8_t)byte) * 0x100000001b3; }
+
+/* The slot of a piece of that hash: where it is, or where it would go. GPT-2's user-defined pieces
+ * are text, the others bytes: one of each may read the same. */
+static size_t hashed_slot(const struct tokenizer *t, uint64_t hash, struct span s, bool user) {
+    size_t i = (hash ^ hash >> 32) & (t->slots - 1);
     for (; t->slot[i] >= 0; i = (i + 1) & (t->slots - 1)) {
         struct span p = t->v.piece[t->slot[i]];
         bool kind = t->merges == 0 || (t->v.kind[t->slot[i]] == PIECE_USER) == user;
         if (kind && p.n == s.n && memcmp(p.at, s.at, s.n) == 0) break;
     }
     return i;
+}
+
+static size_t find_slot(const struct tokenizer *t, struct span s, bool user) {
+    uint64_t hash = HASH;
+    for (size_t i = 0; i < s.n; i++) hash = hash_on(hash, s.at[i]);
+    return hashed_slot(t, hash, s, user);
 }
 
 /* The id of the piece that is exactly s, or -1. */
@@ -719,12 +724,15 @@ static void encode_stretch(struct encoder *c, struct span text) {
 
 /* Bytes of the longest user-defined piece at the start of the text, 0 if none is there. */
 static size_t user_piece(const struct tokenizer *t, struct span text) {
+    uint64_t hash = HASH;
+    size_t longest = 0;
     if (!t->user_start[(uint8_t)text.at[0]]) return 0;
-    for (size_t n = text.n < t->longest_user ? text.n : t->longest_user; n > 0; n--) {
-        int32_t id = t->slot[find_slot(t, (struct span){text.at, n}, true)];
-        if (id >= 0 && t->v.kind[id] == PIECE_USER) return n;
+    for (size_t n = 1; n <= text.n && n <= t->longest_user; n++) {
+        hash = hash_on(hash, text.at[n - 1]);
+        int32_t id = t->slot[hashed_slot(t, hash, (struct span){text.at, n}, true)];
+        if (id >= 0 && t->v.kind[id] == PIECE_USER) longest = n;
     }
-    return 0;
+    return longest;
 }
 
 /* Whether byte i is so near the end of a part that a user-defined piece, or the character there,

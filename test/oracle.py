@@ -38,6 +38,7 @@ import sentencepiece                                                         # n
 import torch                                                                 # noqa: E402
 import transformers                                                          # noqa: E402
 from sentencepiece import sentencepiece_model_pb2 as spm                     # noqa: E402
+from tokenizing import hard_strings                                          # noqa: E402
 
 # Two float32 programs differ by rounding alone: around 1e-6 of the largest number of a layer, and
 # logits here reach some tens. A wrong formula shows in the first digits.
@@ -411,53 +412,6 @@ def rebuilt_tokenizer(path):
     proto.normalizer_spec.remove_extra_whitespaces = False
     proto.normalizer_spec.escape_whitespaces = True
     return sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
-
-
-ALPHABETS = [
-    [" "], ["\u2581", " ", "\u2581\u2581"], ["\t", "\r", "\v", "\f", " "],
-    [chr(c) for c in range(32) if c != 10] + ["\x7f", "\x80", "\x85", "\x9f"],
-    ["\0", "a", " "],
-    ["\u00a0", "\u2003", "\u200b", "\u200d", "\u2028", "\u3000", "\ufeff", "\u00ad", "\u202e"],
-    ["\u0301", "\u0308", "\u0323", "\u20e3", "\ufe0f", "e", "o", "\u1ec7", "\u0345"],
-    ["\U0001f468", "\u200d", "\U0001f469", "\U0001f467", "\U0001f3fd", "\u2764", "\ufe0f",
-     "\U0001f1eb", "\U0001f1f7", "\U0001f600"],
-    [chr(c) for c in range(0x4e00, 0x9fff, 37)], [chr(c) for c in range(0x3041, 0x30ff)],
-    [chr(c) for c in range(0xac00, 0xd7a3, 97)] + [chr(c) for c in range(0x1100, 0x1180)],
-    list("0123456789") + ["\u0663", "\u0967", "\uff15", "\u00b2", "\u00bd", "\u2167", ",", "."],
-    [chr(c) for c in range(0x20, 0x7f)], [chr(c) for c in range(0xa0, 0x250)],
-    [chr(c) for c in range(0x370, 0x590)], [chr(c) for c in range(0x590, 0x700)],
-    [chr(c) for c in range(0x900, 0x980)] + [chr(c) for c in range(0xe00, 0xe5c)],
-    ["\ufffd", "\ufffe", "\uffff", "\U0010ffff", "\U00010000", "\ud7ff", "\ue000", "\U0001fffe"],
-]
-
-
-def any_character(rng):
-    code = rng.choice((0x80, 0x800, 0x10000, 0x110000))
-    character = chr(rng.randrange(code))
-    return " " if character == "\n" or "\ud800" <= character <= "\udfff" else character
-
-
-def hard_strings(n, words, pieces):
-    """Strings without newlines: runs from the alphabets above, words, and the spellings of
-    pieces, which are no more than text where they stand in one."""
-    rng = random.Random(SEED)
-    spellings = [piece.replace("\u2581", " ") for piece in pieces if "\n" not in piece]
-    found = []
-    while len(found) < n:
-        parts = []
-        for _ in range(rng.randint(1, 7)):
-            kind, length = rng.randrange(10), rng.randint(1, 8)
-            if kind < 5:
-                alphabet = rng.choice(ALPHABETS)
-                parts += [rng.choice(alphabet) for _ in range(length)]
-            elif kind < 7:
-                parts += [rng.choice(words) for _ in range(rng.randint(1, 3))]
-            elif kind < 9:
-                parts += [rng.choice(spellings) for _ in range(rng.randint(1, 4))]
-            else:
-                parts += [any_character(rng) for _ in range(length)]
-        found.append("".join(parts))
-    return found
 
 
 def as_lines(lists):

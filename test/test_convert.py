@@ -1402,12 +1402,14 @@ class ByteLevel(Case):
         for pre, name, merging in (
                 (self.split(words + r"\p{N}{1,3}" + rest), "llama-bpe", True),
                 (self.split(words + r"\p{N}" + rest), "qwen2", False),
-                (self.split(tekken), "tekken", False), (digits, "command-r", False),
+                (self.split(tekken), "tekken", True), (digits, "command-r", False),
                 (self.split(" ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"),
                  "bloom", False)):
             self.file(pre, model={"ignore_merges": merging})
             self.assertEqual(self.convert().keys["tokenizer.ggml.pre"], ("string", name))
             os.remove(self.out)
+            self.file(pre, model={"ignore_merges": not merging})
+            self.refuse("tokenizer.json", "ignore_merges", name)
         for pre in (self.split(words), dict(self.LEVEL, add_prefix_space=True),
                     {"type": "Whitespace"}, dict(self.LEVEL, use_regex=False),
                     {"type": "Sequence", "pretokenizers": 1}):

@@ -1005,7 +1005,7 @@ SPLITS = {
     + ENDINGS.replace(r"[\r\n]*|", r"[\r\n/]*|", 1): "tekken",
     r" ?[^(\s|[.,!?…。，、।۔،])]+": "bloom",
 }
-IGNORES_MERGES = {"llama-bpe": (True,), "tekken": (True, False)}     # all others: (False,)
+IGNORES_MERGES = {"llama-bpe": (True,), "tekken": (True,)}     # all others: (None, False)
 NORMALIZED = {"qwen2": "NFC", "command-r": "NFC"}
 # The tokenizer's class, where no file names it; what splits text in each, if not ByteLevel itself,
 # and which special tokens are <|endoftext|> where no file names them.
