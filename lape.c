@@ -1558,11 +1558,11 @@ struct options {
     const char *word[256]; /* what is no option: files and LANG=FILE; as many as commands take */
     int words;
     const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like;
-    const char *how, *method, *shard, *at, *base;
+    const char *how, *method, *shard, *at, *base, *gemm, *type;
     double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, tolerance,
         penalty;
     uint64_t threads, length, tokens, batch, new_tokens, seed, layer, memory;
-    bool quiet, help, bos, resume, decode, lines, any_model, tuned;
+    bool quiet, help, bos, resume, decode, lines, any_model, tuned, profile;
 };
 
 struct work {
@@ -2279,9 +2279,9 @@ static int run_tokenize(struct work *w, struct options *o, struct error *e) {
  *
  * One intermediate tensor of a text, as [T, columns], or [L, T, columns] of all layers.
  */
-static const char *const point_name[] = {"embd",     "attn_norm", "q",     "k",   "v",
-                                         "attn_out", "ffn_norm",  "gate",  "act", "up",
-                                         "down",     "resid",     "logits"};
+static const char *const point_name[] = {"embd",  "attn_norm", "q",        "k",     "v",
+                                         "heads", "attn_out",  "ffn_norm", "gate",  "act",
+                                         "up",    "down",      "resid",    "logits"};
 _Static_assert(sizeof point_name / sizeof *point_name == POINTS, "every point has a name");
 
 struct trace {
@@ -2329,10 +2329,11 @@ static int parse_point(const char *name, enum point *at, struct error *e) {
             *at = (enum point)i;
             return 0;
         }
-    return usage(e,
-                 "--at is embd, attn_norm, q, k, v, attn_out, ffn_norm, gate, act, up, down, resid "
-                 "or logits, not ",
-                 name ? name : "missing");
+    return usage(
+        e,
+        "--at is embd, attn_norm, q, k, v, heads, attn_out, ffn_norm, gate, act, up, down, resid "
+        "or logits, not ",
+        name ? name : "missing");
 }
 
 static int run_trace(struct work *w, struct options *o, struct error *e) {
@@ -2620,6 +2621,169 @@ static int run_diff(struct work *w, struct options *o, struct error *e) {
     return bad;
 }
 
+/* ---- lape bench --------------------------------------------------------------------------------
+ *
+ * Rates beside what this machine can do at all: multiplications and additions on registers, and
+ * bytes copied from memory to memory.
+ */
+enum { RUNS = 5 }; /* of which the median is told */
+
+struct timing {
+    double run[RUNS]; /* seconds */
+    int n;
+};
+
+static double median(struct timing *t) {
+    qsort(t->run, t->n, sizeof *t->run, by_value);
+    return t->run[t->n / 2];
+}
+
+struct copies {
+    char *from, *to;
+    size_t each;
+};
+
+static void copy_job(void *context, int i, int thread) {
+    const struct copies *c = context;
+    (void)thread;
+    memcpy(c->to + i * c->each, c->from + i * c->each, c->each);
+}
+
+/* GB/s of reading and writing together. */
+static double copy_rate(struct pool *p) {
+    enum { JOBS = 64, MEGABYTE = 1 << 20 };
+    struct copies c = {new_array(JOBS, 4 * MEGABYTE), new_array(JOBS, 4 * MEGABYTE), 4 * MEGABYTE};
+    struct timing t = {0};
+    memset(c.from, 1, (size_t)JOBS * c.each);
+    pool_run(p, JOBS, copy_job, &c);
+    for (double start; t.n < RUNS; t.run[t.n++] = now() - start) {
+        start = now();
+        pool_run(p, JOBS, copy_job, &c);
+    }
+    free(c.from);
+    free(c.to);
+    return 2e-9 * JOBS * (double)c.each / median(&t);
+}
+
+/* GFLOP/s. */
+static double fma_rate(struct pool *p) {
+    struct timing t = {0};
+    double done = fma_loop(p);
+    for (double start; t.n < RUNS; t.run[t.n++] = now() - start) {
+        start = now();
+        done = fma_loop(p);
+    }
+    return 1e-9 * done / median(&t);
+}
+
+static int parse_type_name(const char *text, struct matrix *w, struct error *e) {
+    static const struct {
+        const char *name;
+        uint32_t type;
+        int bytes, of; /* bytes of so many numbers */
+    } known[] = {{"f32", TENSOR_F32, 4, 1},
+                 {"f16", TENSOR_F16, 2, 1},
+                 {"bf16", TENSOR_BF16, 2, 1},
+                 {"q8_0", TENSOR_Q8_0, 34, 32}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(text, known[i].name) == 0) {
+            w->type = known[i].type;
+            w->row_bytes = (size_t)w->columns / known[i].of * known[i].bytes;
+            return w->columns % known[i].of
+                       ? usage(e, "rows of q8_0 are multiples of 32, not ", text)
+                       : DONE;
+        }
+    return usage(e, "--type is f32, f16, bf16 or q8_0, not ", text);
+}
+
+/* One matrix product: T tokens, O outputs of K numbers each. */
+static int bench_product(struct pool *p, const struct options *o, struct error *e) {
+    struct span rest = text_span(o->gemm), part[3];
+    uint64_t n[3];
+    bool good = true;
+    for (int i = 0; good && i < 3; i++)
+        good = next_part(&rest, ',', &part[i]) && parse_number(part[i], 1 << 20, &n[i]) && n[i];
+    if (!good || rest.n)
+        return usage(e, "--gemm wants T,O,K: tokens, outputs, inputs; not ", o->gemm);
+    const size_t T = n[0], O = n[1], K = n[2];
+    struct matrix w = {.rows = (int)O, .columns = (int)K};
+    if (parse_type_name(o->type, &w, e)) return USAGE;
+    real *x = new_array(T * K, sizeof *x), *out = new_array(T * O, sizeof *out);
+    char *weights = new_array(O, w.row_bytes);
+    struct timing t = {0};
+    uint64_t state = o->seed;
+    w.at = weights;
+    for (size_t i = 0; i < T * K; i++) x[i] = (real)random_fraction(&state);
+    for (size_t i = 1; i < O * w.row_bytes; i += 2)
+        weights[i] = 0x3c; /* small numbers of any type */
+    multiply(p, out, x, (int)T, &w);
+    for (double start; t.n < RUNS; t.run[t.n++] = now() - start) {
+        start = now();
+        multiply(p, out, x, (int)T, &w);
+    }
+    const double rate = 2e-9 * (double)T * (double)O * (double)K / median(&t), most = fma_rate(p);
+    printf("%zu x %zu x %zu, %s, %d threads: %.1f GFLOP/s, %.2f of %.1f\n", T, O, K, o->type,
+           pool_threads(p), rate, rate / most, most);
+    free(x);
+    free(out);
+    free(weights);
+    return DONE;
+}
+
+/* Seconds up to each point of the forward pass, from the one before. */
+struct profile {
+    double last, spent[POINTS];
+};
+
+static void see_time(void *profile, enum point at, int layer, real *values, int rows, int columns) {
+    struct profile *p = profile;
+    const double t = now();
+    (void)layer, (void)values, (void)rows, (void)columns;
+    p->spent[at] += t - p->last;
+    p->last = t;
+}
+
+static int bench_model(struct work *w, struct options *o, struct error *e) {
+    const struct config *c = &w->m.model.config;
+    struct profile p = {0};
+    const struct hook hook = {see_time, &p};
+    struct timing t = {0};
+    uint64_t state = o->seed;
+    if (!o->length) o->length = least(c->context, 4096);
+    fit_memory(w, o);
+    if (feed_new(&w->feed, &w->m, (int)o->length, (int)o->batch, false, e)) return FAILED;
+    const size_t T = o->length * o->batch;
+    for (size_t i = 0; i < T; i++)
+        w->feed.tokens[i] = (int32_t)(random_fraction(&state) * c->vocab);
+    for (int i = 0; i < w->feed.batch; i++)
+        w->feed.sequence[i] = (struct sequence){w->feed.tokens + i * o->length, (int)o->length, 0,
+                                                (int)(i * o->length)};
+    if (forward(w->feed.run, w->feed.sequence, w->feed.batch, NULL, e)) return FAILED;
+    for (double start; t.n < RUNS; t.run[t.n++] = now() - start) {
+        start = p.last = now();
+        forward(w->feed.run, w->feed.sequence, w->feed.batch, &hook, e);
+    }
+    double all = 0;
+    for (int i = 0; i < POINTS; i++) all += p.spent[i];
+    const double seconds = median(&t);
+    printf("%zu tokens in pieces of %llu, %d threads: %.1f tokens/s\n", T,
+           (unsigned long long)o->length, pool_threads(w->m.pool), (double)T / seconds);
+    for (int i = 0; o->profile && i < AT_LOGITS; i++)
+        printf("%-9s %5.1f %%  %.4f s\n", point_name[i], 100 * p.spent[i] / all, p.spent[i] / RUNS);
+    return DONE;
+}
+
+static int run_bench(struct work *w, struct options *o, struct error *e) {
+    if (o->words)
+        return checkpoint_open(&w->m, o->word[0], (int)o->threads, e) ? FAILED
+                                                                      : bench_model(w, o, e);
+    if (!(w->m.pool = pool_new((int)o->threads, e))) return FAILED;
+    if (o->gemm) return bench_product(w->m.pool, o, e);
+    printf("registers: %.1f GFLOP/s\ncopying: %.1f GB/s\n", fma_rate(w->m.pool),
+           copy_rate(w->m.pool));
+    return DONE;
+}
+
 /* ---- lape info ------------------------------------------------------------------------------- */
 
 static void print_model(const struct checkpoint *m) {
@@ -2713,6 +2877,7 @@ static const struct command {
     {"bake", "MODEL --neurons F --off LANG -o OUT", "write an ablation into the weights", 1,
      run_bake},
     {"trace", "MODEL FILE --at NAME -o X.npy", "any tensor of the forward pass", 2, run_trace},
+    {"bench", "[MODEL] [--gemm T,O,K]", "how fast this machine is, and lape on it", 1, run_bench},
     {"diff", "REFERENCE OTHER", "compare two counts files or two .npy: a verdict", 2, run_diff},
 };
 enum { COMMANDS = sizeof command_table / sizeof *command_table };
@@ -2730,14 +2895,14 @@ static const struct option {
 } option_table[] = {
     {"-o", TEXT, AT(output), 0, 0, " count merge find ppl generate bake trace ",
      "FILE   write it there"},
-    {"-t", WHOLE, AT(threads), 1, 1024, " count ppl generate trace ",
+    {"-t", WHOLE, AT(threads), 1, 1024, " count ppl generate trace bench ",
      "N   threads (all processors)"},
-    {"--seq", WHOLE, AT(length), 2, 1 << 24, " count ppl trace ",
+    {"--seq", WHOLE, AT(length), 2, 1 << 24, " count ppl trace bench ",
      "N   tokens in a piece (the model's context, at most 4096)"},
     {"--tokens", WHOLE, AT(tokens), 1, 1e15, " count ppl trace ", "N   of every language (all)"},
-    {"--batch", WHOLE, AT(batch), 1, 1 << 20, " count ppl ",
+    {"--batch", WHOLE, AT(batch), 1, 1 << 20, " count ppl bench ",
      "N   pieces at once (512 tokens a thread)"},
-    {"--memory", BYTES, AT(memory), 1, 0x1p53, " count ppl ",
+    {"--memory", BYTES, AT(memory), 1, 0x1p53, " count ppl bench ",
      "SIZE   to use, as 4G or 500M; smaller than the model, its weights come layer by layer\n"
      "         (three quarters of what is free)"},
     {"--bos", FLAG, AT(bos), 0, 0, " count ppl tokenize trace ",
@@ -2784,12 +2949,17 @@ static const struct option {
      "R   on tokens seen before (1: none)"},
     {"--seed", WHOLE, AT(seed), 0, 1e15, " find generate ", "S   of all that is random (0)"},
     {"--at", TEXT, AT(at), 0, 0, " trace ",
-     "NAME   embd attn_norm q k v attn_out ffn_norm gate act up down resid logits"},
+     "NAME   embd attn_norm q k v heads attn_out ffn_norm gate act up down resid logits"},
     {"--layer", WHOLE, AT(layer), 0, 1 << 16, " trace ", "N   from 0 (all)"},
     {"--tolerance", NUMBER, AT(tolerance), 0, 1e300, " diff ",
      "X   absolute difference of tensors that passes (0)"},
     {"--decode", FLAG, AT(decode), 0, 0, " tokenize ", "   ids to text"},
     {"--lines", FLAG, AT(lines), 0, 0, " tokenize ", "   every line is a text of its own"},
+    {"--gemm", TEXT, AT(gemm), 0, 0, " bench ",
+     "T,O,K   one matrix product: tokens, outputs, inputs"},
+    {"--type", TEXT, AT(type), 0, 0, " bench ", "f32|f16|bf16|q8_0   of its weights (f32)"},
+    {"--profile", FLAG, AT(profile), 0, 0, " bench ",
+     "   where the model's time goes, up to each point of `lape trace`"},
     {"-q", FLAG, AT(quiet), 0, 0, " ", "   no progress, no summary"},
     {"-h", FLAG, AT(help), 0, 0, " ", "   this help"},
 };
@@ -2869,7 +3039,7 @@ static int parse_options(struct options *o, const struct command *c, char **word
         if (found->kind != FLAG && !*++word) return usage(e, "no value after ", found->name);
         if (set_option((char *)o + found->at, found, *word, e)) return USAGE;
     }
-    if (o->words || o->help) return DONE;
+    if (o->words || o->help || c->run == run_bench) return DONE;
     fail(e, "wanted: lape %s %s", c->name, c->words);
     return USAGE;
 }
@@ -2906,6 +3076,7 @@ int main(int argc, char **argv) {
                         .new_tokens = 64,
                         .how = "replace",
                         .method = "lape",
+                        .type = "f32",
                         .tokens = UINT64_MAX,
                         .layer = UINT64_MAX};
     const struct command *c = NULL;

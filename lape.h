@@ -312,6 +312,7 @@ enum point {
     AT_Q,         /* [H d]  after rotation, in llama.cpp's order of rows */
     AT_K,         /* [KV d] after rotation, likewise */
     AT_V,         /* [KV d] */
+    AT_HEADS,     /* [H d]  what the heads of attention make */
     AT_ATTN_OUT,  /* [D]    what attention adds to the residual stream */
     AT_FFN_NORM,  /* [D]    input of the feed-forward */
     AT_GATE,      /* [F]    x W_gate: the neurons before the activation function; x W_up + b in a
@@ -367,6 +368,11 @@ void logits(struct run *r, int first, int n, real *out, const struct hook *hook)
  * - max) is one chain in a slice, and slices are brought to one max and added in order. */
 enum { SLICE = 4096 };
 void losses(struct run *r, int first, int n, const int32_t *target, real *room, double *loss);
+
+/* For measuring: out [tokens, w->rows] = x [tokens, w->columns] w^T by itself; and multiplications
+ * and additions on registers alone, on all threads, which are counted in what it returns. */
+void multiply(struct pool *p, real *out, const real *x, int tokens, const struct matrix *w);
+double fma_loop(struct pool *p);
 
 /* ---- Tokenizer ---------------------------------------------------------------------------------
  *

@@ -889,6 +889,7 @@ typedef float32x4_t vec;
 #endif
 
 enum {
+    FMA_TIMES = 1 << 22,
     WIDTH = LANES * VECS,
     DEPTH = 256,      /* k in a piece: a panel of DEPTH x WIDTH stays in the first-level cache */
     TOKEN_BLOCK = 512 /* rows of x that one panel serves; with DEPTH, they stay in the second */
@@ -1670,6 +1671,42 @@ static void product(struct run *r, real *out, const real *x, int tokens, const s
         pool_run(r->pool, p.panels * blocks, product_job, &p);
 }
 
+void multiply(struct pool *p, real *out, const real *x, int tokens, const struct matrix *w) {
+    struct run r = {.pool = p, .scratch = new_array(pool_threads(p), sizeof *r.scratch)};
+    for (int i = 0; i < pool_threads(p); i++)
+        r.scratch[i] = (struct scratch){.row = new_array(w->columns, sizeof(real)),
+                                        .panel = new_array(DEPTH * WIDTH, sizeof(real)),
+                                        .edge = new_array(TOKEN_BLOCK * WIDTH, sizeof(real))};
+    product(&r, out, x, tokens, w);
+    for (int i = 0; i < pool_threads(p); i++) {
+        free(r.scratch[i].row);
+        free(r.scratch[i].panel);
+        free(r.scratch[i].edge);
+    }
+    free(r.scratch);
+}
+
+static void fma_job(void *context, int i, int thread) {
+    real *out = (real *)context + i * LANES;
+    vec sum[ROWS * VECS];
+    const vec x = vec_load(out);
+    (void)thread;
+    for (int k = 0; k < ROWS * VECS; k++) sum[k] = vec_all((real)k);
+    for (int n = 0; n < FMA_TIMES; n++)
+        for (int k = 0; k < ROWS * VECS; k++) sum[k] = vec_fma(sum[k], x, x);
+    for (int k = 1; k < ROWS * VECS; k++) sum[0] = vec_fma(sum[k], x, sum[0]);
+    vec_store(out, sum[0]);
+}
+
+double fma_loop(struct pool *p) {
+    const int threads = pool_threads(p);
+    real *numbers = new_array((size_t)threads * LANES, sizeof *numbers);
+    for (int i = 0; i < threads * LANES; i++) numbers[i] = (real)0.5;
+    pool_run(p, threads, fma_job, numbers);
+    free(numbers);
+    return 2.0 * threads * FMA_TIMES * ROWS * VECS * LANES;
+}
+
 /* The steps that take rows one by one: tokens, or their heads. */
 enum step {
     RMS_NORM,      /* out = x / |x| * weight */
@@ -2103,8 +2140,9 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
         see(hook, AT_Q, l, r->q, T, Q);
         see(hook, AT_K, l, r->k, T, KV);
         see(hook, AT_V, l, r->v, T, KV);
-        remember(r, l);                          // k, v into the cache
-        attend(r, l, s, n);                      // q [T, H d] becomes the heads' output
+        remember(r, l);     // k, v into the cache
+        attend(r, l, s, n); // q [T, H d] becomes the heads' output
+        see(hook, AT_HEADS, l, r->q, T, Q);
         product(r, r->y, r->q, T, &w->attn_out); // y [T, D]
         add_bias(r, r->y, w->attn_bias, T, D);
         norm(r, r->y, r->y, T, D, &w->attn_post);

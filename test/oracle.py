@@ -638,6 +638,7 @@ def every_tensor(model, ids):
     for layer in model.model.layers:
         hooks += [(layer.input_layernorm, keep("attn_norm")),
                   (layer.self_attn.v_proj, keep("v")), (layer.self_attn.o_proj, keep("attn_out")),
+                  (layer.self_attn.o_proj, keep("heads", lambda inputs, output: inputs[0])),
                   (layer.post_attention_layernorm, keep("ffn_norm")),
                   (layer.mlp.gate_proj, keep("gate")), (layer.mlp.act_fn, keep("act")),
                   (layer.mlp.up_proj, keep("up")), (layer.mlp.down_proj, keep("down")),
@@ -673,7 +674,7 @@ def traces(bench):
         demand(found[point] <= GATE_TOLERANCE, "%s: off by %.3g of its largest", point, found[point])
         last = bench.trace(DEMO, ids, point)
         demand(torch.equal(theirs, last), "%s: another trace differs", point)
-    demand(len(found) == 13, "%d tensors, not 13", len(found))
+    demand(len(found) == 14, "%d tensors, not 14", len(found))
     return "%d tokens: " % len(ids) + ", ".join("%s %.1g" % item for item in found.items())
 
 

@@ -218,7 +218,7 @@ class Case(unittest.TestCase):
 # ---- lape trace ------------------------------------------------------------------------------
 
 class Trace(Case):
-    NAMES = "embd attn_norm q k v attn_out ffn_norm gate act up down resid logits".split()
+    NAMES = "embd attn_norm q k v heads attn_out ffn_norm gate act up down resid logits".split()
 
     @classmethod
     def setUpClass(cls):
@@ -233,7 +233,8 @@ class Trace(Case):
         cls.bos = values["tokenizer.ggml.bos_token_id"]
         cls.columns = dict.fromkeys(cls.NAMES, width)
         cls.columns.update(q=cls.heads * cls.head, k=cls.kv_heads * cls.head,
-                           v=cls.kv_heads * cls.head, logits=cls.vocab)
+                           v=cls.kv_heads * cls.head, heads=cls.heads * cls.head,
+                           logits=cls.vocab)
         for name in "gate", "act", "up":
             cls.columns[name] = value("feed_forward_length")
         rng = random.Random("ids")
@@ -410,8 +411,9 @@ class Trace(Case):
             if token == 0:
                 seen = [v for i in range(self.heads)
                         for v in x["v"][i * self.kv_heads // self.heads * self.head:][:self.head]]
-                self.close(x["attn_out"], product_of(block + "attn_output.weight", seen),
-                           "attn_out")
+                self.close(x["heads"], seen, "heads")
+            self.close(x["attn_out"], product_of(block + "attn_output.weight", x["heads"]),
+                       "attn_out")
             middle = list(map(float.__add__, start, x["attn_out"]))
             self.close(x["ffn_norm"], self.norm(middle, block + "ffn_norm.weight"), "ffn_norm")
             for name in "gate", "up":
