@@ -45,7 +45,7 @@ test: lape $(TESTS)
 # Against transformers, sentencepiece and PyTorch, which are installed for it into .venv.
 oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/oracle.py
-	$(PYTHON) test/families.py
+	$(PYTHON) test/families.py --tokenizers
 # Byte-level BPE against the tokenizers library: some minutes.
 tokenizers: lape $(PYTHON)
 	$(PYTHON) test/byte_level.py
