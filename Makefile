@@ -47,7 +47,7 @@ test: lape $(TESTS)
 oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/oracle.py
 	$(PYTHON) test/tokenizing.py
-	$(PYTHON) test/families.py
+	$(PYTHON) test/families.py --tokenizers
 	$(PYTHON) test/released.py
 tokenizers: lape $(PYTHON)
 	$(PYTHON) test/older.py

@@ -5,9 +5,10 @@ running it that is listed below, against the digests in test/identical.tsv.
     python3 test/identical.py [--only WORD] [--readme] [--write]
 
 Prints a line for each way with its digest. One that cannot run on this machine is said so, and not
-counted as passed. Builds in double have digests of their own. --only: the ways whose name holds WORD. --readme: puts the table into README.md;
-without it, README.md's table must be the one that this run made, if all of it ran. --write: sets the
-digests anew, from the definition's build (make spec).
+counted as passed. Builds in double have digests of their own. --only: the ways whose name holds
+WORD. --readme: puts the table into README.md; without it, README.md's table must be the one that
+this run made, if all of it ran. --write: sets the digests anew, from the definition's build (make
+spec).
 
 Standard library only. The last line is `N passed, N failed`.
 """
@@ -22,10 +23,11 @@ import sys
 import tempfile
 import time
 
+from report import between
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GOLDEN = os.path.join(ROOT, "test", "identical.tsv")
 README = os.path.join(ROOT, "README.md")
-MARKS = "<!-- identical: begin -->\n", "<!-- identical: end -->\n"
 MODEL = "demo/model.gguf"
 LANGUAGES = ["en", "zh"]
 PROMPT = "Open the file and choose the language of the document. 打开文件"
@@ -217,23 +219,10 @@ def table(rows):
     return "\n".join(lines) + "\n"
 
 
-def split_readme():
-    with open(README, encoding="utf-8") as f:
-        text = f.read()
-    before, rest = text.split(MARKS[0])
-    old, after = rest.split(MARKS[1])
-    return before, old, after
-
-
 def check_readme(rows, write):
     """Whether README.md holds the table of this run."""
-    before, old, after = split_readme()
     new = table(rows)
-    if write:
-        with open(README, "w", encoding="utf-8") as f:
-            f.write(before + MARKS[0] + new + MARKS[1] + after)
-        return True
-    return old == new
+    return between(README, "identical", new if write else None) == new or write
 
 
 def main():

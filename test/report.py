@@ -1,5 +1,5 @@
 """How the Python tests end: `N passed, N failed`, what is skipped being listed and counted in
-neither."""
+neither. And how tables that tests make get into README.md."""
 
 import sys
 import unittest
@@ -19,6 +19,19 @@ class Result(unittest.TextTestResult):
     def failed(self):
         return len({getattr(test, "test_case", test).id()
                     for test, _ in self.failures + self.errors})
+
+
+def between(path, name, new=None):
+    """What stands between a file's marks of this name; `new`, if it is given, replaces it."""
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    begin, end = "<!-- %s: begin -->\n" % name, "<!-- %s: end -->\n" % name
+    before, rest = text.split(begin)
+    old, after = rest.split(end)
+    if new is not None:
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(before + begin + new + end + after)
+    return old
 
 
 def main():
