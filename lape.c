@@ -1972,12 +1972,14 @@ static int run_bake(struct work *w, struct options *o, struct error *e) {
     const int L = m->config.layers;
     struct feed_forward *layer = new_array(L, sizeof *layer);
     struct zeros *order = new_array(L, sizeof *order);
+    size_t row_bytes = 0; /* the most: types may differ between layers */
     for (int l = 0; l < L; l++) {
         layer[l] = feed_forward(m, l);
         order[l] = (struct zeros){&layer[l].down, l};
+        if (layer[l].down.row_bytes > row_bytes) row_bytes = layer[l].down.row_bytes;
     }
     qsort(order, L, sizeof *order, by_place);
-    char *row = new_array(layer[0].down.row_bytes, 1);
+    char *row = new_array(row_bytes, 1);
     const char *at = m->file.map, *end = at + m->file.map_size;
     int bad = 0;
     for (int l = 0; l < L; l++) {

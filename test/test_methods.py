@@ -608,6 +608,13 @@ class Bake(Case):
             with self.subTest(family=family, kind=kind):
                 self.check(Model(family), kind=KINDS[kind])
 
+    def test_mixed_types(self):
+        """Down projections of other types, and so of other sizes, in other layers."""
+        names = ["blk.%d.ffn_down" % layer for layer in range(3)]
+        for kinds in itertools.permutations([F32, BF16, Q8_0]):
+            with self.subTest(kinds=kinds):
+                self.check(Model(), kinds=dict(zip(names, kinds)), kind=F16)
+
     def test_order_of_tensors(self):
         """Layers backwards, down projections first or last, any order, and bytes behind all."""
         is_down = lambda tensor: "ffn_down.weight" in tensor[0]
