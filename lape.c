@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -2674,6 +2675,7 @@ int main(int argc, char **argv) {
     const struct command *c = NULL;
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
     int status = DONE;
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of writing, not the end */
     o.threads = processors > 0 ? (uint64_t)processors : 1;
     for (int i = 0; argc > 1 && i < COMMANDS; i++)
         if (strcmp(argv[1], command_table[i].name) == 0) c = &command_table[i];

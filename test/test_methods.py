@@ -16,7 +16,9 @@ import math
 import os
 import random
 import re
+import resource
 import struct
+import subprocess
 import sys
 import unittest
 from decimal import Decimal
@@ -753,6 +755,16 @@ class Bake(Case):
             _, message = self.lape(1, *args)
             self.assertRegex(message, re.escape(self.path("out")) + ": .*No space left")
             self.assertEqual(sorted(os.listdir(self.directory)), ["ids.npy", "list.tsv", "model"])
+        size = len(model.file())
+        for limit in 0, 4096, size - 1:
+            with self.subTest(limit=limit):
+                done = subprocess.run([LAPE] + args, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                      preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE,
+                                                                            (limit, limit)))
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertRegex(done.stderr, rb"\Alape: [^\r\n]+: cannot write: [^\r\n]+\n\Z")
+                self.assertEqual(sorted(os.listdir(self.directory)),
+                                 ["ids.npy", "list.tsv", "model"])
 
 
 if __name__ == "__main__":
