@@ -1704,12 +1704,13 @@ static void add_squares(real a, real b, double *moved, double *size) {
 }
 
 /* moved[i x K] = |tuned - base| / |base| over all weights of neuron i of every layer. */
-static void weight_changes(const struct model *base, const struct model *tuned, int K,
-                           double *moved) {
+static int weight_changes(const struct model *base, const struct model *tuned, int K, double *moved,
+                          struct error *e) {
     const int D = base->config.width, F = base->config.neurons;
     real *a = new_array(D > F ? D : F, sizeof *a), *b = new_array(D > F ? D : F, sizeof *b);
     double *change = new_array(F, sizeof *change), *size = new_array(F, sizeof *size);
-    for (int l = 0; l < base->config.layers; l++, moved += (size_t)F * K) {
+    int bad = 0;
+    for (int l = 0; !bad && l < base->config.layers; l++, moved += (size_t)F * K) {
         const struct feed_forward x = feed_forward(base, l), y = feed_forward(tuned, l);
         const struct matrix *pair[3][2] = {{&x.gate, &y.gate}, {&x.up, &y.up}, {&x.down, &y.down}};
         memset(change, 0, F * sizeof *change);
@@ -1722,13 +1723,19 @@ static void weight_changes(const struct model *base, const struct model *tuned, 
                 for (int i = 0; i < n; i++)
                     add_squares(a[i], b[i], &change[m < 2 ? row : i], &size[m < 2 ? row : i]);
             }
-        for (int i = 0; i < F; i++)
-            moved[(size_t)i * K] = size[i] > 0 ? sqrt(change[i] / size[i]) : 0;
+        for (int i = 0; !bad && i < F; i++) {
+            const double relative = change[i] == 0 ? 0 : sqrt(change[i] / size[i]);
+            moved[(size_t)i * K] = relative;
+            if (!isfinite(relative))
+                bad = fail(e, "layer %d, neuron %d: weights that are not finite, or changed from 0",
+                           l, i);
+        }
     }
     free(a);
     free(b);
     free(change);
     free(size);
+    return bad;
 }
 
 /* How far training in each language has moved every neuron of --base, into w->moved; the languages
@@ -1763,8 +1770,8 @@ static int open_changes(struct work *w, const struct options *o, struct error *e
             x->family != y->family)
             bad = fail(e, "%s: is no model like %s: family, layers, width and neurons differ", path,
                        o->base);
-        else
-            weight_changes(&w->m.model, &tuned, c->n, w->moved + (l - c->language));
+        else if (weight_changes(&w->m.model, &tuned, c->n, w->moved + (l - c->language), e))
+            bad = fail_in(e, path);
         model_close(&tuned);
     }
     return bad;

@@ -481,6 +481,28 @@ class Moved(MethodCase):
             self.assertEqual(one.labels, ["bb"])
             self.assertEqual(one.p, {i: ["%.9g" % move] for i, move in enumerate(moves["bb"])})
 
+    def test_not_finite(self):
+        """A weight that is no number, and a neuron that was 0 and is not: no ratio, no selection.
+        """
+        base = Model()
+        changed = self.path("aa", base.changed((2, ["ffn_up"], 3, negated)).file())
+        plain = self.path("base", base.file())
+        for part, value in ("ffn_gate", math.nan), ("ffn_up", math.inf), ("ffn_down", -math.inf):
+            broken = bytearray(base.file())
+            path = self.path("broken", broken)
+            file = Gguf(path)
+            start = file.start + file.tensors["blk.1.%s.weight" % part][2]
+            struct.pack_into("<f", broken, start + 4 * base.places(part, 5)[1], value)
+            self.path("broken", broken)
+            self.refused_pv(1, [path, "layer 1, neuron 5"], "--base", plain, "--tuned",
+                            "aa=" + changed, "bb=" + path)
+            self.refused_pv(1, [changed, "layer 1, neuron 5"], "--base", path, "--tuned",
+                            "aa=" + changed)
+        dead = self.path("dead", base.changed((0, base.parts(), 63, zeroed)).file())
+        self.refused_pv(1, [changed, "layer 0, neuron 63"], "--base", dead, "--tuned",
+                        "dd=" + dead, "aa=" + changed)
+        self.pv(plain, "dd=" + dead)
+
     def test_order_of_words(self):
         """The models may stand anywhere among the options, and in any order."""
         base, aa, bb = self.models("llama")
