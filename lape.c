@@ -145,10 +145,11 @@ static int read_language(const struct counts *c, struct language *l, const struc
         l->of[s] = new_statistic(c, s);
         for (size_t i = 0; i < t->data.n / 8; i++) {
             l->of[s][i] = (int64_t)get_u64(t->data.at + 8 * i);
-            bool sum = s == SUM || s == POSITIVE_SUM;
-            if (!sum && (l->of[s][i] < 0 || (uint64_t)l->of[s][i] > l->tokens))
+            const int64_t v = l->of[s][i];
+            const bool sum = s == SUM || s == POSITIVE_SUM;
+            if ((v < 0 && s != SUM) || (!sum && (uint64_t)v > l->tokens))
                 return fail(e, "language %s: %lld %s of %llu tokens at layer %zu, neuron %zu",
-                            l->label, (long long)l->of[s][i], statistic_name[s],
+                            l->label, (long long)v, statistic_name[s],
                             (unsigned long long)l->tokens, i / columns_of(c, s),
                             i % columns_of(c, s));
         }

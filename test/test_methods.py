@@ -274,6 +274,9 @@ class Scores(MethodCase):
         self.find(self.path("half"), "--method", "lave", "--langs", "cc,aa")
         for method in "lape", "lap":
             self.find(imported, "--method", method)
+        below = made([10, 10], [[1, 2], [3, 4]], [[5, 1], [2, -3]])
+        self.refused(1, "bb: -3 positive_sum of 10 tokens at layer 0, neuron 1", "find",
+                     self.path("below", below), "--method", "lave")
         for method in "lap", "lave", "random":
             self.refused(2, "--penalty", "find", path, "--method", method, "--penalty", ".1")
             self.find(path, "--method", method, "--penalty", "0")
