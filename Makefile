@@ -41,7 +41,7 @@ build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) $(HEADERS) te
 
 test: lape $(TESTS)
 	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_diff.py \
-		test/test_golden.py
+		test/test_methods.py test/test_golden.py
 
 # Against transformers, tokenizers, sentencepiece and PyTorch, which are installed into .venv.
 oracle: lape lape64 $(PYTHON)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -145,10 +146,11 @@ static int read_language(const struct counts *c, struct language *l, const struc
         l->of[s] = new_statistic(c, s);
         for (size_t i = 0; i < t->data.n / 8; i++) {
             l->of[s][i] = (int64_t)get_u64(t->data.at + 8 * i);
-            bool sum = s == SUM || s == POSITIVE_SUM;
-            if (!sum && (l->of[s][i] < 0 || (uint64_t)l->of[s][i] > l->tokens))
+            const int64_t v = l->of[s][i];
+            const bool sum = s == SUM || s == POSITIVE_SUM;
+            if ((v < 0 && s != SUM) || (!sum && (uint64_t)v > l->tokens))
                 return fail(e, "language %s: %lld %s of %llu tokens at layer %zu, neuron %zu",
-                            l->label, (long long)l->of[s][i], statistic_name[s],
+                            l->label, (long long)v, statistic_name[s],
                             (unsigned long long)l->tokens, i / columns_of(c, s),
                             i % columns_of(c, s));
         }
@@ -1906,12 +1908,13 @@ static void add_squares(real a, real b, double *moved, double *size) {
 }
 
 /* moved[i x K] = |tuned - base| / |base| over all weights of neuron i of every layer. */
-static void weight_changes(const struct model *base, const struct model *tuned, int K,
-                           double *moved) {
+static int weight_changes(const struct model *base, const struct model *tuned, int K, double *moved,
+                          struct error *e) {
     const int D = base->config.width, F = base->config.neurons;
     real *a = new_array(D > F ? D : F, sizeof *a), *b = new_array(D > F ? D : F, sizeof *b);
     double *change = new_array(F, sizeof *change), *size = new_array(F, sizeof *size);
-    for (int l = 0; l < base->config.layers; l++, moved += (size_t)F * K) {
+    int bad = 0;
+    for (int l = 0; !bad && l < base->config.layers; l++, moved += (size_t)F * K) {
         const struct feed_forward x = feed_forward(base, l), y = feed_forward(tuned, l);
         const struct matrix *pair[3][2] = {{&x.gate, &y.gate}, {&x.up, &y.up}, {&x.down, &y.down}};
         memset(change, 0, F * sizeof *change);
@@ -1924,13 +1927,19 @@ static void weight_changes(const struct model *base, const struct model *tuned, 
                 for (int i = 0; i < n; i++)
                     add_squares(a[i], b[i], &change[m < 2 ? row : i], &size[m < 2 ? row : i]);
             }
-        for (int i = 0; i < F; i++)
-            moved[(size_t)i * K] = size[i] > 0 ? sqrt(change[i] / size[i]) : 0;
+        for (int i = 0; !bad && i < F; i++) {
+            const double relative = change[i] == 0 ? 0 : sqrt(change[i] / size[i]);
+            moved[(size_t)i * K] = relative;
+            if (!isfinite(relative))
+                bad = fail(e, "layer %d, neuron %d: weights that are not finite, or changed from 0",
+                           l, i);
+        }
     }
     free(a);
     free(b);
     free(change);
     free(size);
+    return bad;
 }
 
 /* How far training in each language has moved every neuron of --base, into w->moved; the languages
@@ -1965,8 +1974,8 @@ static int open_changes(struct work *w, const struct options *o, struct error *e
             x->family != y->family)
             bad = fail(e, "%s: is no model like %s: family, layers, width and neurons differ", path,
                        o->base);
-        else
-            weight_changes(&w->m.model, &tuned, c->n, w->moved + (l - c->language));
+        else if (weight_changes(&w->m.model, &tuned, c->n, w->moved + (l - c->language), e))
+            bad = fail_in(e, path);
         model_close(&tuned);
     }
     return bad;
@@ -2194,12 +2203,14 @@ static int run_bake(struct work *w, struct options *o, struct error *e) {
     const int L = m->config.layers;
     struct feed_forward *layer = new_array(L, sizeof *layer);
     struct zeros *order = new_array(L, sizeof *order);
+    size_t row_bytes = 0; /* the most: types may differ between layers */
     for (int l = 0; l < L; l++) {
         layer[l] = feed_forward(m, l);
         order[l] = (struct zeros){&layer[l].down, l};
+        if (layer[l].down.row_bytes > row_bytes) row_bytes = layer[l].down.row_bytes;
     }
     qsort(order, L, sizeof *order, by_place);
-    char *row = new_array(layer[0].down.row_bytes, 1);
+    char *row = new_array(row_bytes, 1);
     const char *at = m->file.map, *end = at + m->file.map_size;
     int bad = 0;
     for (int l = 0; l < L; l++) {
@@ -3082,6 +3093,7 @@ int main(int argc, char **argv) {
     const struct command *c = NULL;
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
     int status = DONE;
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of writing, not the end */
     o.threads = processors > 0 ? (uint64_t)processors : 1;
     for (int i = 0; argc > 1 && i < COMMANDS; i++)
         if (strcmp(argv[1], command_table[i].name) == 0) c = &command_table[i];

@@ -407,6 +407,14 @@ class Files(Case):
             "merge second": lambda path: ["merge", counts(), path, "-o", output],
             "find": lambda path: ["find", path, "-o", output],
             "find like": lambda path: ["find", counts(), "--method", "random", "--like", path],
+            "find base": lambda path: ["find", "--method", "pv", "--base", path, "--tuned",
+                                       "en=" + model, "-o", output],
+            "find tuned": lambda path: ["find", "--method", "pv", "--base", model, "--tuned",
+                                        "en=" + model, "fr=" + path, "-o", output],
+            "bake model": lambda path: ["bake", path, "--neurons", neurons(), "--off", "en", "-o",
+                                        output],
+            "bake neurons": lambda path: ["bake", model, "--neurons", path, "--off", "en", "-o",
+                                          output],
             "ppl model": lambda path: ["ppl", path, text, "-o", output] + few,
             "ppl text": lambda path: ["ppl", model, text, "fr=" + path, "-o", output] + few,
             "ppl neurons": lambda path: ["ppl", model, text, "--neurons", path] + few,
@@ -457,6 +465,7 @@ class Files(Case):
         kinds = {"model": DEMO, "counts": counts(), "neurons": neurons()}
         wanted = {"info": "model counts neurons", "merge": "counts", "find": "counts",
                   "merge second": "counts", "find like": "neurons", "ppl neurons": "neurons",
+                  "bake neurons": "neurons",
                   "generate neurons": "neurons", "generate counts": "counts",
                   "count text": "neurons", "ppl text": "neurons", "generate prompts": "neurons"}
         for place, arguments in self.places().items():
@@ -509,7 +518,8 @@ class Files(Case):
     def test_outputs(self):
         few = ["en=" + text_path("en"), "--seq", "32", "--tokens", "32", "-q"]
         runs = [["count", DEMO] + few, ["merge", counts()], ["find", counts(), "-q"],
-                ["ppl", DEMO] + few, ["generate", DEMO, "-p", "x", "-n", "1"]]
+                ["ppl", DEMO] + few, ["generate", DEMO, "-p", "x", "-n", "1"],
+                ["bake", DEMO, "--neurons", neurons(), "--off", "en"]]
         os.mkdir(self.path("directory"))
         self.path("plain", b"x")
         os.mkdir(self.path("locked"), 0o555)

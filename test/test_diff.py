@@ -159,6 +159,13 @@ def gguf_string(text):
 
 def gguf(values, tensors):
     """A file of values (key, type, value; lists are arrays) and tensors (name, rows, integers)."""
+    return gguf_file(values, [
+        (name, (rows, len(numbers) // rows), I64, struct.pack("<%dq" % len(numbers), *numbers))
+        for name, rows, numbers in tensors])
+
+
+def gguf_file(values, tensors):
+    """The same of tensors (name, dimensions, rows first, type, bytes)."""
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values))
     for key, kind, value in values:
         one = gguf_string if kind == STRING else struct.Struct("<" + PLAIN[kind]).pack
@@ -166,11 +173,10 @@ def gguf(values, tensors):
         head += (struct.pack("<IIQ", ARRAY, kind, len(value)) + b"".join(map(one, value))
                  if isinstance(value, list) else struct.pack("<I", kind) + one(value))
     data = b""
-    for name, rows, numbers in tensors:
-        head += gguf_string(name) + struct.pack("<IQQIQ", 2, len(numbers) // rows, rows, I64,
-                                                len(data))
-        data += struct.pack("<%dq" % len(numbers), *numbers)
-        data += bytes(-len(data) % 32)
+    for name, dims, kind, raw in tensors:
+        head += gguf_string(name) + struct.pack("<I%dQIQ" % len(dims), len(dims), *dims[::-1],
+                                                kind, len(data))
+        data += raw + bytes(-len(raw) % 32)
     return head + bytes(-len(head) % 32) + data
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The whole method on the demo model, against what transformers and PyTorch found (golden.tsv);
 and, where LAPE_SHARED (default ../shared) holds them, the published counts of LLaMA-2-7B against
-the whole selection that the paper's released code makes of them.
+the whole selection that the paper's released code makes of them, and those of Mistral-7B against
+the selection that NJUNLP/Language-Neurons-Alignment publishes for them.
 
     LAPE=./lape python3 test/test_golden.py
 
@@ -139,6 +140,24 @@ def test_official(folder):
           "%d missing of %d" % (len(found - expected), len(expected - found), len(expected)))
 
 
+def test_published(folder):
+    """All 458,752 neurons of Mistral-7B, ten languages, score with a penalty."""
+    languages = "en ru es fr de zh ja bn th sw".split()
+    counts, neurons = os.path.join(folder, "mistral"), os.path.join(folder, "published")
+    files = ["%s=%s/mistral-7b.answers.%s.pt" % (language, OFFICIAL, language)
+             for language in languages]
+    subprocess.run([sys.executable, os.path.join(ROOT, "tools", "convert.py"), "counts", *files,
+                    "-o", counts], check=True)
+    lape("find", counts, "--langs", ",".join(languages), "--penalty", "0.109375", "--filter", "0",
+         "-o", neurons)
+    found = {(layer, neuron, language) for layer, neuron, _, members, *_ in table(neurons)[1]
+             for language in members.split(",") if language != "-"}
+    expected = {tuple(row) for row in table(os.path.join(
+        OFFICIAL, "mistral-7b.answers.published.tsv"))[1]}
+    check(len(expected) == 6307 and found == expected, "the selection of Mistral-7B: %d too many, "
+          "%d missing of %d" % (len(found - expected), len(expected - found), len(expected)))
+
+
 def main():
     want = golden()
     languages = want["languages"]["-"]
@@ -146,10 +165,13 @@ def main():
         counts = test_counts(want, folder, languages)
         test_ablation(want, folder, languages, counts)
         test_generation(want, folder)
-        if os.path.isdir(OFFICIAL):
-            test_official(folder)
-        else:
-            print("skipped: the selection of LLaMA-2-7B: no %s" % OFFICIAL)
+        for test, model, needed in (
+                (test_official, "LLaMA-2-7B", "llama2-7b.en-de-tr.expected.tsv"),
+                (test_published, "Mistral-7B", "mistral-7b.answers.published.tsv")):
+            if os.path.exists(os.path.join(OFFICIAL, needed)):
+                test(folder)
+            else:
+                print("skipped: the selection of %s: no %s in %s" % (model, needed, OFFICIAL))
     print("%d passed, %d failed" % (passed, failed))
     return failed != 0
 
