@@ -31,6 +31,11 @@ build/compile: force
 demo: lape
 	@demo/run.sh ./lape
 
+# Every experiment on the demo model: demo/out/REPORT.md, with pictures where matplotlib is. WRITE=FILE
+# puts the results between FILE's marks, and the pictures into demo/pictures/.
+reproduce: lape
+	@$(firstword $(wildcard $(PYTHON)) python3) tools/reproduce.py $(if $(WRITE),--write $(WRITE))
+
 # Each test includes the file it tests, so that it reaches what is static there.
 build/test_model: test/test_model.c model.c lape.h test/check.h build/compile
 	$(COMPILE) -o $@ $< $(LIBS)
@@ -78,4 +83,4 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo test oracle golden identical precision tokenizers format clean force
+.PHONY: spec demo reproduce test oracle golden identical precision tokenizers format clean force

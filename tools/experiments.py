@@ -84,7 +84,8 @@ def add_neurons(parser):
 
 def add_outputs(parser):
     parser.add_argument("--check", nargs="+", required=True, metavar="LANG=TEXT",
-                        help="text that was not counted, to see whether naive Bayes tells languages")
+                        help="text that was not counted, to see whether naive Bayes tells the "
+                             "languages")
     parser.add_argument("-n", dest="tokens_out", type=number(int, 2, 1 << 20), default=24,
                         metavar="N", help="tokens to generate (24)")
     parser.add_argument("--repeat-penalty", type=number(float, 1e-6, 1e6), default=1.2, metavar="R",
@@ -132,8 +133,8 @@ def parse_arguments(argv):
                                                   "where the output goes")
     add_neurons(sub)
     add_outputs(sub)
-    sub = command(reliability, model_and_texts, "the selection from parts of the text, and how near "
-                                                "the bar it is")
+    sub = command(reliability, model_and_texts, "the selection from parts of the text, and how "
+                                                "near the bar it is")
     add_rates(sub, "of the selection")
     add_pieces(sub)
     sub.add_argument("--of", type=number(int, 4, 64), default=16, metavar="N",
@@ -142,12 +143,17 @@ def parse_arguments(argv):
                      help="counts of --shard 1/N, 2/N, ... that are there, in place of model and "
                           "texts")
     sub = command(layers, "NEURONS", "neurons by layer and language, and what languages share")
-    sub.add_argument("--counts", metavar="C", help="for the languages' correlation over all neurons")
+    sub.add_argument("--counts", metavar="C",
+                     help="for the languages' correlation over all neurons")
     sub = command(sweep, model_and_texts, "a grid of find's rates, judged by deactivation; take "
                                           "text that nothing is reported on")
     sub.add_argument("--counts", required=True, metavar="C", help="what `lape count` made")
     add_pieces(sub)
-    for name, default in (("top", "0.01,0.02,0.05"), ("filter", "0.95"), ("bar", "0.95,0.97")):
+    sub.add_argument("--enough", type=number(float, 0, 1e9), default=25.0, metavar="X",
+                     help="the fewest neurons are best that raise their language's perplexity by X "
+                          "percent on average (25)")
+    for name, default in (("top", "0.01,0.02,0.04,0.08"), ("filter", "0.95"),
+                          ("bar", "0.95,0.97,0.99")):
         sub.add_argument("--" + name, dest=name + "s", type=numbers(float, 0, 1),
                          default=default, metavar="R,S", help="to be tried (%s)" % default)
     args, more = parser.parse_known_args(argv)

@@ -3,8 +3,8 @@
 
     plot.py DIR [-o PICTURES] [--only layers,matrix,...] [--svg]
 
-Needs matplotlib, and no display. Colours tell apart in colour blindness and, with markers, dashes and
-numbers, in black and white. The same tables give the same bytes with the same matplotlib.
+Needs matplotlib, and no display. Colours tell apart in colour blindness and, with markers, dashes
+and numbers, in black and white. The same tables give the same bytes with the same matplotlib.
 """
 
 import argparse
@@ -111,8 +111,8 @@ def matrix(folder):
     value = {(r["selection"], r["off"], r["text"]): float(r["percent"]) for r in rows}
     high = max(value[names[0], a, b] for a in off for b in text)
     size = 0.42 * len(text) + 0.9
-    figure, grid = plt.subplots(1, len(names), figsize=(size * len(names) + 0.4, 0.42 * len(off) + 1),
-                                squeeze=False)
+    figure, grid = plt.subplots(1, len(names), squeeze=False, figsize=(
+        size * len(names) + 0.4, 0.42 * len(off) + 1))
     for axes, name in zip(grid.flat, names):
         cells = [[value[name, a, b] for b in text] for a in off]
         mesh = show_cells(axes, cells, off, text, "%.0f", 0, max(high, 1))
@@ -172,14 +172,14 @@ def dose(folder):
 
 
 def steer(folder):
-    """Success from every language to every other: nothing done, off, on, both; pushed in the way
-    that succeeds most when both are done."""
+    """Success from every language to every other: nothing done, off, on, both; by the best push."""
     rows = table(folder, "steer")
     if not rows:
         return None
-    best = best_push(rows)
+    made, _ = tables.read_table(os.path.join(folder, "steer-summary.tsv"))
+    best = next(line for line in made if line.startswith("best: ")).split()[1:]
     panels = [(mode, [row for row in rows if row["mode"] == mode and (
-        mode in ("none", "off") or (row["how"], row["strength"]) == best)])
+        mode in ("none", "off") or [row["how"], row["strength"]] == best)])
               for mode in ("none", "off", "on", "off+on")]
     languages = in_order(rows, "prompt")
     size = 0.36 * len(languages) + 0.7
@@ -195,16 +195,6 @@ def steer(folder):
     figure.colorbar(mesh, ax=list(grid.flat), label="outputs in the wanted language, percent",
                     shrink=0.6)
     return figure
-
-
-def best_push(rows):
-    """(how, strength) of most success when the prompt's language is off; the first of equals."""
-    sums = {}
-    for row in rows:
-        if row["mode"] == "off+on":
-            key = row["how"], row["strength"]
-            sums[key] = sums.get(key, 0) + float(row["success"])
-    return max(sums, key=sums.get)
 
 
 def reliability(folder):
@@ -251,7 +241,8 @@ def overlap(folder):
         panels.append(("correlation", "correlation of probabilities",
                        min(float(row["correlation"]) for row in rows)))
     size = 0.42 * len(languages) + 0.9
-    figure, grid = plt.subplots(1, len(panels), figsize=(size * len(panels) + 0.6, size), squeeze=False)
+    figure, grid = plt.subplots(1, len(panels), squeeze=False,
+                                figsize=(size * len(panels) + 0.6, size))
     for axes, (column, title, low) in zip(grid.flat, panels):
         value = {(row["a"], row["b"]): float(row[column]) for row in rows}
         cells = [[None if a == b else value[a, b] for b in languages] for a in languages]
@@ -278,12 +269,13 @@ def save(figure, path):
 
 
 def lighter(svg):
-    """Less than half the bytes: two decimals, no rotations by nothing, no line ends within paths, no
-    comments, oblongs in short, the font named once."""
+    """Less than half the bytes: two decimals, no rotations by nothing, no line ends within paths,
+    no comments, oblongs in short, the font named once."""
     svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
     svg = re.sub(r' transform="rotate\(-?0 [^"]*"| *<!--.*?-->\n', "", svg)
     svg = re.sub(r" \n(?=[A-Zz\"])", " ", svg)
-    svg = re.sub(r"M (\S+) (\S+) L (\S+) \2 L \3 (\S+) L \1 \4 L \1 \2 z?", r"M\1 \2H\3V\4H\1z", svg)
+    svg = re.sub(r"M (\S+) (\S+) L (\S+) \2 L \3 (\S+) L \1 \4 L \1 \2 z?",
+                 r"M\1 \2H\3V\4H\1z", svg)
     svg = re.sub(r'(style="[^"]*")', lambda style: style.group(1).replace(": ", ":").replace(
         "; ", ";"), svg)
     family = "font-family:'DejaVu Sans', sans-serif"

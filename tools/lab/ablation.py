@@ -1,11 +1,12 @@
-"""Experiments that set neurons to 0 and look at perplexity: matrix, dose, sweep. Standard library only.
+"""Experiments that set neurons to 0 and look at perplexity: matrix, dose, sweep. Standard library
+only.
 """
 
 import math
 
 from lab import tables
-from lab.common import (about_neurons, language_files, mean, model_and_files, neurons_of, percent, program_of, say,
-                        spread, write)
+from lab.common import (about_neurons, language_files, mean, model_and_files, neurons_of, percent,
+                        program_of, say, spread, write)
 from lab.tables import Refused
 
 
@@ -153,7 +154,8 @@ def dose(args):
              ablated[off, part][text] - plain[text], percent(ablated[off, part][text], plain[text])]
             for (off, part), places in sets.items() for text in texts]
     write(args, "dose", about_neurons(found) + [
-        "perplexity of `text` when `part` percent of the neurons of `off` are 0, lowest LAPE first"],
+        "perplexity of `text` when `part` percent of the neurons of `off` are 0, lowest LAPE "
+        "first"],
         ["off", "part", "neurons", "text", "plain", "perplexity", "change", "percent"], rows)
 
 
@@ -177,15 +179,23 @@ def sweep(args):
         margin = margin_of(change)
         sizes = [len(sets[rates, off]) for off in texts]
         rows.append([*rates, sum(sizes), min(sizes), own, others, right, below, len(texts), margin])
-    best = max(rows, key=lambda row: row[-1])
-    write(args, "sweep", ["model: " + like.model, "counts: " + args.counts,
-                          "best: --top %g --filter %g --bar %g" % tuple(best[:3]),
-                          "neurons: of all languages together; least: of the one with fewest",
-                          "own, others, rows, columns, of: as in matrix-summary",
-                          "margin: mean ln of own perplexity by plain, less that of the others; "
-                          "best is where it is largest"],
-          ["top", "filter", "bar", "neurons", "least", "own", "others", "rows", "columns", "of",
-           "margin"], rows)
+    best = choose(rows, args.enough)
+    write(args, "sweep", [
+        "model: " + like.model, "counts: " + args.counts,
+        "best: --top %g --filter %g --bar %g" % tuple(best[:3]),
+        "best is the setting of fewest neurons whose loss raises own perplexity by %g percent, or "
+        "the one that raises it most where none does" % args.enough,
+        "neurons: of all languages together; least: of the one with fewest",
+        "own, others, rows, columns, of: as in matrix-summary",
+        "margin: mean ln of own perplexity by plain, less that of the others"],
+        ["top", "filter", "bar", "neurons", "least", "own", "others", "rows", "columns", "of",
+         "margin"], rows)
+
+
+def choose(rows, enough):
+    """The row of fewest neurons (3) of those whose own change (5) is enough; or of most change."""
+    reach = [row for row in rows if row[5] >= enough]
+    return min(reach, key=lambda row: row[3]) if reach else max(rows, key=lambda row: row[5])
 
 
 def margin_of(change):

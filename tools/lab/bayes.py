@@ -1,7 +1,7 @@
 """Which language are these tokens? Naive Bayes over the token histograms that counts hold.
 
-A language's probability of a token is (its count + ALPHA) / (all its counts + ALPHA V); every language
-is as likely as the others beforehand. Standard library only.
+A language's probability of a token is (its count + ALPHA) / (all its counts + ALPHA V); every
+language is as likely as the others beforehand. Standard library only.
 """
 
 import math
@@ -41,4 +41,5 @@ def confusion(bayes, held_out, length):
 
 def accuracy(table):
     """Mean over languages of the share that is recognised, so that long texts weigh no more."""
-    return math.fsum(row.get(name, 0) / sum(row.values()) for name, row in table.items()) / len(table)
+    shares = [row.get(name, 0) / sum(row.values()) for name, row in table.items()]
+    return math.fsum(shares) / len(shares)

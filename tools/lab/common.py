@@ -88,6 +88,10 @@ def mean(values):
     return math.fsum(values) / len(values) if values else math.nan
 
 
+def geometric(values):
+    return math.exp(mean(math.log(value) for value in values))
+
+
 def spread(values):
     """Standard deviation of a sample."""
     values = list(values)

@@ -85,8 +85,8 @@ def reliability(args):
     about = about_neurons(full)[:1] + about_neurons(full)[2:] + [
         "%d parts: every %d-th piece of %d tokens" % (len(paths), len(paths), whole.piece)]
     write(args, "reliability", about + [
-        "overlap (Jaccard: shared by all that either has) of a language's neurons: as found in 1/of "
-        "of the tokens, and in all of them; halves: in one half and in the other"],
+        "overlap (Jaccard: shared by all that either has) of a language's neurons: as found in "
+        "1/of of the tokens, and in all of them; halves: in one half and in the other"],
         ["what", "of", "draw", "language", "tokens", "neurons", "jaccard"],
         overlap_rows(lists, full, whole))
     write(args, "reliability-bar", about + [

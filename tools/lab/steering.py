@@ -8,8 +8,8 @@ import math
 import os
 
 from lab import bayes, tables
-from lab.common import (about_neurons, language_files, model_and_files, neurons_of, program_of, say,
-                        write)
+from lab.common import (about_neurons, geometric, language_files, mean, model_and_files, neurons_of,
+                        program_of, say, write)
 from lab.tables import Refused
 
 SURE = 0.95      # of outputs' languages: what naive Bayes must reach on held-out text
@@ -18,7 +18,8 @@ SURE = 0.95      # of outputs' languages: what naive Bayes must reach on held-ou
 # ---- Which language is an output? --------------------------------------------------------------
 
 def surely(args, lape, model):
-    """Naive Bayes over the counts' histograms, if it knows the languages of held-out text."""
+    """Naive Bayes over the counts' histograms, if it knows the languages of held-out text; and the
+    plain model's perplexity of that text, cut as outputs are, the geometric mean over languages."""
     counts = tables.Counts(args.counts)
     held_out = language_files(args.check)
     for language in held_out:
@@ -46,7 +47,7 @@ def surely(args, lape, model):
         raise Refused("naive Bayes is right on only %.1f %% of held-out pieces of %d tokens, %.0f "
                       "are wanted: nothing is tallied; a larger -n or more counted text may help"
                       % (100 * right, args.tokens_out, 100 * SURE))
-    return judge_of
+    return judge_of, geometric(fluent.values())
 
 
 def distinct(lists):
@@ -103,7 +104,7 @@ def steer(args):
     model, prompts = model_and_files(args)
     lape = program_of(args)
     found = neurons_of(args, lape, list(prompts))
-    language_of = surely(args, lape, model)
+    language_of, plain = surely(args, lape, model)
     for name in prompts:
         if name not in language_of.languages:
             raise Refused("prompts of '%s', but no --check text of it" % name)
@@ -117,12 +118,21 @@ def steer(args):
     fluent = lape.fluency(model, ids)
     about = about_neurons(found) + ["counts: " + args.counts, "%d tokens, repeat penalty %g, greedy"
                                     % (args.tokens_out, args.repeat_penalty)]
+    rows = steer_rows(settings, list(prompts), taken, fluent, ids)
+    summary = steer_summary(rows)
+    best = best_push(summary, plain)
     write(args, "steer", about + [
         "success: percent of the outputs that naive Bayes takes for the wanted language",
         "perplexity: of the outputs, by the model as it is; repetition makes it low, so distinct: "
         "part of an output's tokens that are not repetitions"],
-        ["mode", "how", "strength", "prompt", "wanted", "outputs", "success", "perplexity",
-         "distinct"], steer_rows(settings, list(prompts), taken, fluent, ids))
+        [*Setting._fields, "outputs", "success", "perplexity", "distinct"], rows)
+    write(args, "steer-summary", about + [
+        "means over the ordered pairs, the perplexity's geometric",
+        "perplexity of held-out text: %.6g" % plain,
+        "best: %s %s" % (best["how"], tables.show(best["strength"])),
+        "best is the push of most success with off+on, of those whose outputs surprise the plain "
+        "model no more than held-out text; of all where none is so"],
+        list(summary[0]), [list(row.values()) for row in summary])
     write(args, "steer-generations", about + ["language: what naive Bayes takes the output for"],
           [*Setting._fields, "language", "text", "output", "tokens"],
           [[*s, taken[s][i], text, output, " ".join(map(str, one))]
@@ -139,6 +149,24 @@ def steer_rows(settings, languages, taken, fluent, ids):
                              100 * taken[s].count(wanted) / len(taken[s]),
                              fluent.get(s, math.nan), distinct(ids[s])])
     return rows
+
+
+def steer_summary(rows):
+    """Of every mode and push, over the pairs."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(tuple(row[:3]), []).append(row)
+    return [{"mode": mode, "how": how, "strength": strength,
+             "success": mean(row[6] for row in group),
+             "perplexity": geometric(row[7] for row in group),
+             "distinct": mean(row[8] for row in group)}
+            for (mode, how, strength), group in groups.items()]
+
+
+def best_push(summary, plain):
+    both = [row for row in summary if row["mode"] == "off+on"]
+    fluent = [row for row in both if row["perplexity"] <= plain]
+    return max(fluent or both, key=lambda row: row["success"])
 
 
 # ---- fallback: languages off, one after the other ----------------------------------------------
@@ -178,7 +206,7 @@ def fallback(args):
     model, prompts = model_and_files(args)
     lape = program_of(args)
     found = neurons_of(args, lape, list(prompts))
-    language_of = surely(args, lape, model)
+    language_of, _ = surely(args, lape, model)
     languages = language_of.languages
     missing = [name for name in languages if name not in found.languages]
     missing += [name for name in prompts if name not in languages]
