@@ -46,12 +46,13 @@ build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) $(HEADERS) te
 
 test: lape $(TESTS)
 	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_diff.py \
-		test/test_golden.py
+		test/test_golden.py test/test_experiments.py
 
 # Against transformers, sentencepiece and PyTorch, which are installed for it into .venv.
 oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/oracle.py
 	$(PYTHON) test/families.py
+	$(PYTHON) test/test_plot.py
 # Byte-level BPE against the tokenizers library: some minutes.
 tokenizers: lape $(PYTHON)
 	$(PYTHON) test/byte_level.py

@@ -17,11 +17,14 @@ SURE = 0.95      # of outputs' languages: what naive Bayes must reach on held-ou
 
 # ---- Which language is an output? --------------------------------------------------------------
 
-def surely(args, lape, model):
+def surely(args, lape, model, prompts):
     """Naive Bayes over the counts' histograms, if it knows the languages of held-out text; and the
     plain model's perplexity of that text, cut as outputs are, the geometric mean over languages."""
     counts = tables.Counts(args.counts)
     held_out = language_files(args.check)
+    for language in prompts:
+        if language not in held_out:
+            raise Refused("prompts of '%s', but no --check text of it" % language)
     for language in held_out:
         if language not in counts.languages:
             raise Refused("%s: has no counts of '%s'" % (args.counts, language))
@@ -104,10 +107,7 @@ def steer(args):
     model, prompts = model_and_files(args)
     lape = program_of(args)
     found = neurons_of(args, lape, list(prompts))
-    language_of, plain = surely(args, lape, model)
-    for name in prompts:
-        if name not in language_of.languages:
-            raise Refused("prompts of '%s', but no --check text of it" % name)
+    language_of, plain = surely(args, lape, model, prompts)
     settings = steer_settings(args, list(prompts))
     jobs = [lambda s=s: lape.generate(model, prompts[s.prompt], args.tokens_out,
                                       *steer_options(args, found, s)) for s in settings]
@@ -205,13 +205,9 @@ def fall(args, lape, model, found, language_of, prompt, path):
 def fallback(args):
     model, prompts = model_and_files(args)
     lape = program_of(args)
-    found = neurons_of(args, lape, list(prompts))
-    language_of, _ = surely(args, lape, model)
+    found = neurons_of(args, lape, list(language_files(args.check)))
+    language_of, _ = surely(args, lape, model, prompts)
     languages = language_of.languages
-    missing = [name for name in languages if name not in found.languages]
-    missing += [name for name in prompts if name not in languages]
-    if missing:
-        raise Refused("'%s' is not in both %s and --check" % (missing[0], found.path))
     jobs = [lambda p=p: fall(args, lape, model, found, language_of, p, prompts[p])
             for p in prompts]
     chains = dict(zip(prompts, at_once(args, jobs)))
