@@ -31,6 +31,11 @@ build/compile: force
 demo: lape
 	@demo/run.sh ./lape
 
+# Every experiment on the demo model: demo/out/REPORT.md, with pictures where matplotlib is. WRITE=FILE
+# puts the results between FILE's marks, and the pictures into demo/pictures/.
+reproduce: lape
+	@$(firstword $(wildcard $(PYTHON)) python3) tools/reproduce.py $(if $(WRITE),--write $(WRITE))
+
 # Each test includes the file it tests, so that it reaches what is static there.
 build/test_model: test/test_model.c model.c lape.h test/check.h build/compile
 	$(COMPILE) -o $@ $< $(LIBS)
@@ -41,7 +46,7 @@ build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) $(HEADERS) te
 
 test: lape $(TESTS)
 	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_diff.py \
-		test/test_methods.py test/test_golden.py
+		test/test_methods.py test/test_experiments.py test/test_golden.py
 
 # Against transformers, tokenizers, sentencepiece and PyTorch, which are installed into .venv.
 oracle: lape lape64 $(PYTHON)
@@ -49,6 +54,7 @@ oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/tokenizing.py
 	$(PYTHON) test/families.py --tokenizers
 	$(PYTHON) test/released.py
+	$(PYTHON) test/test_plot.py
 tokenizers: lape $(PYTHON)
 	$(PYTHON) test/older.py
 	$(PYTHON) test/tokenizing.py
@@ -80,4 +86,4 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo test oracle golden identical precision tokenizers format clean force
+.PHONY: spec demo reproduce test oracle golden identical precision tokenizers format clean force

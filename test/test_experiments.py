@@ -1,0 +1,562 @@
+#!/usr/bin/env python3
+"""Tests of tools/experiments.py: its sums against values worked out by hand, its tables against what
+`lape` itself says when asked directly, its messages.
+
+    LAPE=./lape python3 test/test_experiments.py [NAME...]
+
+Standard library only; the demo model with tiny settings.
+"""
+
+import functools
+import math
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import types
+import unittest
+
+import report
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+import experiments                                             # noqa: E402
+from lab import ablation, bayes, common, selection, steering, tables   # noqa: E402
+from lab.program import Program, write_npy                     # noqa: E402
+
+LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
+DEMO = os.path.join(ROOT, "demo", "model.gguf")
+LANGUAGES = ["fr", "en", "zh"]
+RATES = ["--top", ".06", "--filter", ".9", "--bar", ".9"]
+SHARED = tempfile.TemporaryDirectory(prefix="test_experiments.")
+
+
+def shared(name):
+    return os.path.join(SHARED.name, name)
+
+
+def write(name, text):
+    with open(shared(name), "w", encoding="utf-8") as file:
+        file.write(text)
+    return shared(name)
+
+
+def texts(kind):
+    return ["%s=%s/demo/text/%s.%s.txt" % (name, ROOT, name, kind) for name in LANGUAGES]
+
+
+def lape(*words):
+    return subprocess.run([LAPE, *words, "-q"], check=True, stdout=subprocess.PIPE).stdout.decode()
+
+
+@functools.lru_cache(None)
+def counts():
+    lape("count", DEMO, *texts("count"), "--seq", "64", "--tokens", "3072", "-o",
+         shared("counts.gguf"))
+    return shared("counts.gguf")
+
+
+@functools.lru_cache(None)
+def neurons():
+    lape("find", counts(), *RATES, "--langs", ",".join(LANGUAGES), "-o", shared("neurons.tsv"))
+    return shared("neurons.tsv")
+
+
+@functools.lru_cache(None)
+def prompts():
+    given = {"en": "The window is\nOpen the\n", "fr": "Les enfants\nLe matin\n", "zh": "打开\n我们\n"}
+    return tuple("%s=%s" % (name, write(name + ".prompts", given[name])) for name in LANGUAGES)
+
+
+def run(*words):
+    """The program's own process: status, what it says on stderr."""
+    done = subprocess.run([sys.executable, os.path.join(ROOT, "tools", "experiments.py"), *words,
+                           "--lape", LAPE], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          cwd=SHARED.name, timeout=120)
+    return done.returncode, done.stderr.decode()
+
+
+def made(name, command, *words):
+    """The folder of an experiment that must go well."""
+    folder = shared(name)
+    status, said = run(command, *words, "-o", folder, "-q")
+    if status or said:
+        raise AssertionError("%s: %d: %s" % (command, status, said))
+    return folder
+
+
+def rows(folder, name, **wanted):
+    return [row for row in tables.read_table(os.path.join(folder, name + ".tsv"))[1]
+            if all(row[key] == value for key, value in wanted.items())]
+
+
+class Sums(unittest.TestCase):
+    """Values by hand."""
+
+    def test_jaccard(self):
+        self.assertEqual(selection.jaccard({1, 2, 3}, {2, 3, 4, 5}), 2 / 5)
+        self.assertEqual(selection.jaccard({1}, set()), 0)
+        self.assertEqual(selection.jaccard(set(), set()), 1)
+
+    def test_wilson(self):
+        # 10 of 100, as tables of the score interval have it
+        low, high = selection.wilson(10, 100)
+        self.assertAlmostEqual(low, 0.05523, 5)
+        self.assertAlmostEqual(high, 0.17437, 5)
+        # the ends solve (p - p0)^2 = z^2 p (1 - p) / n
+        for end in (low, high):
+            self.assertAlmostEqual((0.1 - end) ** 2, selection.Z ** 2 * end * (1 - end) / 100)
+        self.assertAlmostEqual(selection.wilson(0, 10)[0], 0)
+
+    def test_overdispersion(self):
+        # p = 1/4; (2-1)^2 and (0-1)^2 by 4 x 3/16, over one degree of freedom
+        self.assertAlmostEqual(selection.overdispersion([2, 0], [4, 4]), 2 / 0.75)
+        self.assertAlmostEqual(selection.overdispersion([1, 1], [4, 4]), 0)
+        self.assertEqual(selection.overdispersion([0, 0], [4, 4]), 1)
+        draw = random.Random(1)
+        many = [selection.overdispersion([sum(draw.random() < .3 for _ in range(50))
+                                          for _ in range(16)], [50] * 16) for _ in range(200)]
+        self.assertAlmostEqual(common.mean(many), 1, delta=0.1)
+
+    def test_correlation(self):
+        self.assertAlmostEqual(selection.correlation([1, 2, 3], [2, 4, 6]), 1)
+        self.assertAlmostEqual(selection.correlation([1, 2, 3], [1, 3, 2]), 0.5)
+        self.assertTrue(math.isnan(selection.correlation([1, 1], [1, 2])))
+
+    def test_quarters(self):
+        self.assertEqual([selection.quarter(i, 8) for i in range(8)], [1, 1, 2, 2, 3, 3, 4, 4])
+        self.assertEqual([selection.quarter(i, 6) for i in range(6)], [1, 1, 2, 3, 3, 4])
+
+    def test_parts_of_the_whole(self):
+        groups = selection.parts_of_the_whole(list("abcd"))
+        self.assertEqual(groups[4, 3], ["c"])
+        self.assertEqual(groups[2, 1], ["a", "c"])
+        self.assertEqual(groups[2, 2], ["b", "d"])
+        self.assertEqual(groups[1, 1], list("abcd"))
+        self.assertEqual(len(groups), 7)
+
+    def test_judge(self):
+        change = {"a": {"a": 10, "b": 2}, "b": {"a": 12, "b": 6}}
+        # own (10 + 6) / 2, others (2 + 12) / 2; row a is right, row b is not; column a is b's,
+        # column b is right
+        self.assertEqual(ablation.judge(change), (8, 7, 1, 1))
+        self.assertAlmostEqual(
+            ablation.margin_of({"a": {"a": 100, "b": 0}, "b": {"a": 0, "b": 0}}), math.log(2) / 2)
+
+    def test_random_mean(self):
+        value, deviation = ablation.random_mean([{"a": {"t": 1.0}}, {"a": {"t": 3.0}}])
+        self.assertEqual(value, {"a": {"t": 2}})
+        self.assertAlmostEqual(deviation["a"]["t"], math.sqrt(2))
+
+    def test_choose(self):
+        few, many, more = ([0, 0, 0, n, 0, own] for n, own in ((5, 24), (9, 26), (12, 40)))
+        self.assertEqual(ablation.choose([few, more, many], 25), many)
+        self.assertEqual(ablation.choose([few, many, more], 50), more)
+
+    def test_next_off(self):
+        following = functools.partial(steering.next_off, prompt="b",
+                                      languages=["a", "b", "c"])
+        self.assertEqual(following(off=[], taken=["a", "a", "b"]), "b")
+        self.assertEqual(following(off=["b"], taken=["b", "b", "c"]), "c")
+        self.assertEqual(following(off=["b"], taken=["b"]), "a")
+        self.assertIsNone(following(off=["b", "a", "c"], taken=["b"]))
+
+    def test_best_push(self):
+        summary = [{"mode": mode, "how": how, "success": success, "perplexity": perplexity}
+                   for mode, how, success, perplexity in (
+                       ("on", "add", 99, 1), ("off+on", "add", 50, 9), ("off+on", "scale", 60, 10),
+                       ("off+on", "replace", 90, 11))]
+        self.assertEqual(steering.best_push(summary, 10)["how"], "scale")
+        self.assertEqual(steering.best_push(summary, 1)["how"], "replace")
+
+    def test_distinct(self):
+        self.assertEqual(steering.distinct([[1, 1, 2], [1]]), 3 / 4)
+
+
+class NaiveBayes(unittest.TestCase):
+    def setUp(self):
+        self.bayes = bayes.Bayes({"a": [8, 2, 0], "b": [2, 8, 0]})
+
+    def test_probabilities(self):
+        self.assertAlmostEqual(self.bayes.log["a"][0], math.log(8.1 / 10.3))
+        self.assertAlmostEqual(self.bayes.log["a"][2], math.log(0.1 / 10.3))
+        self.assertAlmostEqual(sum(map(math.exp, self.bayes.log["b"])), 1)
+
+    def test_classes(self):
+        self.assertEqual(self.bayes.classify([0, 0, 1]), "a")
+        self.assertEqual(self.bayes.classify([1, 0, 1]), "b")
+        self.assertEqual(self.bayes.classify([2]), "a")     # equals: the first
+        self.assertEqual(self.bayes.classify([]), "-")
+
+    def test_confusion(self):
+        table = bayes.confusion(self.bayes, {"a": [0, 0, 1, 1, 0], "b": [1, 1]}, 2)
+        self.assertEqual(table, {"a": {"a": 1, "b": 1}, "b": {"a": 0, "b": 1}})
+        self.assertEqual(bayes.accuracy(table), 0.75)
+
+
+class Files(unittest.TestCase):
+    def test_table(self):
+        path = shared("table.tsv")
+        tables.write_table(path, ["made: so"], ["a", "b"], [["x", 1 / 3], ["y", 2]])
+        with open(path) as file:
+            self.assertEqual(file.read(), "# made: so\na\tb\nx\t0.333333\ny\t2\n")
+        self.assertEqual(tables.read_table(path), (["made: so"], [{"a": "x", "b": "0.333333"},
+                                                                  {"a": "y", "b": "2"}]))
+
+    def test_neurons(self):
+        found = tables.NeuronList(neurons())
+        self.assertEqual(found.languages, LANGUAGES)
+        said = lape("info", neurons())
+        for name in LANGUAGES:
+            self.assertIn("%s %d" % (name, len(found.of(name))), said)
+        self.assertEqual(found.rate("top", 0), 0.06)
+        tables.save_neurons(shared("copy.tsv"), found, {name: found.of(name)
+                                                        for name in LANGUAGES})
+        said = lape("info", shared("copy.tsv"))
+        for name in LANGUAGES:
+            self.assertIn("%s %d" % (name, len(found.of(name))), said)
+
+    def test_bar(self):
+        """The bar in the header is the one that members are above, and others not."""
+        found = tables.NeuronList(neurons())
+        for row in found.rows:
+            for name, p in zip(found.languages, row.p):
+                self.assertEqual(name in row.languages, p > found.bar_value())
+
+    def test_counts(self):
+        read = tables.Counts(counts())
+        self.assertEqual(read.languages, sorted(LANGUAGES))
+        self.assertEqual((read.layers, read.piece, set(read.tokens.values())), (6, 64, {3072}))
+        self.assertEqual(sum(read.histogram("en")), 3072)
+        found = tables.NeuronList(neurons())
+        for row in found.rows[:50]:
+            at = row.place[0] * found.neurons + row.place[1]
+            for name, p in zip(found.languages, row.p):
+                self.assertAlmostEqual(read.positive(name)[at] / 3072, p, 8)
+
+    def test_refused(self):
+        with open(counts(), "rb") as file:
+            good = file.read()
+        for n in (0, 3, 8, 24, 100, len(good) // 2):
+            path = shared("cut.gguf")
+            with open(path, "wb") as file:
+                file.write(good[:n])
+            with self.assertRaises(tables.Refused, msg=str(n)):
+                tables.Counts(path).histogram("zh")
+        with self.assertRaises(tables.Refused):
+            tables.Counts(DEMO)
+        for text in ("", "a\tb\n1\n", "layer\tneuron\tlape\tlanguages\n0\t0\t1\ten\n",
+                     "# layers: 1\n# neurons: 1\n# languages: en\nlayer\tneuron\tlape\tlanguages\n"
+                     "0\t1\t1\ten\n",
+                     "# layers: 1\n# neurons: 1\n# languages: en\nlayer\tneuron\tlape\tlanguages\n"
+                     "0\t0\t1\tfr\n"):
+            with self.assertRaises(tables.Refused, msg=text):
+                tables.NeuronList(write("bad.tsv", text))
+
+    def test_npy(self):
+        """What is written for `lape ppl` is what it reads."""
+        ids = [int(word) for word in subprocess.run(
+            [LAPE, "tokenize", DEMO], input=b"The window is open, and the children play.",
+            check=True, stdout=subprocess.PIPE).stdout.split()]
+        write_npy(shared("ids.npy"), ids)
+        text = write("ids.txt", "The window is open, and the children play.")
+        of_ids, of_text = (lape("ppl", DEMO, "x=" + path, "--seq", str(len(ids)))
+                           for path in (shared("ids.npy"), text))
+        self.assertEqual(of_ids, of_text)
+
+
+class Ablation(unittest.TestCase):
+    OPTIONS = ["--seq", "64", "--tokens", "128"]
+
+    @functools.lru_cache(None)
+    def matrix(self):
+        return made("matrix", "matrix", DEMO, *texts("eval"), "--counts", counts(), "--neurons",
+                    neurons(), "--draws", "2", *self.OPTIONS)
+
+    def test_is_what_lape_says(self):
+        lines = lape("ppl", DEMO, *texts("eval"), "--neurons", neurons(), *self.OPTIONS).split("\n")
+        heads, plain = lines[0].split("\t"), [float(x) for x in lines[1].split("\t")[1:]]
+        checked = 0
+        for line in lines[2:-1]:
+            off, *values = line.split("\t")
+            for text, before, after in zip(heads[1:], plain, map(float, values)):
+                row, = rows(self.matrix(), "matrix", selection="lape", off=off, text=text)
+                for name, value in (("plain", before), ("perplexity", after),
+                                    ("change", after - before),
+                                    ("percent", (after / before - 1) * 100)):
+                    self.assertAlmostEqual(float(row[name]), value, delta=abs(value) * 1e-5 + 1e-6)
+                checked += 1
+        self.assertEqual(checked, 9)
+
+    def test_equal_budget(self):
+        sizes = {}
+        for row in rows(self.matrix(), "matrix"):
+            sizes.setdefault(row["off"], set()).add(row["neurons"])
+        found = tables.NeuronList(neurons())
+        self.assertEqual(sizes, {name: {str(len(found.of(name)))} for name in LANGUAGES})
+        self.assertEqual({row["selection"] for row in rows(self.matrix(), "matrix-summary")},
+                         {"lape", "lap", "lave", "random-1", "random-2", "random"})
+
+    def test_baseline_is_the_start_of_find(self):
+        """The first n of a language: of the smallest --top that gives it so many."""
+        args = types.SimpleNamespace(counts=counts(), filter=.9, bar=.9)
+        found = tables.NeuronList(neurons())
+        growing = ablation.Growing(Program(LAPE, quiet=True), args, found, "lap")
+        for n in (1, 7, 30):
+            first = growing.first("en", n)
+            self.assertEqual(len(first), n)
+            selected = next(m for m in sorted(growing.known) if growing.known[m]["en"] == first)
+            self.assertEqual(len(growing.of(selected - 1, "en")), n - 1)
+            self.assertLess(growing.of(selected - 1, "en"), first)
+
+    def test_random(self):
+        draws = [float(rows(self.matrix(), "matrix", selection="random-%d" % i, off="en",
+                            text="fr")[0]["percent"]) for i in (1, 2)]
+        row, = rows(self.matrix(), "matrix", selection="random", off="en", text="fr")
+        self.assertNotEqual(*draws)
+        self.assertAlmostEqual(float(row["percent"]), sum(draws) / 2, 5)
+        self.assertAlmostEqual(float(row["spread"]), abs(draws[0] - draws[1]) / math.sqrt(2), 5)
+
+    def test_dose(self):
+        folder = made("dose", "dose", DEMO, *texts("eval"), "--counts", counts(), "--neurons",
+                      neurons(), "--percent", "0,50,100", *self.OPTIONS)
+        for row in rows(folder, "dose", part="0"):
+            self.assertEqual((row["perplexity"], row["percent"], row["neurons"]),
+                             (row["plain"], "0", "0"))
+        for row in rows(folder, "dose", part="100"):
+            whole, = rows(self.matrix(), "matrix", selection="lape", off=row["off"],
+                          text=row["text"])
+            self.assertEqual(row["perplexity"], whole["perplexity"])
+        found = tables.NeuronList(neurons())
+        order = ablation.lowest_first(found, "fr")
+        score = {row.place: float(row.lape) for row in found.rows}
+        self.assertEqual([score[place] for place in order], sorted(score[p] for p in order))
+        half, = rows(folder, "dose", part="50", off="fr", text="fr")
+        self.assertEqual(int(half["neurons"]), round(len(order) / 2))
+        tables.save_neurons(shared("half.tsv"), found, {"fr": set(order[:int(half["neurons"])])})
+        said = lape("ppl", DEMO, *texts("eval"), "--neurons", shared("half.tsv"), *self.OPTIONS)
+        self.assertAlmostEqual(float(said.split("\n")[2].split("\t")[1]),
+                               float(half["perplexity"]), 3)
+
+    def test_sweep(self):
+        folder = made("sweep", "sweep", DEMO, *texts("eval"), "--counts", counts(), "--top",
+                      ".02,.06", "--filter", ".9", "--bar", ".9", "--enough", "0", *self.OPTIONS)
+        self.assertEqual([row["top"] for row in rows(folder, "sweep")], ["0.02", "0.06"])
+        whole, = rows(self.matrix(), "matrix-summary", selection="lape")
+        last = rows(folder, "sweep")[1]
+        self.assertEqual([last[name] for name in ("neurons", "own", "others", "rows", "columns")],
+                         [whole[name] for name in ("neurons", "own", "others", "rows", "columns")])
+        self.assertIn("best: --top 0.02 --filter 0.9 --bar 0.9",
+                      tables.read_table(os.path.join(folder, "sweep.tsv"))[0])
+
+
+class Steering(unittest.TestCase):
+    OPTIONS = ["-n", "12", "--counts"]
+
+    def test_steer(self):
+        folder = made("steer", "steer", DEMO, *prompts(), "--check", *texts("eval"), "-n", "12",
+                      "--counts", counts(), "--neurons", neurons(), "--how", "add", "--strength",
+                      "20")
+        kept = rows(folder, "steer-generations")
+        self.assertEqual(len(kept), 2 * 3 * (1 + 1 + 2 + 2))
+        self.assertEqual(len(rows(folder, "steer")), 4 * 6)
+        for row in rows(folder, "steer"):
+            wanted = {} if row["mode"] in ("none", "off") else {"wanted": row["wanted"]}
+            mine = [one["language"] for one in kept if one["mode"] == row["mode"]
+                    and one["prompt"] == row["prompt"]
+                    and all(one[key] == value for key, value in wanted.items())]
+            self.assertEqual(float(row["success"]), 100 * mine.count(row["wanted"]) / 2)
+        said = lape("generate", DEMO, "-f", prompts()[1].split("=")[1], "-n", "12",
+                    "--repeat-penalty", "1.2", "--neurons", neurons(), "--counts", counts(),
+                    "--off", "en", "--on", "zh", "--how", "add", "--strength", "20")
+        same = [row["tokens"] for row in kept if (row["mode"], row["prompt"], row["wanted"])
+                == ("off+on", "en", "zh")]
+        self.assertEqual([line.split("\t")[2] for line in said.split("\n")[1:-1]], same)
+        # fluency: the plain model's perplexity of these very tokens
+        ids = [int(i) for line in same for i in line.split()]
+        self.assertEqual(len(ids), 24)
+        write_npy(shared("same.npy"), ids)
+        value = lape("ppl", DEMO, "x=" + shared("same.npy"), "--seq", "12").split("\n")[1]
+        row, = rows(folder, "steer", mode="off+on", prompt="en", wanted="zh")
+        self.assertAlmostEqual(float(row["perplexity"]) / float(value.split("\t")[1]), 1, 5)
+
+    def test_fluency_of_different_lengths(self):
+        """exp of the mean over outputs of their mean losses, whatever their lengths."""
+        lists = [[300, 400, 500], [300, 600], [7]]
+        program = Program(LAPE, quiet=True)
+        got = program.fluency(DEMO, {"k": lists, "short": [[5]]})
+        loss = []
+        for ids in lists[:2]:
+            write_npy(shared("one.npy"), ids)
+            said = lape("ppl", DEMO, "x=" + shared("one.npy"), "--seq", str(len(ids)))
+            loss.append(math.log(float(said.split("\n")[1].split("\t")[1])))
+        self.assertEqual(list(got), ["k"])
+        self.assertAlmostEqual(got["k"], math.exp(sum(loss) / 2), 3)
+
+    def test_unsure(self):
+        """Text whose language is not told is no ground for a tally."""
+        wrong = [text.replace("/fr.eval", "/en.eval") for text in texts("eval")]
+        folder = shared("unsure")
+        status, said = run("steer", DEMO, *prompts(), "--check", *wrong, "-n", "12", "--counts",
+                           counts(), "--neurons", neurons(), "-o", folder, "-q")
+        self.assertEqual((status, said.count("\n")), (1, 1), said)
+        self.assertIn("nothing is tallied", said)
+        self.assertEqual(os.listdir(folder), ["steer-check.tsv"])
+        row, = rows(folder, "steer-check", language="fr")
+        self.assertGreater(int(row["en"]), int(row["fr"]))
+
+    def test_fallback(self):
+        folder = made("fallback", "fallback", DEMO, *prompts(), "--check", *texts("eval"), "-n",
+                      "12", "--counts", counts(), "--neurons", neurons())
+        steps = rows(folder, "fallback")
+        self.assertEqual(len(steps), 3 * 4)
+        for row in steps:
+            off = [] if row["off"] == "-" else row["off"].split(",")
+            self.assertEqual(len(off), int(row["step"]))
+            self.assertEqual(off[:1], [row["prompt"]][:len(off)])
+            self.assertEqual(sum(int(row[name]) for name in LANGUAGES), 2)
+        # the union of two languages is off, not the last alone
+        found = tables.NeuronList(neurons())
+        row = next(row for row in steps if row["prompt"] == "en" and row["step"] == "2")
+        tables.save_neurons(shared("two.tsv"), found, {"x": set().union(
+            *(found.of(name) for name in row["off"].split(",")))})
+        said = lape("generate", DEMO, "-f", prompts()[1].split("=")[1], "-n", "12",
+                    "--repeat-penalty", "1.2", "--neurons", shared("two.tsv"), "--off", "x")
+        self.assertEqual([line.split("\t")[2] for line in said.split("\n")[1:-1]],
+                         [one["tokens"] for one in rows(folder, "fallback-generations",
+                                                        prompt="en", step="2")])
+
+
+class Selection(unittest.TestCase):
+    @functools.lru_cache(None)
+    def reliability(self):
+        return made("reliability", "reliability", DEMO, *texts("count"), "--seq", "64", "--tokens",
+                    "1024", "--of", "4", *RATES)
+
+    def test_halves(self):
+        found = []
+        for half in ("1/2", "2/2"):
+            path = shared("half.gguf")
+            lape("count", DEMO, *texts("count"), "--seq", "64", "--tokens", "1024", "--shard", half,
+                 "-o", path)
+            lape("find", path, *RATES, "-o", shared("half.tsv"))
+            found.append(tables.NeuronList(shared("half.tsv")))
+        for row in rows(self.reliability(), "reliability", what="halves"):
+            one, other = (x.of(row["language"]) for x in found)
+            self.assertAlmostEqual(float(row["jaccard"]), len(one & other) / len(one | other), 5)
+            self.assertLess(float(row["jaccard"]), 1)
+
+    def test_draws(self):
+        draws = [row["of"] for row in rows(self.reliability(), "reliability", what="part",
+                                           language="en")]
+        self.assertEqual(draws, ["4"] * 4 + ["2"] * 2 + ["1"])
+        whole, = rows(self.reliability(), "reliability", what="part", language="en", of="1")
+        self.assertEqual((whole["jaccard"], whole["tokens"]), ("1", "1024"))
+
+    def test_bar(self):
+        """Wilson's interval against the bar, neuron by neuron, from the list's own p."""
+        lape("count", DEMO, *texts("count"), "--seq", "64", "--tokens", "1024", "-o",
+             shared("k.gguf"))
+        lape("find", shared("k.gguf"), *RATES, "-o", shared("k.tsv"))
+        found = tables.NeuronList(shared("k.tsv"))
+        bar, within = found.bar_value(), 0
+        for k, name in enumerate(found.languages):
+            near = sum(name in row.languages and
+                       (row.p[k] - bar) ** 2 <= selection.Z ** 2 * bar * (1 - bar) / 1024
+                       for row in found.rows)
+            row, = rows(self.reliability(), "reliability-bar", language=name)
+            self.assertEqual((int(row["within"]), int(row["selected"])),
+                             (near, len(found.of(name))))
+            within += near
+        self.assertGreater(within, 0)
+
+    def test_given_parts(self):
+        parts = [os.path.join(self.reliability(), "parts", "part-%02d-of-4.gguf" % i)
+                 for i in range(1, 5)]
+        folder = made("given", "reliability", "--parts", *parts, *RATES)
+        self.assertEqual([row["jaccard"] for row in rows(folder, "reliability", language="fr")],
+                         [row["jaccard"] for row in rows(self.reliability(), "reliability",
+                                                         language="fr")])
+
+    def test_layers(self):
+        """From a list alone, without probabilities."""
+        path = write("list.tsv", "# model: toy\n# layers: 4\n# neurons: 9\n# languages: a b\n"
+                     "layer\tneuron\tlape\tlanguages\n0\t1\t-\ta,b\n0\t2\t-\ta\n2\t0\t-\tb\n"
+                     "3\t8\t-\ta,b\n3\t7\t-\t-\n".replace("3\t8\t-\ta,b\n3\t7\t-\t-\n",
+                                                           "3\t7\t-\t-\n3\t8\t-\ta,b\n"))
+        folder = made("layers", "layers", path)
+        self.assertEqual([[row[x] for x in ("quarter", "a", "b", "distinct")]
+                          for row in rows(folder, "layers")],
+                         [["1", "2", "1", "2"], ["2", "0", "0", "0"], ["3", "0", "1", "1"],
+                          ["4", "1", "1", "1"]])
+        self.assertEqual([row["distinct"] for row in rows(folder, "quarters")],
+                         ["2", "0", "1", "1"])
+        row, = rows(folder, "overlap", a="a", b="b")
+        self.assertEqual((row["neurons_a"], row["neurons_b"], row["shared"], row["jaccard"],
+                          row["correlation"]), ("3", "3", "2", "0.5", "-"))
+
+    def test_similarity(self):
+        with_list = made("l1", "layers", neurons())
+        with_counts = made("l2", "layers", neurons(), "--counts", counts())
+        read = tables.Counts(counts())
+        want = selection.correlation(read.positive("en"), read.positive("fr"))
+        row, = rows(with_counts, "overlap", a="en", b="fr")
+        self.assertAlmostEqual(float(row["correlation"]), want, 5)
+        self.assertNotEqual(rows(with_list, "overlap", a="en", b="fr")[0]["correlation"],
+                            row["correlation"])
+
+
+class Complaints(unittest.TestCase):
+    """One line, status 1 or 2, and no table."""
+
+    def refused(self, status, word, *words):
+        folder = shared("refused")
+        got, said = run(*words, "-o", folder, "-q")
+        self.assertEqual(got, status, said)
+        self.assertIn(word, said)
+        self.assertEqual(os.listdir(folder) if os.path.isdir(folder) else [], [])
+        if status == 1:
+            self.assertEqual(said.count("\n"), 1, said)
+
+    def test_words(self):
+        given = ["--counts", counts(), "--neurons", neurons()]
+        text = texts("eval")[0]
+        self.refused(1, "no such file", "matrix", DEMO, "en=nowhere.txt", *given)
+        self.refused(1, "twice", "matrix", DEMO, text, text, *given)
+        self.refused(1, "LANG=FILE", "matrix", DEMO, "e n=x", *given)
+        self.refused(1, "LANG=FILE", "matrix", DEMO, *given)
+        self.refused(1, "MODEL", "matrix", text, *given)
+        self.refused(1, "de", "dose", DEMO, text.replace("fr=", "de="), *given)
+        self.refused(1, "nowhere.gguf", "matrix", "nowhere.gguf", text, *given)
+        self.refused(1, "nowhere", "matrix", DEMO, text, "--counts", counts(), "--neurons",
+                     "nowhere")
+        self.refused(1, "model.gguf", "matrix", DEMO, text, "--counts", DEMO)
+        self.refused(1, "lies", "layers", write("lies.tsv", "lies\n"))
+        self.refused(1, "4, 8, 16", "reliability", DEMO, text, "--of", "5")
+        self.refused(1, "--check", "steer", DEMO, *prompts(), "--check", text, *given)
+
+    def test_usage(self):
+        self.refused(2, "--draws", "matrix", DEMO, "--counts", "x", "--draws", "many")
+        self.refused(2, "--top", "sweep", DEMO, "--counts", "x", "--top", "2")
+        self.refused(2, "--nonsense", "layers", "x", "--nonsense")
+        self.refused(2, "COMMAND", )
+
+    def test_help(self):
+        for name in ("matrix", "dose", "steer", "fallback", "reliability", "layers", "sweep"):
+            with self.assertRaises(SystemExit) as end, open(os.devnull, "w") as nothing:
+                sys.stdout, keep = nothing, sys.stdout
+                try:
+                    experiments.parse_arguments([name, "-h"])
+                finally:
+                    sys.stdout = keep
+            self.assertEqual(end.exception.code, 0)
+
+    def test_words_behind_options(self):
+        args = experiments.parse_arguments(["matrix", "m", "--counts", "c", "-o", "d", "en=x",
+                                            "fr=y"])
+        self.assertEqual(args.words, ["m", "en=x", "fr=y"])
+
+
+if __name__ == "__main__":
+    sys.exit(report.main())

@@ -1,0 +1,223 @@
+"""The files around `lape`, for the tools: tables with a commented header, neuron lists, counts.
+
+Standard library only. What cannot be read is refused in one line that names the file.
+"""
+
+import array
+import collections
+import mmap
+import os
+import re
+import struct
+import sys
+
+LABEL = re.compile(r"[A-Za-z0-9_-]{1,24}$")      # of a language, as the program takes it
+
+
+class Refused(Exception):
+    """Input that is not worked on: what it is, and what is wrong with it."""
+
+
+# ---- Tables: `#` lines that say how they were made, the columns' names, rows -------------------
+
+def show(value):
+    """A cell; six digits tell all that these experiments can."""
+    return "%.6g" % value if isinstance(value, float) else str(value)
+
+
+def write_text(path, text):
+    """The file appears whole or not at all."""
+    temporary = "%s.%d.tmp" % (path, os.getpid())
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError as problem:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise Refused("%s: cannot be written: %s" % (path, problem.strerror))
+
+
+def write_table(path, made, columns, rows):
+    """made: the header's lines."""
+    lines = ["# " + line for line in made] + ["\t".join(columns)]
+    lines += ["\t".join(show(value) for value in row) for row in rows]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_lines(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="") as file:
+            return file.read().split("\n")
+    except OSError as problem:
+        raise Refused("%s: cannot be read: %s" % (path, problem.strerror))
+
+
+def read_table(path):
+    """The header's lines, and the rows by the columns' names, all of them text."""
+    lines = [line for line in read_lines(path) if line]
+    made = [line[2:] for line in lines if line.startswith("#")]
+    cells = [line.split("\t") for line in lines if not line.startswith("#")]
+    for row in cells[1:]:
+        if len(row) != len(cells[0]):
+            raise Refused("%s: a row has %d cells, the columns are %d: %s"
+                          % (path, len(row), len(cells[0]), "\t".join(row)[:60]))
+    if not cells:
+        raise Refused("%s: no table: it ends before its columns are named" % path)
+    return made, [dict(zip(cells[0], row)) for row in cells[1:]]
+
+
+# ---- Neuron lists ------------------------------------------------------------------------------
+
+Neuron = collections.namedtuple("Neuron", "place lape languages p")    # place: (layer, index)
+
+
+class NeuronList:
+    """What `lape find` makes; model, layers, neurons (of a layer), languages, rows."""
+
+    def __init__(self, path):
+        made, table = read_table(path)
+        self.path = path
+        self.header = dict(line.split(": ", 1) for line in made if ": " in line)
+        self.model = self.header.get("model", "unknown")
+        self.languages = self.header.get("languages", "").split()
+        try:
+            self.layers = int(self.header["layers"])
+            self.neurons = int(self.header["neurons"])
+            self.rows = [self.read_row(row) for row in table]
+        except (KeyError, ValueError):
+            raise Refused("%s: not a list of neurons, which has `# layers`, `# neurons`, "
+                          "`# languages` and columns layer, neuron, lape, languages" % path)
+        if not self.languages:
+            raise Refused("%s: the header names no languages" % path)
+        self.check()
+
+    def read_row(self, row):
+        languages = () if row["languages"] == "-" else tuple(row["languages"].split(","))
+        p = [float(row["p_" + language]) for language in self.languages
+             if "p_" + language in row]
+        return Neuron((int(row["layer"]), int(row["neuron"])), row["lape"], languages, p)
+
+    def check(self):
+        for row in self.rows:
+            layer, index = row.place
+            if not (0 <= layer < self.layers and 0 <= index < self.neurons):
+                raise Refused("%s: layer %d, neuron %d: the header says %d layers of %d"
+                              % (self.path, layer, index, self.layers, self.neurons))
+            for language in row.languages:
+                if language not in self.languages:
+                    raise Refused("%s: language '%s' is not in the header" % (self.path, language))
+
+    def of(self, language):
+        """The places of a language's neurons."""
+        return {row.place for row in self.rows if language in row.languages}
+
+    def rate(self, name, default):
+        """`top`, `filter` or `bar` as the header has it."""
+        return float(self.header[name].split(",")[0]) if name in self.header else default
+
+    def bar_value(self):
+        """The activation probability above which a neuron belongs to a language."""
+        match = re.search(r"threshold (\S+)$", self.header.get("bar", ""))
+        if not match:
+            raise Refused("%s: its header does not give the bar's threshold" % self.path)
+        return float(match.group(1))
+
+
+def save_neurons(path, like, sets):
+    """A list of the shape of `like`, in which sets[label] are the places of each label."""
+    labels = collections.defaultdict(list)
+    for label, places in sets.items():
+        for place in places:
+            labels[place].append(label)
+    lines = ["# language-specific neurons", "# model: " + like.model, "# layers: %d" % like.layers,
+             "# neurons: %d" % like.neurons, "# languages: " + " ".join(sets),
+             "layer\tneuron\tlape\tlanguages"]
+    lines += ["%d\t%d\t-\t%s" % (*place, ",".join(labels[place])) for place in sorted(labels)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+# ---- Counts: a GGUF file, of which the experiments want a few tensors --------------------------
+
+SIZES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+STRING, ARRAY, I64 = 8, 9, 27
+
+
+class Counts:
+    """Counts of activations: tokens and pieces of every language; arrays are read when wanted."""
+
+    def __init__(self, path):
+        self.path, self.at = path, 0
+        try:
+            with open(path, "rb") as file:
+                self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self.read()
+        except OSError as problem:
+            raise Refused("%s: cannot be read: %s" % (path, problem.strerror))
+        except (struct.error, KeyError, ValueError, OverflowError, MemoryError):
+            raise Refused("%s: no counts: `lape count` makes those" % path)
+
+    def read(self):
+        if self.bytes[:4] != b"GGUF":
+            raise ValueError
+        self.at = 8
+        tensors, values = self.take("Q"), self.take("Q")
+        if max(tensors, values) > len(self.bytes):
+            raise ValueError
+        value = {self.text(): self.value(self.take("I")) for _ in range(values)}
+        if value["general.architecture"] != "lape-counts":
+            raise ValueError
+        self.model = value["general.name"]
+        self.layers, self.neurons = value["lape-counts.layers"], value["lape-counts.neurons"]
+        self.piece, self.bos = value["lape-counts.piece_length"], value["lape-counts.bos"]
+        self.languages = value["lape-counts.languages"]
+        self.tokens = dict(zip(self.languages, value["lape-counts.tokens"]))
+        self.pieces = dict(zip(self.languages, value["lape-counts.pieces"]))
+        self.tensor = {}
+        for _ in range(tensors):
+            name, dims = self.text(), self.take("I")
+            size = 1
+            for _ in range(dims):
+                size *= self.take("Q")
+            self.tensor[name] = self.take("I"), size, self.take("Q")
+        self.data = self.at + -self.at % value.get("general.alignment", 32)
+
+    def take(self, kind):
+        """The next number."""
+        number, = struct.unpack_from("<" + kind, self.bytes, self.at)
+        self.at += struct.calcsize("<" + kind)
+        return number
+
+    def text(self):
+        size = self.take("Q")
+        if size > len(self.bytes) - self.at:
+            raise ValueError
+        self.at += size
+        return self.bytes[self.at - size:self.at].decode("utf-8", "replace")
+
+    def value(self, kind):
+        if kind == ARRAY:
+            kind, n = self.take("I"), self.take("Q")
+            if n > len(self.bytes):
+                raise ValueError
+            return [self.value(kind) for _ in range(n)]
+        return self.text() if kind == STRING else self.take(SIZES[kind])
+
+    def numbers(self, name):
+        """A tensor's integers."""
+        kind, n, offset = self.tensor.get(name, (None, 0, 0))
+        start = self.data + offset
+        if kind != I64 or start + 8 * n > len(self.bytes):
+            raise Refused("%s: has no tensor '%s' of 64-bit integers" % (self.path, name))
+        numbers = array.array("q", self.bytes[start:start + 8 * n])
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        return numbers
+
+    def positive(self, language):
+        """Tokens above zero of every neuron, layer by layer."""
+        return self.numbers(language + ".positive")
+
+    def histogram(self, language):
+        """Tokens by id."""
+        return self.numbers(language + ".histogram")
