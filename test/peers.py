@@ -119,8 +119,8 @@ def train(kind, folder):
 
 
 def train_sentencepiece(kind, path):
-    """As LLaMA's or Gemma's; the latter adds no space before a text. Both have pieces that are always
-    taken whole. Returns tokenizer_config.json."""
+    """As LLaMA's or Gemma's; the latter adds no space before a text. Both have pieces that are
+    always taken whole. Returns tokenizer_config.json."""
     user = ["<tool>", "\u2581\u2581", "\n\n"] if kind == "gemma" else ["<tool>"]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -272,7 +272,7 @@ class Bench:
         return np.load(self.at("ours.npy"))
 
     def theirs(self, path, ids):
-        """The logits by llama.cpp, in a process of its own, since it aborts on what it cannot run."""
+        """The logits by llama.cpp, in a process of its own: it aborts on what it cannot run."""
         to = self.at("theirs.npy")
         work = multiprocessing.get_context("fork").Process(target=quiet, args=(
             save_logits, path, ids, to))
@@ -364,8 +364,8 @@ def check_model(report, bench, family, i, first):
     save(model, hf, bench.at("tokenizers/" + kind))
     ids = np.random.default_rng(i).integers(3, PIECES, TOKENS).tolist()
     report.models[family] += 1
-    # llama.cpp has no windows in LLaMA's architecture, which is Mistral's: its converter drops them,
-    # and of a file that has one it agrees as long as the window is not full.
+    # llama.cpp has no windows in LLaMA's architecture, which is Mistral's too: its converter drops
+    # them, and on a file that has one it agrees as long as the window is not full.
     window = settings.get("sliding_window") if family == "mistral" else None
     if window:
         model = families.make_model(name, dict(settings, sliding_window=None), i)
@@ -436,9 +436,9 @@ def check_keys(report, bench, family, path):
 
 def check_tokens(report, bench, kind, path, whose):
     """Lines of the texts and hard strings: how many have other ids than in llama.cpp. After a piece
-    that is taken whole llama.cpp adds a space again, as it does before a text, and sentencepiece does
-    not: such lines are held against sentencepiece. Of its deviations in Unicode these lines show none,
-    with Unicode's classes as new as lape's."""
+    that is taken whole llama.cpp adds a space again, as it does before a text, and sentencepiece
+    does not: such lines are held against sentencepiece. Of llama.cpp's deviations from the original
+    regular expressions these lines show none, so no other difference is let pass."""
     def work():
         vocabulary, spaced = load(path, vocab_only=True), None
         if kind == "llama":
