@@ -51,7 +51,8 @@ VOCAB, PIECES, TOKENS = 2080, 2000, 90     # rows of embeddings, of which so man
 Q = gguf.GGMLQuantizationType
 # By how much llama.cpp's logits may differ, relative to the largest. It looks GELU up in a table of
 # float16, and rounds the inputs of a product to the type of its weights (of Q8_0, to 8 bits).
-TYPES = {"f32": 2e-3, "f16": 2e-3, "bf16": 1e-2, "q8_0": 3e-2}
+TYPES = {"f32": 1e-3, "f16": 1e-3, "bf16": 1e-2, "q8_0": 3e-2}
+EXACT, WITH_SILU = 1e-5, ("llama", "mistral", "qwen2", "qwen3", "cohere")
 
 # Sizes that rows of Q8_0 and llama.cpp's converter, which takes 4 widths for granted, can do.
 WIDTH, NEURONS, HEAD = 96, 384, 32
@@ -150,14 +151,14 @@ def convert_ours(folder, path, kind):
     run(sys.executable, CONVERT, "hf", folder, "-o", path, "--type", kind, "--name", "x", "-q")
 
 
-def convert_theirs(folder, path, kind, pre):
+def convert_theirs(folder, path, kind, pre, *flags):
     """Runs convert_hf_to_gguf.py. It knows a byte-level BPE by the hash of what the published one
     makes of a text; of one that was trained here it has to be told which it is."""
     import conversion
     import convert_hf_to_gguf
     conversion.TextModel.get_vocab_base_pre = lambda self, tokenizer: pre
     logging.disable(logging.WARNING)
-    argv = ["convert_hf_to_gguf.py", folder, "--outfile", path, "--outtype", kind]
+    argv = ["convert_hf_to_gguf.py", folder, "--outfile", path, "--outtype", kind, *flags]
     try:
         argv, sys.argv = sys.argv, argv
         with contextlib.redirect_stderr(io.StringIO()):
@@ -306,6 +307,10 @@ def relative(a, b):
 
 # ---- The checks -----------------------------------------------------------------------------
 
+def bound(family, dtype="f32"):
+    return EXACT if dtype == "f32" and family in WITH_SILU else TYPES[dtype]
+
+
 class Report:
     """Counts checks, and keeps the worst measure of each by family."""
 
@@ -385,9 +390,18 @@ def check_model(report, bench, family, i, first):
             found, alone = unlike(ours, theirs)
             report.alone[family].update(alone)
             return not found, ", ".join(found) if found else "%d keys of one only" % len(alone)
-        report.measure(family, "same file " + dtype, what, TYPES[dtype], same)
+        report.measure(family, "same file " + dtype, what, bound(family, dtype), same)
         report.measure(family, "its file " + dtype, what, families.SINGLE, its)
         report.check("%s, the two files %s" % (what, dtype), alike)
+    if i == 0 and family not in ("gpt2", "bloom"):      # which have q, k and v as one anyway
+
+        def fused():
+            convert_theirs(hf, bench.at("fused.gguf"), "f32", kind, "--fuse-qkv")
+            if "blk.0.attn_qkv.weight" not in contents(bench.at("fused.gguf"))[1]:
+                raise RuntimeError("q, k and v are not one tensor")
+            want = families.push(model, ids)[0]
+            return families.worst(torch.from_numpy(bench.ours(bench.at("fused.gguf"), ids)), want)
+        report.measure(family, "its file f32", what + " fused", families.SINGLE, fused)
 
 
 # Keys that llama.cpp reads, and of which files say something else than what is usual.
@@ -412,7 +426,7 @@ def rewrite(path, to, change):
     w.write_header_to_file(), w.write_kv_data_to_file(), w.write_tensors_to_file(), w.close()
 
 
-def check_keys(report, bench, family, path):
+def check_keys(report, bench, family, what, path):
     """A file of llama.cpp's without each of its keys, and with others. A key that is not there may
     not matter to lape, as long as nothing changes then."""
     keys = contents(path)[0]
@@ -430,8 +444,8 @@ def check_keys(report, bench, family, path):
             except RuntimeError:
                 want, said = bench.ours(path, ids), "llama.cpp refuses it; as before, %.1e"
             off = relative(ours, want)
-            return off <= TYPES["f32"], said % off
-        report.check("%s %s %s" % (family, "with" if change[1:] else "without", change[0]), work)
+            return off <= bound(family), said % off
+        report.check("%s %s %s" % (what, "with" if change[1:] else "without", change[0]), work)
 
 
 def check_tokens(report, bench, kind, path, whose):
@@ -470,8 +484,8 @@ def check_without_tokenizer(report, bench):
         rewrite(bench.at("theirs-f32.gguf"), path,
                 ("tokenizer.ggml.model", "none", gguf.GGUFValueType.STRING))
         return relative(bench.ours(path, ids), bench.theirs(path, ids))
-    report.measure("llama", "same file f32", "llama 0 without a tokenizer", TYPES["f32"], same)
-    report.measure("llama", "same file f32", "llama 0 of tokenizer none", TYPES["f32"], its)
+    report.measure("llama", "same file f32", "llama 0 without a tokenizer", EXACT, same)
+    report.measure("llama", "same file f32", "llama 0 of tokenizer none", EXACT, its)
 
 
 def check_quantised(report, bench):
@@ -528,7 +542,8 @@ def main():
                 if family == "llama" and i == 0:
                     check_without_tokenizer(report, bench)
                 if i == 0 or "rope_parameters" in model[1]:
-                    check_keys(report, bench, "%s %d" % (family, i), bench.at("theirs-f32.gguf"))
+                    check_keys(report, bench, family, "%s %d" % (family, i),
+                               bench.at("theirs-f32.gguf"))
         check_quantised(report, bench)
     print("opt: llama.cpp has no OPT: test/families.py holds it against transformers")
     for family, alone in report.alone.items():
