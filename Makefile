@@ -58,6 +58,19 @@ oracle: lape lape64 $(PYTHON)
 tokenizers: lape $(PYTHON)
 	$(PYTHON) test/older.py
 	$(PYTHON) test/tokenizing.py
+# Against llama.cpp, which is compiled for it, into .peers: some minutes more.
+peers: lape .peers/bin/python
+	.peers/bin/python test/peers.py .peers/llama.cpp
+.peers/bin/python: test/peers.txt test/requirements.txt
+	python3 -m venv .peers
+	$@ -m pip install -q --disable-pip-version-check -r $<
+	$@ -m pip download -q --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
+		-d .peers `grep llama-cpp-python= $<`
+	tar xzf .peers/llama_cpp_python-*.tar.gz -C .peers
+	rm -rf .peers/llama.cpp
+	mv .peers/llama_cpp_python-*/vendor/llama.cpp .peers/llama.cpp
+	rm -r .peers/llama_cpp_python-*
+	@touch $@
 golden: $(PYTHON)
 	$(PYTHON) test/oracle.py golden
 $(PYTHON): test/requirements.txt
@@ -86,4 +99,4 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo reproduce test oracle golden identical precision tokenizers format clean force
+.PHONY: spec demo reproduce test oracle golden identical precision tokenizers peers format clean force

@@ -862,6 +862,7 @@ static int read_tokenizer(struct checkpoint *c, struct error *e) {
     c->add_bos = true;
     if (!gguf_find(g, "tokenizer.ggml.model")) return 0;
     if (gguf_string(g, "tokenizer.ggml.model", &kind, e)) return -1;
+    if (span_is(kind, "none") || span_is(kind, "no_vocab")) return 0;
     const bool merged = span_is(kind, "gpt2");
     if (!merged && !span_is(kind, "llama"))
         return fail(e,

@@ -653,6 +653,7 @@ class Settings(Case):
     """config.json becomes metadata."""
 
     EXPECTED = {
+        "tokenizer.ggml.model": ("string", "none"),
         "general.architecture": ("string", "llama"), "general.name": ("string", "tiny"),
         "general.file_type": ("u32", 32), "llama.vocab_size": ("u32", 12),
         "llama.context_length": ("u32", 99), "llama.embedding_length": ("u32", 32),
@@ -940,7 +941,8 @@ class Tokenizer(Case):
         done = run_forked(["hf", self.model, "-o", self.out])
         self.assertEqual((done.returncode, done.stderr.count("\n")), (0, 1))
         self.assertIn("token ids only", done.stderr)
-        self.assertFalse([name for name in Gguf(self.out).keys if name.startswith("tokenizer.")])
+        self.assertEqual([(name, value[1]) for name, value in Gguf(self.out).keys.items()
+                          if name.startswith("tokenizer.")], [("tokenizer.ggml.model", "none")])
 
     def test_refusals(self):
         self.checkpoint()
@@ -1415,7 +1417,8 @@ class ByteLevel(Case):
                     {"type": "Sequence", "pretokenizers": 1}):
             self.file(pre)
             self.refuse("tokenizer.json", "pre_tokenizer", "--no-tokenizer")
-        self.assertNotIn("tokenizer.ggml.model", self.convert("--no-tokenizer").keys)
+        self.assertEqual(self.convert("--no-tokenizer").keys["tokenizer.ggml.model"][1], "none")
+        self.assertNotIn("tokenizer.ggml.tokens", self.convert("--no-tokenizer").keys)
 
     def test_added_bos(self):
         template = {"type": "TemplateProcessing", "single": [

@@ -1258,6 +1258,9 @@ def tokenizer_metadata(directory, config, rows, arch):
     ]
 
 
+NO_TOKENIZER = [("tokenizer.ggml.model", STRING, "none")]      # llama.cpp wants it said
+
+
 def convert_hf(args):
     """The command hf: a Hugging Face checkpoint becomes a GGUF model."""
     family, config = read_config(os.path.join(args.directory, "config.json"))
@@ -1278,7 +1281,8 @@ def convert_hf(args):
          args.name or os.path.basename(os.path.abspath(args.directory))),
         ("general.file_type", U32, TYPES[max(volume, key=volume.get)].file),
     ]
-    write_gguf(args, metadata + settings + tokenizer, tensors, {s.path for _, s in plan})
+    write_gguf(args, metadata + settings + (tokenizer or NO_TOKENIZER), tensors,
+               {s.path for _, s in plan})
     if family.part and not args.quiet:
         complain("%s: the model of text alone: what sees pictures is left out" % args.directory)
     if not tokenizer and not args.quiet:
@@ -1327,7 +1331,7 @@ def convert_random(args):
     metadata = [("general.architecture", STRING, family.gguf),
                 ("general.name", STRING, args.name or "random"),
                 ("general.file_type", U32, TYPES[args.type].file)]
-    write_gguf(args, metadata + settings, tensors, [args.config])
+    write_gguf(args, metadata + settings + NO_TOKENIZER, tensors, [args.config])
 
 
 # ---- Counts ---------------------------------------------------------------------------------
