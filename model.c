@@ -1008,6 +1008,9 @@ struct family {
     bool scaled;         /* embeddings times sqrt(D) */
     int global_every;    /* of so many layers the last has no window; 0: every layer has it */
     double window_base;  /* of rotation in layers with a window; 0: as in the others */
+    int window;          /* this and the caps when the file does not say; 0: none */
+    double attention_cap, logit_cap;
+    int largest; /* layers of the model whose queries are scaled by D / H, not d, if unsaid */
 };
 
 static const struct family family_table[] = {
@@ -1039,7 +1042,11 @@ static const struct family family_table[] = {
      .activation = GELU_TANH,
      .post_norm = true,
      .scaled = true,
-     .global_every = 2},
+     .global_every = 2,
+     .window = 4096,
+     .attention_cap = 50,
+     .logit_cap = 30,
+     .largest = 46},
     {.name = "gemma3",
      .positions = HALVES,
      .activation = GELU_TANH,
@@ -1047,7 +1054,8 @@ static const struct family family_table[] = {
      .post_norm = true,
      .scaled = true,
      .global_every = 6,
-     .window_base = 1e4},
+     .window_base = 1e4,
+     .largest = 62},
     /* Command-R, Aya */ {.name = "command-r", .layer_norm = true, .parallel = true},
 };
 
@@ -1323,7 +1331,7 @@ static int load_config(struct model *m, struct error *e) {
         load_int(m, "attention.key_length", 2, 1 << 12, c->width / c->heads, &c->head_dim, e) ||
         load_int(m, "attention.value_length", 2, 1 << 12, c->head_dim, &value_dim, e) ||
         load_int(m, "context_length", 1, INT_MAX, -1, &c->context, e) ||
-        load_int(m, "attention.sliding_window", 0, INT_MAX, 0, &c->window, e))
+        load_int(m, "attention.sliding_window", 0, INT_MAX, c->family->window, &c->window, e))
         return -1;
     if (c->heads % c->kv_heads)
         return fail(e, "%d query heads cannot share %d key-value heads", c->heads, c->kv_heads);
@@ -1334,12 +1342,14 @@ static int load_config(struct model *m, struct error *e) {
                     "heads of %d keys, %d values, %d rotated are not supported; even, the first "
                     "two equal",
                     c->head_dim, value_dim, c->rotated);
+    const double scale = c->layers == c->family->largest ? 1 / sqrt(c->width / c->heads) : 0;
     const char *eps =
         c->family->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
     if (load_number(m, eps, 0, .999, -1, &c->norm_eps, e) ||
-        load_number(m, "attention.scale", 0, 1e6, 0, &c->attention_scale, e) ||
-        load_number(m, "attn_logit_softcapping", 0, 1e6, 0, &c->attention_cap, e) ||
-        load_number(m, "final_logit_softcapping", 0, 1e6, 0, &c->logit_cap, e) ||
+        load_number(m, "attention.scale", 0, 1e6, scale, &c->attention_scale, e) ||
+        load_number(m, "attn_logit_softcapping", 0, 1e6, c->family->attention_cap,
+                    &c->attention_cap, e) ||
+        load_number(m, "final_logit_softcapping", 0, 1e6, c->family->logit_cap, &c->logit_cap, e) ||
         load_number(m, "logit_scale", 1e-6, 1e6, 1, &c->logit_scale, e) ||
         load_number(m, "attention.max_alibi_bias", 1, 64, 8, &c->alibi, e))
         return -1;
