@@ -1322,7 +1322,9 @@ static int load_config(struct model *m, struct error *e) {
     const struct gguf *g = &m->file;
     struct config *c = &m->config;
     struct span s;
-    int value_dim;
+    bool causal = true;
+    char name[96];
+    int value_dim, every;
     if (find_family(m, e) || load_int(m, "block_count", 1, 4096, -1, &c->layers, e) ||
         load_int(m, "embedding_length", 1, 1 << 20, -1, &c->width, e) ||
         load_int(m, "feed_forward_length", 1, 1 << 22, -1, &c->neurons, e) ||
@@ -1336,6 +1338,11 @@ static int load_config(struct model *m, struct error *e) {
     if (c->heads % c->kv_heads)
         return fail(e, "%d query heads cannot share %d key-value heads", c->heads, c->kv_heads);
     if (load_rotation(m, e)) return -1;
+    every = c->family->global_every; /* no other is known */
+    if (load_int(m, "attention.sliding_window_pattern", every, every, every, &every, e)) return -1;
+    value_name(m, "attention.causal", name);
+    if (gguf_find(g, name) && gguf_bool(g, name, &causal, e)) return -1;
+    if (!causal) return fail(e, "value '%s' is false: tokens attend to earlier ones here", name);
     if (c->head_dim < 2 || c->head_dim % 2 || value_dim != c->head_dim || c->rotated < 2 ||
         c->rotated % 2)
         return fail(e,
