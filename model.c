@@ -1078,6 +1078,17 @@ struct loader {
     bool *used;
 };
 
+/* ggml's name of a tensor type that is not read, by its number. */
+static const char *ggml_name(uint32_t type) {
+    static const char *const name[] = {
+        [2] = "Q4_0",    [3] = "Q4_1",     [6] = "Q5_0",    [7] = "Q5_1",     [9] = "Q8_1",
+        [10] = "Q2_K",   [11] = "Q3_K",    [12] = "Q4_K",   [13] = "Q5_K",    [14] = "Q6_K",
+        [15] = "Q8_K",   [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",
+        [20] = "IQ4_NL", [21] = "IQ3_S",   [22] = "IQ2_S",  [23] = "IQ4_XS",  [29] = "IQ1_M",
+        [34] = "TQ1_0",  [35] = "TQ2_0",   [39] = "MXFP4"};
+    return type < sizeof name / sizeof *name && name[type] ? name[type] : "not known here";
+}
+
 static const struct tensor *load_tensor(struct loader *l, const char *name, int rows, int columns,
                                         struct error *e) {
     const struct tensor *t = gguf_tensor(&l->m->file, name);
@@ -1094,9 +1105,9 @@ static const struct tensor *load_tensor(struct loader *l, const char *name, int 
     if (t->type != TENSOR_F32 && t->type != TENSOR_F16 && t->type != TENSOR_BF16 &&
         t->type != TENSOR_Q8_0) {
         fail(e,
-             "tensor '%s' is of ggml's type %u; F32, F16, BF16 and Q8_0 are read: convert from the "
-             "original checkpoint",
-             name, t->type);
+             "tensor '%s' is of ggml's type %u, %s; F32, F16, BF16 and Q8_0 are read: convert from "
+             "the original checkpoint",
+             name, t->type, ggml_name(t->type));
         return NULL;
     }
     l->used[t - l->m->file.tensor] = true;
