@@ -1019,6 +1019,8 @@ struct family {
     int wide_layers;     /* so many scale q . k as if the heads shared the width: Gemma's 27B */
     int global_every;    /* of so many layers the last has no window; 0: every layer has it */
     double window_base;  /* of rotation in layers with a window; 0: as in the others */
+    int window;          /* this and the caps where the file does not say; 0: none */
+    double attention_cap, logit_cap;
 };
 
 static const struct family family_table[] = {
@@ -1051,7 +1053,10 @@ static const struct family family_table[] = {
      .post_norm = true,
      .scaled = true,
      .wide_layers = 46,
-     .global_every = 2},
+     .global_every = 2,
+     .window = 4096,
+     .attention_cap = 50,
+     .logit_cap = 30},
     {.name = "gemma3",
      .positions = HALVES,
      .activation = GELU_TANH,
@@ -1083,6 +1088,17 @@ struct loader {
     bool *used;
 };
 
+/* ggml's name of a tensor type that is not read, by its number. */
+static const char *ggml_name(uint32_t type) {
+    static const char *const name[] = {
+        [2] = "Q4_0",    [3] = "Q4_1",     [6] = "Q5_0",    [7] = "Q5_1",     [9] = "Q8_1",
+        [10] = "Q2_K",   [11] = "Q3_K",    [12] = "Q4_K",   [13] = "Q5_K",    [14] = "Q6_K",
+        [15] = "Q8_K",   [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",
+        [20] = "IQ4_NL", [21] = "IQ3_S",   [22] = "IQ2_S",  [23] = "IQ4_XS",  [29] = "IQ1_M",
+        [34] = "TQ1_0",  [35] = "TQ2_0",   [39] = "MXFP4"};
+    return type < sizeof name / sizeof *name && name[type] ? name[type] : "not known here";
+}
+
 static const struct tensor *load_tensor(struct loader *l, const char *name, int rows, int columns,
                                         struct error *e) {
     const struct tensor *t = gguf_tensor(&l->m->file, name);
@@ -1099,9 +1115,9 @@ static const struct tensor *load_tensor(struct loader *l, const char *name, int 
     if (t->type != TENSOR_F32 && t->type != TENSOR_F16 && t->type != TENSOR_BF16 &&
         t->type != TENSOR_Q8_0) {
         fail(e,
-             "tensor '%s' is of ggml's type %u; F32, F16, BF16 and Q8_0 are read: convert from the "
-             "original checkpoint",
-             name, t->type);
+             "tensor '%s' is of ggml's type %u, %s; F32, F16, BF16 and Q8_0 are read: convert from "
+             "the original checkpoint",
+             name, t->type, ggml_name(t->type));
         return NULL;
     }
     l->used[t - l->m->file.tensor] = true;
@@ -1327,7 +1343,9 @@ static int load_config(struct model *m, struct error *e) {
     const struct gguf *g = &m->file;
     struct config *c = &m->config;
     struct span s;
-    int value_dim;
+    bool causal = true;
+    char name[96];
+    int value_dim, every;
     if (find_family(m, e) || load_int(m, "block_count", 1, 4096, -1, &c->layers, e) ||
         load_int(m, "embedding_length", 1, 1 << 20, -1, &c->width, e) ||
         load_int(m, "feed_forward_length", 1, 1 << 22, -1, &c->neurons, e) ||
@@ -1336,11 +1354,16 @@ static int load_config(struct model *m, struct error *e) {
         load_int(m, "attention.key_length", 2, 1 << 12, c->width / c->heads, &c->head_dim, e) ||
         load_int(m, "attention.value_length", 2, 1 << 12, c->head_dim, &value_dim, e) ||
         load_int(m, "context_length", 1, INT_MAX, -1, &c->context, e) ||
-        load_int(m, "attention.sliding_window", 0, INT_MAX, 0, &c->window, e))
+        load_int(m, "attention.sliding_window", 0, INT_MAX, c->family->window, &c->window, e))
         return -1;
     if (c->heads % c->kv_heads)
         return fail(e, "%d query heads cannot share %d key-value heads", c->heads, c->kv_heads);
     if (load_rotation(m, e)) return -1;
+    every = c->family->global_every; /* no other is known */
+    if (load_int(m, "attention.sliding_window_pattern", every, every, every, &every, e)) return -1;
+    value_name(m, "attention.causal", name);
+    if (gguf_find(g, name) && gguf_bool(g, name, &causal, e)) return -1;
+    if (!causal) return fail(e, "value '%s' is false: tokens attend to earlier ones here", name);
     if (c->head_dim < 2 || c->head_dim % 2 || value_dim != c->head_dim || c->rotated < 2 ||
         c->rotated % 2)
         return fail(e,
@@ -1351,8 +1374,9 @@ static int load_config(struct model *m, struct error *e) {
         c->family->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
     if (load_number(m, eps, 0, .999, -1, &c->norm_eps, e) ||
         load_number(m, "attention.scale", 0, 1e6, 0, &c->attention_scale, e) ||
-        load_number(m, "attn_logit_softcapping", 0, 1e6, 0, &c->attention_cap, e) ||
-        load_number(m, "final_logit_softcapping", 0, 1e6, 0, &c->logit_cap, e) ||
+        load_number(m, "attn_logit_softcapping", 0, 1e6, c->family->attention_cap,
+                    &c->attention_cap, e) ||
+        load_number(m, "final_logit_softcapping", 0, 1e6, c->family->logit_cap, &c->logit_cap, e) ||
         load_number(m, "logit_scale", 1e-6, 1e6, 1, &c->logit_scale, e) ||
         load_number(m, "attention.max_alibi_bias", 1, 64, 8, &c->alibi, e))
         return -1;

@@ -158,11 +158,11 @@ struct tokenizer {
     int32_t unknown;   /* -1 when there is none */
     bool user_start[256]; /* first bytes of user-defined pieces */
     size_t longest_user;
+    struct span *raw;    /* [n] what the pieces look like in a text at hand; v.piece is this */
+    struct buffer bytes; /* what they are made of */
     /* GPT-2's only */
     struct pre pre;
-    struct span *raw;    /* [n] the bytes that the pieces stand for; v.piece is this */
     int32_t *kind;       /* [n] likewise v.kind: UNUSED where no text can match */
-    struct buffer bytes; /* what they are made of */
     struct merge *merge; /* hash table by left and right; result -1 is free */
     size_t merges;       /* a power of two; 0: the tokenizer is SentencePiece's */
     uint8_t *class;      /* [CODES] enum class of a code point */
@@ -443,8 +443,26 @@ static int add_pieces(struct tokenizer *t, struct error *e) {
     return 0;
 }
 
+/* A space is U+2581 in user-defined pieces too, which llama.cpp's converter writes as they read. */
+static void mark_spaces(struct tokenizer *t) {
+    const struct vocabulary *v = &t->v;
+    t->raw = new_array((size_t)v->n + 1, sizeof *t->raw);
+    for (int32_t i = 0; i < v->n; i++) {
+        const size_t start = t->bytes.n;
+        for (size_t k = 0; k < v->piece[i].n; k++) {
+            const bool space = v->kind[i] == PIECE_USER && v->piece[i].at[k] == ' ';
+            buffer_add(&t->bytes, space ? SPACE : v->piece[i].at + k, space ? SPACE_BYTES : 1);
+        }
+        t->raw[i].n = t->bytes.n - start;
+    }
+    const char *at = t->bytes.at;
+    for (int32_t i = 0; i < v->n; at += t->raw[i++].n) t->raw[i].at = at;
+    t->v.piece = t->raw;
+}
+
 static int fill_tables(struct tokenizer *t, struct error *e) {
     size_t bytes = 0, missing = 0;
+    mark_spaces(t);
     for (int32_t i = 0; i < t->v.n; i++) bytes += t->v.piece[i].n;
     for (t->pairs = 64; t->pairs < 2 * bytes;) t->pairs *= 2;
     t->pair = new_array(t->pairs, sizeof *t->pair);
