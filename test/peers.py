@@ -273,9 +273,10 @@ class Bench:
         return np.load(self.at("ours.npy"))
 
     def theirs(self, path, ids):
-        """The logits by llama.cpp, in a process of its own: it aborts on what it cannot run."""
+        """The logits by llama.cpp, in a process of its own: it aborts on what it cannot run. Not
+        in a fork of this one, whose threads of OpenMP, PyTorch's, a fork would wait for."""
         to = self.at("theirs.npy")
-        work = multiprocessing.get_context("fork").Process(target=quiet, args=(
+        work = multiprocessing.get_context("forkserver").Process(target=quiet, args=(
             save_logits, path, ids, to))
         work.start()
         work.join()

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Tests of tools/experiments.py: its sums against values worked out by hand, its tables against what
-`lape` itself says when asked directly, its messages.
+"""Tests of tools/experiments.py: its sums against values worked out by hand, its tables against
+what `lape` itself says when asked directly, its messages.
 
     LAPE=./lape python3 test/test_experiments.py [NAME...]
 
@@ -22,7 +22,9 @@ import report
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 import experiments                                             # noqa: E402
+import reproduce                                               # noqa: E402
 from lab import ablation, bayes, common, selection, steering, tables   # noqa: E402
+from lab import report as lab_report                           # noqa: E402
 from lab.program import Program, write_npy                     # noqa: E402
 
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
@@ -65,7 +67,8 @@ def neurons():
 
 @functools.lru_cache(None)
 def prompts():
-    given = {"en": "The window is\nOpen the\n", "fr": "Les enfants\nLe matin\n", "zh": "打开\n我们\n"}
+    given = {"en": "The window is\nOpen the\n", "fr": "Les enfants\nLe matin\n",
+             "zh": "打开\n我们\n"}
     return tuple("%s=%s" % (name, write(name + ".prompts", given[name])) for name in LANGUAGES)
 
 
@@ -217,6 +220,13 @@ class Files(unittest.TestCase):
         for name in LANGUAGES:
             self.assertIn("%s %d" % (name, len(found.of(name))), said)
 
+    def test_section(self):
+        """What stands between a file's marks is replaced, and nothing else."""
+        path = write("marks.md", "a\n%sold\n%sb\n" % reproduce.MARKS)
+        self.assertEqual(reproduce.with_section(path, "new\n"),
+                         "a\n%snew\n%sb\n" % reproduce.MARKS)
+        self.assertIsNone(reproduce.with_section(write("none.md", "a\n"), "new\n"))
+
     def test_bar(self):
         """The bar in the header is the one that members are above, and others not."""
         found = tables.NeuronList(neurons())
@@ -317,6 +327,22 @@ class Ablation(unittest.TestCase):
         self.assertNotEqual(*draws)
         self.assertAlmostEqual(float(row["percent"]), sum(draws) / 2, 5)
         self.assertAlmostEqual(float(row["spread"]), abs(draws[0] - draws[1]) / math.sqrt(2), 5)
+
+    def test_report(self):
+        """Its tables and sentences are of the tables' numbers."""
+        results = lab_report.Results(self.matrix())
+        lape_row, = rows(self.matrix(), "matrix-summary", selection="lape")
+        own = "%+.1f %%" % float(lape_row["own"])
+        self.assertIn("| lape | %s | %s |" % (lape_row["neurons"], own),
+                      lab_report.summary_table(results))
+        said = lab_report.matrix_says(results)
+        self.assertIn("its own text by " + own, said)
+        best = max((row for row in rows(self.matrix(), "matrix-summary")
+                    if not row["selection"].startswith("random")),
+                   key=lambda row: float(row["own"]) - float(row["others"]))["selection"]
+        self.assertEqual("No baseline" in said, best == "lape")
+        row, = rows(self.matrix(), "matrix", selection="lape", off="fr", text="zh")
+        self.assertIn("%+.1f %%" % float(row["percent"]), lab_report.matrix_table(results))
 
     def test_dose(self):
         folder = made("dose", "dose", DEMO, *texts("eval"), "--counts", counts(), "--neurons",

@@ -27,14 +27,16 @@ def write_tables(folder, value=7.0):
     def write(name, columns, rows, made=()):
         tables.write_table(os.path.join(folder, name + ".tsv"), list(made), columns.split(), rows)
 
-    write("layers", "layer quarter en zh fr distinct", [[i, i + 1, i, 2, 1, i + 3] for i in range(4)])
+    write("layers", "layer quarter en zh fr distinct",
+          [[i, i + 1, i, 2, 1, i + 3] for i in range(4)])
     write("matrix", "selection off text neurons plain perplexity change percent spread",
           [[s, a, b, 3, 10, 11, 1, value if (s, a, b) == ("lape", "en", "zh") else 91.0 * (a == b),
             "-"] for s in ("lape", "random-1", "random") for a, b in PAIRS])
     write("matrix-summary", "selection neurons own own_spread others others_spread rows columns of",
           [["lape", 9, 10.0, "-", 2.0, "-", 3, 3, 3], ["random", 9, 1.0, 0.5, 1.0, 0.1, 1, 1, 3]])
     write("dose", "off part neurons text plain perplexity change percent",
-          [[a, part, 2, b, 10, 11, 1, part / 10 * (a == b)] for a, b in PAIRS for part in (0, 50, 100)])
+          [[a, part, 2, b, 10, 11, 1, part / 10 * (a == b)] for a, b in PAIRS
+           for part in (0, 50, 100)])
     write("steer", "mode how strength prompt wanted outputs success perplexity distinct",
           [[mode, *push, a, b, 2, 50.0, 9.0, 0.5] for mode, push in (
               ("none", "--"), ("off", "--"), ("on", ("add", 5)), ("off+on", ("add", 5)))

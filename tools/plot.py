@@ -91,7 +91,8 @@ def layers(folder):
         axes.bar([int(row["layer"]) for row in rows], [int(row[language]) for row in rows],
                  color=COLOURS[1], edgecolor="black", linewidth=0.4)
         axes.set_title(language)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_major_locator().set_params(integer=True)
     for axes in list(grid.flat)[len(languages):]:
         axes.set_visible(False)
     figure.supxlabel("layer, from 0", fontsize=8)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every experiment on the demo model, and a report of them.
 
-    reproduce.py [--lape PATH] [-t N] [--write FILE]
+    reproduce.py [--lape PATH] [-t N] [--write FILE] [--again]
 
 Tables land in demo/out/report/, with pictures where matplotlib is; the report is
 demo/out/REPORT.md. README.md's section between its marks must be what this run found; --write puts
@@ -140,12 +140,15 @@ def main():
     parser.add_argument("-t", dest="threads", type=int, metavar="N",
                         help="threads (all processors)")
     parser.add_argument("--write", metavar="FILE", help="put the results between FILE's marks")
+    parser.add_argument("--again", action="store_true",
+                        help="only the report, from the tables that are there")
     args = parser.parse_args()
     run = Run(args)
-    shutil.rmtree(os.path.join(ROOT, TABLES), ignore_errors=True)
-    os.makedirs(os.path.join(ROOT, TABLES))
     try:
-        run_all(run)
+        if not args.again:
+            shutil.rmtree(os.path.join(ROOT, TABLES), ignore_errors=True)
+            os.makedirs(os.path.join(ROOT, TABLES))
+            run_all(run)
         drawn = draw(run, TABLES)
         if args.write and not (drawn and draw(run, PICTURES, "--svg", "--only", ",".join(SHOWN))):
             raise tables.Refused("--write wants pictures, too: run it by a python with matplotlib")

@@ -48,12 +48,16 @@ class Program:
         self.run("merge", *parts, "-o", output, quiet=True)
 
     def find(self, counts, languages, output=None, **options):
-        """A list of neurons; options as `lape find` has them: top=0.01, method="lap"."""
+        """A list of neurons, kept in `output` only; options as `lape find` has them: top=0.01,
+        method="lap"."""
         path = output or self.temporary("found.tsv")
         words = [word for name, value in options.items()
                  for word in ("--" + name.replace("_", "-"), str(value))]
         self.run("find", counts, "--langs", ",".join(languages), *words, "-o", path, quiet=True)
-        return tables.NeuronList(path)
+        found = tables.NeuronList(path)
+        if not output:
+            os.unlink(path)
+        return found
 
     def perplexities(self, model, texts, sets, like):
         """Plain, by text; and by key of sets, each a set of neurons that are at 0 together.

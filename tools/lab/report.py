@@ -196,8 +196,8 @@ def matrix_says(r):
              "LAPE does, so these numbers do not show LAPE to be the best score. " % (
                  several("`%s`" % name for name in better), "s" if len(better) == 1 else "")
              if better else "No baseline of as many neurons parts own from other text further. ")
-    return text + ("Changes are in percent because the texts' perplexities differ; one model and a "
-                   "hundred sentences of a language do not show that it is so elsewhere.")
+    return text + ("Changes are in percent because the texts' perplexities differ; one model and "
+                   "these sentences do not show that it is so elsewhere.")
 
 
 def dose_table(r):

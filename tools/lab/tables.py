@@ -144,7 +144,7 @@ STRING, ARRAY, I64 = 8, 9, 27
 
 
 class Counts:
-    """Counts of activations: tokens and pieces of every language; arrays are read when wanted."""
+    """Counts of activations: tokens of every language; arrays are read when wanted."""
 
     def __init__(self, path):
         self.path, self.at = path, 0
@@ -169,10 +169,9 @@ class Counts:
             raise ValueError
         self.model = value["general.name"]
         self.layers, self.neurons = value["lape-counts.layers"], value["lape-counts.neurons"]
-        self.piece, self.bos = value["lape-counts.piece_length"], value["lape-counts.bos"]
+        self.piece = value.get("lape-counts.piece_length", 0)      # 0: imported, not known
         self.languages = value["lape-counts.languages"]
         self.tokens = dict(zip(self.languages, value["lape-counts.tokens"]))
-        self.pieces = dict(zip(self.languages, value["lape-counts.pieces"]))
         self.tensor = {}
         for _ in range(tensors):
             name, dims = self.text(), self.take("I")
