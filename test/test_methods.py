@@ -20,7 +20,6 @@ import resource
 import struct
 import subprocess
 import sys
-import unittest
 from decimal import Decimal
 from fractions import Fraction
 
