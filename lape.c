@@ -1037,6 +1037,7 @@ static size_t ids_in(const struct buffer *b) { return b->n / sizeof(int32_t); }
 static void add_id(struct buffer *b, int32_t id) { buffer_add(b, &id, sizeof id); }
 
 static void drop_front(struct buffer *b, size_t n) {
+    if (n == 0) return; /* there may be no bytes at all */
     memmove(b->at, (char *)b->at + n, b->n - n);
     b->n -= n;
 }

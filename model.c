@@ -1570,7 +1570,7 @@ static void lay_out(struct run *r, struct arena *a) {
             .panel = carve(a, DEPTH * WIDTH, sizeof(real)),
             .edge = carve(a, TOKEN_BLOCK * WIDTH, sizeof(real)),
             .queries = carve(a, block * d, sizeof(real)),
-            .scores = carve(a, block * round_up(r->rows, WIDTH), sizeof(real)),
+            .scores = carve(a, block * ((uint64_t)r->rows + WIDTH), sizeof(real)), // rounded up
             .sum = carve(a, block, sizeof(real)),
             .mix = carve(a, block * round_up(c->head_dim, WIDTH), sizeof(real)),
         };

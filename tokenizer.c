@@ -983,9 +983,10 @@ int encode_part(struct encoder *c, struct span text, bool last, struct buffer *i
                     (uint8_t)text.at[bad]);
     c->ids = ids;
     *used = 0;
+    if (text.n == 0) return 0;
     if (t->merges) {
         *used = encode_lines(c, text, last);
-    } else if (text.n) {
+    } else {
         const size_t more = write_spaces(text, t->v.add_prefix && !c->begun, &c->written);
         const size_t n = encode_all(c, (struct span){c->written.at, c->written.n}, last);
         *used = n > more ? bytes_written_for(text, n - more) : 0;

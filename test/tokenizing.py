@@ -216,17 +216,18 @@ def finished(kind, vocabulary, merges):
     return t
 
 
-def trained(kind, lines):
-    """A tokenizer trained on the lines. Its last words are pieces to which no merges lead."""
+def trained(kind, lines, size=2000, whole=1500):
+    """A tokenizer trained on the lines. Its last `whole` words are pieces to which no merges lead.
+    """
     t = Tokenizer(models.BPE())
     t.pre_tokenizer = pre_tokenizer(kind)
     t.train_from_iterator(lines, trainers.BpeTrainer(
-        vocab_size=2000, show_progress=False, initial_alphabet=sorted(ALPHABET)))
+        vocab_size=size, show_progress=False, initial_alphabet=sorted(ALPHABET)))
     model = json.loads(t.to_str())["model"]
     words = collections.Counter(
         w for line in lines[:5000] for w, _ in t.pre_tokenizer.pre_tokenize_str(line))
     vocabulary = dict(model["vocab"])
-    for word, _ in words.most_common(1500):
+    for word, _ in words.most_common(whole):
         vocabulary.setdefault(word, len(vocabulary))
     return finished(kind, vocabulary, [tuple(m) for m in model["merges"]])
 
