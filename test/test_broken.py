@@ -16,7 +16,7 @@ import tempfile
 import identical
 from identical import ROOT
 
-SOURCES = ["Makefile", "lape.h", "lape.c", "model.c", "tokenizer.c", "test/check.h",
+SOURCES = ["Makefile", "lape.h", "unicode.h", "lape.c", "model.c", "tokenizer.c", "test/check.h",
            "test/test_model.c"]
 
 # What is broken, the text in model.c, and what takes its place.
