@@ -110,7 +110,8 @@ class Parts(Folder):
                 layer.mlp.down_proj.weight.zero_()
                 layer.mlp.gate_proj.weight.mul_(30)       # where silu is far from half its input
         windows = torch.randint(50, (4, args.context + 1), generator=torch.manual_seed(1))
-        entropy, penalty = train.losses(model, neurons, "mean", windows)
+        with torch.no_grad():
+            entropy, penalty = train.losses(model, neurons, "mean", windows)
         embedding = model.model.embed_tokens.weight.detach().double().numpy()
         x = embedding[windows[:, :-1].numpy()]
         x /= np.sqrt((x ** 2).mean(-1, keepdims=True) + 1e-5)
@@ -264,13 +265,15 @@ class Whole(unittest.TestCase):
         cls.folder = tempfile.mkdtemp(prefix="train.")
         cls.addClassCleanup(shutil.rmtree, cls.folder)
         cls.hf, cls.gguf = os.path.join(cls.folder, "hf"), os.path.join(cls.folder, "model.gguf")
-        cls.texts, words = SHARED, []
+        # So short a run wants many small steps, and a penalty that does not come before learning.
+        cls.texts, words = SHARED, "--optimizer muon --batch 1024 --activity .1 --evals 1".split()
         if not os.path.isfile(os.path.join(SHARED, "en.train.txt")):
             # 120 kB: what so much is repeated is soon known by heart, and then validation suffers.
-            cls.texts, words = demo_texts(os.path.join(cls.folder, "texts")), ["--steps", "150"]
+            cls.texts, words = demo_texts(os.path.join(cls.folder, "texts")), words + [
+                "--steps", "150"]
         print("texts: %s, %g minutes" % (cls.texts, OPTIONS.minutes), flush=True)
         subprocess.run(TRAIN + [cls.texts, "-o", cls.hf, "--minutes", str(OPTIONS.minutes),
-                                "--threads", str(OPTIONS.threads), "--evals", "2", *words],
+                                "--threads", str(OPTIONS.threads), *words],
                        check=True)
         subprocess.run([sys.executable, os.path.join(ROOT, "tools", "convert.py"), "hf", cls.hf,
                         "-o", cls.gguf], check=True)
@@ -278,9 +281,8 @@ class Whole(unittest.TestCase):
 
     @classmethod
     def lape(cls, command, *words):
-        threads = ["-t", OPTIONS.threads] if OPTIONS.threads and command != "find" else []
-        return subprocess.run([LAPE, command, *map(str, words), "-q", *map(str, threads)],
-                              check=True, stdout=subprocess.PIPE, text=True).stdout
+        return subprocess.run([LAPE, command, *map(str, words), "-q"], check=True,
+                              stdout=subprocess.PIPE, text=True).stdout
 
     def corpora(self, part):
         return ["%s=%s" % (language, os.path.join(self.texts, "%s.%s.txt" % (language, part)))
@@ -297,9 +299,7 @@ class Whole(unittest.TestCase):
             unigram = np.exp(-np.log(counts / counts.sum())[pieces[:, 1:]].mean())
             print("%s: perplexity %.1f, of a unigram model %.1f" % (
                 language, row["perplexity"], unigram), flush=True)
-            self.assertLess(row["perplexity"], self.limit * unigram)
-
-    limit = .5
+            self.assertLess(row["perplexity"], .6 * unigram)
 
     def test_lape_agrees(self):
         lines = self.lape("ppl", self.gguf, *self.corpora("valid")).splitlines()
@@ -314,10 +314,11 @@ class Whole(unittest.TestCase):
         neurons = os.path.join(self.folder, "neurons.tsv")
         self.lape("count", self.gguf, *self.corpora("valid"), "--tokens", 4096, "-o", counts)
         self.lape("find", counts, "--top", ".05", "-o", neurons)
-        with open(neurons, encoding="utf-8") as file:
-            rows = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")]
         print(self.lape("info", neurons), flush=True)
-        self.assertGreater(len(rows), 1)
+        with open(neurons, encoding="utf-8") as file:
+            heading, *rows = [line.split() for line in file if not line.startswith("#")]
+        self.assertIn("layer", heading)
+        self.assertGreater(len(rows), .01 * self.record["neurons"])
 
 
 def main():

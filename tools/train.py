@@ -104,7 +104,7 @@ CHANGEABLE = {"texts", "output", "resume", "steps", "minutes", "save_every", "ev
 PARTS = ("train", "valid")
 DEFAULT_STEPS = 3000         # where neither steps nor minutes are given
 BLOCK = 1 << 20              # bytes of text that are encoded at a time
-EVAL_TOKENS = 16384          # at once; and of every language, in validations on the way
+EVAL_TOKENS = 4096           # at once; and of every language, in validations on the way
 
 
 class Refused(Exception):
