@@ -148,7 +148,8 @@ class Parts(Folder):
                 self.assertEqual(ids, whole)
         finally:
             train.BLOCK = before
-        self.assertEqual(data.count_bytes(np.array(whole)), len(text.encode()) + 1)   # "▁" in front
+        in_front = 1                                      # the space before every text
+        self.assertEqual(data.count_bytes(np.array(whole)), len(text.encode()) + in_front)
 
     def test_windows(self):
         args, data = self.data("windows", "--mix", "en=3", "--bos", ".25", "--batch", "64000")
@@ -191,7 +192,7 @@ class Parts(Folder):
                 ([self.folder, "-o", self.path("new")], "no LANG.train.txt"),
                 ([self.texts, "-o", self.path("new"), "--langs", "de"], "de.train.txt is not"),
                 ([self.texts, "-o", self.path("new"), "--mix", "de=2"], "de=2 is not LANG=WEIGHT"),
-                ([self.texts, "-o", self.path("new"), "--width", "100", "--heads", "3"], "multiple"),
+                ([self.texts, "-o", self.path("new"), "--width", "100"], "multiple"),
                 ([self.texts, "-o", self.path("new"), "--vocab", "99999"], "cannot be trained"),
                 ([self.texts, "-o", self.path("new"), *TINY, "--context", "9000", "--batch",
                   "9000"], "not more than --context")):
