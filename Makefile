@@ -78,6 +78,11 @@ $(PYTHON): test/requirements.txt
 	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
+# tools/train.py: its parts, repeated and resumed runs, and one of MINUTES whose model lape analyses.
+MINUTES = 3
+train-test: lape $(PYTHON)
+	$(PYTHON) test/test_train.py --minutes $(MINUTES)
+
 # The same bits from every build: compilers, levels, machines. See test/identical.py.
 identical: lape
 	python3 test/identical.py
@@ -99,4 +104,5 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo reproduce test oracle golden identical precision tokenizers peers format clean force
+.PHONY: spec demo reproduce test oracle golden identical precision tokenizers peers train-test \
+	format clean force
