@@ -945,7 +945,9 @@ def read_piece(path, data):
     if not text or not 1 <= kind <= BYTE or not math.isfinite(score) or (
             kind == BYTE and not re.fullmatch("<0x[0-9A-F]{2}>", text)):
         raise ValueError("an impossible piece")
-    return text, score, kind
+    # SentencePiece marks a text's spaces first, and never finds a piece with a plain one. A reader
+    # of GGUF does: llama.cpp's converter writes marked ones so.
+    return text, score, NORMAL if kind == USER_DEFINED and " " in text else kind
 
 
 def read_sentencepiece(path):

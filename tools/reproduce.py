@@ -95,16 +95,15 @@ def run_all(run):
     run.experiment("steer", MODEL, *prompts, "--check", *held_out, *found, *OUTPUT, *PUSHES)
 
 
+def can_draw():
+    return subprocess.run([sys.executable, "-c", "import matplotlib"], check=False,
+                          stderr=subprocess.DEVNULL).returncode == 0
+
+
 def draw(run, folder, *words):
-    """Whether there are pictures now; without matplotlib there are none."""
-    if subprocess.run([sys.executable, "-c", "import matplotlib"], check=False,
-                      stderr=subprocess.DEVNULL).returncode:
-        run.say("no pictures: %s has no matplotlib" % sys.executable)
-        return False
     run.say("pictures")
     subprocess.run([sys.executable, "tools/plot.py", TABLES, "-o", folder, *words], cwd=ROOT,
                    check=True, stdout=subprocess.DEVNULL)
-    return True
 
 
 def with_section(path, section):
@@ -145,13 +144,19 @@ def main():
     args = parser.parse_args()
     run = Run(args)
     try:
+        drawn = can_draw()
+        if args.write and not drawn:
+            raise tables.Refused("--write wants pictures, too: run it by a python with matplotlib")
         if not args.again:
             shutil.rmtree(os.path.join(ROOT, TABLES), ignore_errors=True)
             os.makedirs(os.path.join(ROOT, TABLES))
             run_all(run)
-        drawn = draw(run, TABLES)
-        if args.write and not (drawn and draw(run, PICTURES, "--svg", "--only", ",".join(SHOWN))):
-            raise tables.Refused("--write wants pictures, too: run it by a python with matplotlib")
+        if drawn:
+            draw(run, TABLES)
+        else:
+            run.say("no pictures: %s has no matplotlib" % sys.executable)
+        if args.write:
+            draw(run, PICTURES, "--svg", "--only", ",".join(SHOWN))
         results = report.Results(os.path.join(ROOT, TABLES))
         tables.write_text(os.path.join(ROOT, OUT, "REPORT.md"), report.whole(results, drawn))
         run.say("wrote %s/REPORT.md" % OUT)
