@@ -25,7 +25,7 @@
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
-#elif defined(__aarch64__)
+#elif defined(__AARCH64EL__)
 #include <arm_neon.h>
 #endif
 
@@ -155,6 +155,12 @@ static float float_of_bits(uint32_t bits) {
     return f;
 }
 
+static uint32_t bits_of_float(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
 static double double_of_bits(uint64_t bits) {
     double f;
     memcpy(&f, &bits, sizeof f);
@@ -165,15 +171,11 @@ float get_f32(const void *at) { return float_of_bits(get_u32(at)); }
 
 double get_f64(const void *at) { return double_of_bits(get_u64(at)); }
 
+/* The bits shifted into place are 2^112 times too small, subnormal or not: the product is exact. */
 float get_f16(const void *at) {
-    const uint32_t h = get_u16(at), sign = (h & 0x8000) << 16, fraction = h & 0x3ff;
-    uint32_t exponent = h >> 10 & 31;
-    if (exponent == 0) { /* subnormal: a multiple of 2^-24 */
-        float f = (float)fraction * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    exponent = exponent == 31 ? 255 : exponent + 112;
-    return float_of_bits(sign | exponent << 23 | fraction << 13);
+    const uint32_t h = get_u16(at), sign = (h & 0x8000) << 16, rest = (h & 0x7fff) << 13;
+    const uint32_t bits = bits_of_float(float_of_bits(rest) * 0x1p112f);
+    return float_of_bits(sign | bits | (rest >> 23 == 31 ? 0x7f800000 : 0)); /* infinity, NaN */
 }
 
 void write_little(FILE *to, uint64_t v, int bytes) {
@@ -841,7 +843,7 @@ void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int threa
  * the same chain, so long rows are done in pieces that stay in the cache.
  */
 #if defined(LAPE_REAL64) ||                                                                        \
-    !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__)) || defined(__aarch64__))
+    !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__)) || defined(__AARCH64EL__))
 enum { LANES = 4, VECS = 2, ROWS = 4 };
 typedef struct {
     real lane[LANES];
@@ -865,6 +867,28 @@ static inline vec vec_fma(vec a, vec b, vec c) {
     for (int i = 0; i < LANES; i++) c.lane[i] = real_fma(a.lane[i], b.lane[i], c.lane[i]);
     return c;
 }
+
+static inline vec vec_load_f32(const char *p) {
+    vec v;
+    for (int i = 0; i < LANES; i++) v.lane[i] = get_f32(p + 4 * i);
+    return v;
+}
+
+static inline vec vec_load_bf16(const char *p) {
+    vec v;
+    for (int i = 0; i < LANES; i++) v.lane[i] = float_of_bits(get_u16(p + 2 * i) << 16);
+    return v;
+}
+
+/* The lanes of a whose number has the bit s change places with those of b that are s before. */
+static inline void vec_exchange(vec *a, vec *b, int s) {
+    for (int i = 0; i < LANES; i++) {
+        if (!(i & s)) continue;
+        real x = a->lane[i];
+        a->lane[i] = b->lane[i - s];
+        b->lane[i - s] = x;
+    }
+}
 #elif defined(__AVX512F__)
 enum { LANES = 16, VECS = 2, ROWS = 12 };
 typedef __m512 vec;
@@ -872,6 +896,19 @@ typedef __m512 vec;
 #define vec_store(p, v)  _mm512_storeu_ps(p, v)
 #define vec_all(x)       _mm512_set1_ps(x)
 #define vec_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define vec_load_f32(p)  _mm512_loadu_ps((const void *)(p))
+#define vec_load_bf16(p)                                                                           \
+    _mm512_castsi512_ps(                                                                           \
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(p))), 16))
+
+static inline void vec_exchange(vec *a, vec *b, int s) {
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __mmask16 odd = _mm512_test_epi32_mask(lane, _mm512_set1_epi32(s));
+    const __m512i other = _mm512_xor_si512(lane, _mm512_set1_epi32(16 + s)); /* 16: of b */
+    const vec old = *a;
+    *a = _mm512_permutex2var_ps(old, _mm512_mask_mov_epi32(lane, odd, other), *b);
+    *b = _mm512_permutex2var_ps(*b, _mm512_mask_mov_epi32(other, odd, lane), old);
+}
 #elif defined(__AVX2__)
 enum { LANES = 8, VECS = 2, ROWS = 6 };
 typedef __m256 vec;
@@ -879,6 +916,24 @@ typedef __m256 vec;
 #define vec_store(p, v)  _mm256_storeu_ps(p, v)
 #define vec_all(x)       _mm256_set1_ps(x)
 #define vec_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define vec_load_f32(p)  _mm256_loadu_ps((const void *)(p))
+#define vec_load_bf16(p)                                                                           \
+    _mm256_castsi256_ps(                                                                           \
+        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)(p))), 16))
+
+static inline void vec_exchange(vec *a, vec *b, int s) {
+    const vec x = *a, y = *b;
+    if (s == 1) {
+        *a = _mm256_blend_ps(x, _mm256_moveldup_ps(y), 0xaa);
+        *b = _mm256_blend_ps(_mm256_movehdup_ps(x), y, 0xaa);
+    } else if (s == 2) {
+        *a = _mm256_shuffle_ps(x, y, 0x44);
+        *b = _mm256_shuffle_ps(x, y, 0xee);
+    } else {
+        *a = _mm256_permute2f128_ps(x, y, 0x20);
+        *b = _mm256_permute2f128_ps(x, y, 0x31);
+    }
+}
 #else
 enum { LANES = 4, VECS = 4, ROWS = 6 };
 typedef float32x4_t vec;
@@ -886,6 +941,20 @@ typedef float32x4_t vec;
 #define vec_store(p, v)  vst1q_f32(p, v)
 #define vec_all(x)       vdupq_n_f32(x)
 #define vec_fma(a, b, c) vfmaq_f32(c, a, b)
+#define vec_load_f32(p)  vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)(p)))
+#define vec_load_bf16(p)                                                                           \
+    vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(p))), 16))
+
+static inline void vec_exchange(vec *a, vec *b, int s) {
+    const vec x = *a, y = *b;
+    if (s == 1) {
+        *a = vtrn1q_f32(x, y);
+        *b = vtrn2q_f32(x, y);
+    } else {
+        *a = vcombine_f32(vget_low_f32(x), vget_low_f32(y));
+        *b = vcombine_f32(vget_high_f32(x), vget_high_f32(y));
+    }
+}
 #endif
 
 enum {
@@ -924,25 +993,32 @@ static void tiles(int rows, int n, const real *x, size_t x_row, const real *pane
         tile(1, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
 }
 
-void widen(real *out, const struct matrix *m, int row, int from, int n) {
-    const char *at = m->at + (size_t)row * m->row_bytes + type_bytes(m->type, (uint64_t)from);
-    switch (m->type) {
+static inline void widen_row(real *out, uint32_t type, const char *row, int from, int n) {
+    switch (type) {
     case TENSOR_F32:
-        for (int i = 0; i < n; i++) out[i] = get_f32(at + 4 * i);
+        for (int i = 0; i < n; i++) out[i] = get_f32(row + 4 * (size_t)(from + i));
         break;
     case TENSOR_F16:
-        for (int i = 0; i < n; i++) out[i] = get_f16(at + 2 * i);
+        for (int i = 0; i < n; i++) out[i] = get_f16(row + 2 * (size_t)(from + i));
         break;
     case TENSOR_BF16:
-        for (int i = 0; i < n; i++) out[i] = float_of_bits(get_u16(at + 2 * i) << 16);
+        for (int i = 0; i < n; i++)
+            out[i] = float_of_bits(get_u16(row + 2 * (size_t)(from + i)) << 16);
         break;
-    case TENSOR_Q8_0: /* a product of 11 and 7 bits: exact */
-        for (int i = 0; i < n; i++) {
-            const char *block = at + i / 32 * 34;
-            out[i] = get_f16(block) * (float)(int8_t)block[2 + i % 32];
+    case TENSOR_Q8_0: /* blocks of a scale and 32 numbers; a product of 11 and 7 bits: exact */
+        for (int i = 0, in; i < n; i += in) {
+            const char *block = row + (from + i) / 32 * (size_t)34,
+                       *at = block + 2 + (from + i) % 32;
+            const float scale = get_f16(block);
+            in = min_int(n - i, 32 - (from + i) % 32);
+            for (int j = 0; j < in; j++) out[i + j] = scale * (float)(int8_t)at[j];
         }
         break;
     }
+}
+
+void widen(real *out, const struct matrix *m, int row, int from, int n) {
+    widen_row(out, m->type, m->at + (size_t)row * m->row_bytes, from, n);
 }
 
 void zero_element(char *row, uint32_t type, int i) {
@@ -953,22 +1029,107 @@ void zero_element(char *row, uint32_t type, int i) {
         memset(row + i * size, 0, size);
 }
 
+/* One bit of vec_turn()'s i and j. */
+static inline void turn_bit(vec v[LANES], const int s) {
+    for (int i = 0; i < LANES / 2; i++) {
+        const int a = i / s * 2 * s + i % s;
+        vec_exchange(&v[a], &v[a + s], s);
+    }
+}
+
+/* Turns LANES vectors on their side: lane j of v[i] becomes lane i of v[j]. */
+static inline void vec_turn(vec v[LANES]) {
+    turn_bit(v, 1);
+    turn_bit(v, 2);
+    if (LANES > 4) turn_bit(v, 4);
+    if (LANES > 8) turn_bit(v, 8);
+}
+
+/* Where LANES rows of a matrix begin; instead of rows behind the last, the last. */
+static inline void find_rows(const char *at[LANES], const struct matrix *m, int row) {
+    for (int i = 0; i < LANES; i++)
+        at[i] = m->at + (size_t)min_int(row + i, m->rows - 1) * m->row_bytes;
+}
+
+/* v[k] = numbers `from` + k of LANES rows; zeros for k >= n. */
+static inline void load_turned(const uint32_t type, vec v[LANES], const char *const at[LANES],
+                               int from, int n) {
+    const size_t k = (size_t)from;
+    if (n == LANES && type == TENSOR_F32)
+        for (int i = 0; i < LANES; i++) v[i] = vec_load_f32(at[i] + 4 * k);
+    else if (n == LANES && type == TENSOR_BF16)
+        for (int i = 0; i < LANES; i++) v[i] = vec_load_bf16(at[i] + 2 * k);
+    else
+        for (int i = 0; i < LANES; i++) {
+            real wide[LANES] = {0};
+            widen_row(wide, type, at[i], from, n);
+            v[i] = vec_load(wide);
+        }
+    vec_turn(v);
+}
+
+/* panel [n, WIDTH] from WIDTH rows of a matrix. */
+static inline void pack_as(const uint32_t type, real *panel, const struct matrix *m, int row,
+                           int from, int n) {
+    for (int r = 0; r < WIDTH; r += LANES) {
+        const char *at[LANES];
+        find_rows(at, m, row + r);
+        for (int k = 0; k < n; k += LANES) {
+            vec v[LANES];
+            load_turned(type, v, at, from + k, min_int(n - k, LANES));
+            for (int i = 0; i < LANES; i++) vec_store(panel + (k + i) * WIDTH + r, v[i]);
+        }
+    }
+}
+
+static void pack(real *panel, const struct matrix *m, int row, int from, int n) {
+    switch (m->type) { /* constants, so that the common ones have loops of their own */
+    case TENSOR_F32: pack_as(TENSOR_F32, panel, m, row, from, n); break;
+    case TENSOR_BF16: pack_as(TENSOR_BF16, panel, m, row, from, n); break;
+    case TENSOR_F16: pack_as(TENSOR_F16, panel, m, row, from, n); break;
+    case TENSOR_Q8_0: pack_as(TENSOR_Q8_0, panel, m, row, from, n);
+    }
+}
+
 /* panel [n, WIDTH] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them.
  */
 static void turn(real *panel, int rows, int n, const real *x, size_t x_row) {
-    for (int k = 0; k < n; k++)
+    int k = 0;
+    for (; rows == WIDTH && k + LANES <= n; k += LANES)
+        for (int r = 0; r < WIDTH; r += LANES) {
+            vec v[LANES];
+            for (int i = 0; i < LANES; i++) v[i] = vec_load(x + (r + i) * x_row + k);
+            vec_turn(v);
+            for (int i = 0; i < LANES; i++) vec_store(panel + (k + i) * WIDTH + r, v[i]);
+        }
+    for (; k < n; k++)
         for (int r = 0; r < WIDTH; r++) panel[k * WIDTH + r] = r < rows ? x[r * x_row + k] : 0;
 }
 
-/* panel [n, WIDTH] from the rows of a matrix. A few columns at a time, so that what is read and
- * what is written stay in the first-level cache together. */
-static void pack(real *panel, const struct matrix *m, int row, int rows, int from, int n) {
-    enum { SOME = 32 };
-    real wide[WIDTH * SOME];
-    for (int k = 0; k < n; k += SOME) {
-        int some = min_int(n - k, SOME);
-        for (int r = 0; r < rows; r++) widen(wide + r * SOME, m, row + r, from + k, some);
-        turn(panel + k * WIDTH, rows, some, wide, SOME);
+/* out [LANES] = W x for LANES rows of a matrix and one token: nothing is worth packing. */
+static inline void thin_as(const uint32_t type, real *out, const real *x, const struct matrix *m,
+                           int row) {
+    const char *at[LANES];
+    vec sum = vec_all(0);
+    find_rows(at, m, row);
+    for (int k = 0; k < m->columns; k += LANES) {
+        const int n = min_int(m->columns - k, LANES);
+        vec v[LANES];
+        load_turned(type, v, at, k, n);
+        if (n == LANES)
+            for (int i = 0; i < LANES; i++) sum = vec_fma(vec_all(x[k + i]), v[i], sum);
+        else
+            for (int i = 0; i < n; i++) sum = vec_fma(vec_all(x[k + i]), v[i], sum);
+    }
+    vec_store(out, sum);
+}
+
+static void thin(real *out, const real *x, const struct matrix *m, int row) {
+    switch (m->type) {
+    case TENSOR_F32: thin_as(TENSOR_F32, out, x, m, row); break;
+    case TENSOR_BF16: thin_as(TENSOR_BF16, out, x, m, row); break;
+    case TENSOR_F16: thin_as(TENSOR_F16, out, x, m, row); break;
+    case TENSOR_Q8_0: thin_as(TENSOR_Q8_0, out, x, m, row);
     }
 }
 
@@ -1664,13 +1825,24 @@ static void product_job(void *context, int i, int thread) {
     const size_t out_row = outputs < WIDTH ? WIDTH : w->rows;
     for (int k = 0; k < w->columns; k += DEPTH) {
         int n = min_int(w->columns - k, DEPTH);
-        pack(s->panel, w, column, outputs, k, n);
+        pack(s->panel, w, column, k, n);
         tiles(tokens, n, p->x + (size_t)first * w->columns + k, w->columns, s->panel, out, out_row,
               k == 0);
     }
     for (int t = 0; out == s->edge && t < tokens; t++)
         memcpy(p->out + (size_t)(first + t) * w->rows + column, s->edge + t * WIDTH,
                (size_t)outputs * sizeof *out);
+}
+
+/* A panel's outputs of one token. */
+static void thin_job(void *context, int i, int thread) {
+    const struct product *p = context;
+    (void)thread;
+    for (int row = i * WIDTH; row < min_int((i + 1) * WIDTH, p->w->rows); row += LANES) {
+        real out[LANES];
+        thin(out, p->x, p->w, row);
+        memcpy(p->out + row, out, min_int(p->w->rows - row, LANES) * sizeof *out);
+    }
 }
 
 /* The definition: one chain of fma for each output, in the order of k. */
@@ -1691,6 +1863,8 @@ static void product(struct run *r, real *out, const real *x, int tokens, const s
     int blocks = (tokens + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
     if (SPEC)
         pool_run(r->pool, w->rows, spec_product_job, &p);
+    else if (tokens == 1)
+        pool_run(r->pool, p.panels, thin_job, &p);
     else
         pool_run(r->pool, p.panels * blocks, product_job, &p);
 }
@@ -1712,14 +1886,16 @@ void multiply(struct pool *p, real *out, const real *x, int tokens, const struct
 
 static void fma_job(void *context, int i, int thread) {
     real *out = (real *)context + i * LANES;
-    vec sum[ROWS * VECS];
+    vec sum[ROWS][VECS];
     const vec x = vec_load(out);
     (void)thread;
-    for (int k = 0; k < ROWS * VECS; k++) sum[k] = vec_all((real)k);
+    for (int r = 0; r < ROWS; r++)
+        for (int v = 0; v < VECS; v++) sum[r][v] = vec_all((real)(r * VECS + v));
     for (int n = 0; n < FMA_TIMES; n++)
-        for (int k = 0; k < ROWS * VECS; k++) sum[k] = vec_fma(sum[k], x, x);
-    for (int k = 1; k < ROWS * VECS; k++) sum[0] = vec_fma(sum[k], x, sum[0]);
-    vec_store(out, sum[0]);
+        for (int r = 0; r < ROWS; r++)
+            for (int v = 0; v < VECS; v++) sum[r][v] = vec_fma(sum[r][v], x, x);
+    for (int r = 0; r < ROWS; r++)
+        for (int v = 0; v < VECS; v++) vec_store(out, vec_fma(vec_load(out), x, sum[r][v]));
 }
 
 double fma_loop(struct pool *p) {
