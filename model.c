@@ -838,9 +838,20 @@ void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int threa
  *    +-----------+    |   registers   |
  *                     +---------------+
  *
- * A panel is WIDTH rows of a weight matrix (its outputs) turned on their side and widened to real.
- * It is made once for many rows of x. Stopping at some k and going on later from the stored out is
- * the same chain, so long rows are done in pieces that stay in the cache.
+ * A panel is a piece of WIDTH rows of a weight matrix (its outputs), turned on their side and
+ * widened to real: pack() turns squares of LANES x LANES in registers. Stopping at some k and going
+ * on later from the stored out is the same chain, so product_job() goes through long rows in pieces
+ * that stay in the caches, each panel serving TOKEN_BLOCK rows of x, and each copied piece of x
+ * PANELS panels:
+ *
+ *              DEPTH                       PANELS panels, packed one after the other
+ *            +-------+                 k   +----+----+----+--
+ *     tokens | piece |  ->  piece by   |   |    |    |    | ...   the next DEPTH of k: the same
+ *            | of x  |     each panel  v   +----+----+----+--     tiles again, from the stored out
+ *            +-------+
+ *
+ * One token alone is worth no panel: thin() uses each turned square at once, and runs at the speed
+ * of the memory that holds the matrix.
  */
 #if defined(LAPE_REAL64) ||                                                                        \
     !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__)) || defined(__AARCH64EL__))
@@ -960,11 +971,13 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
 enum {
     FMA_TIMES = 1 << 22,
     WIDTH = LANES * VECS,
-    DEPTH = 256,      /* k in a piece: a panel of DEPTH x WIDTH stays in the first-level cache */
-    TOKEN_BLOCK = 512 /* rows of x that one panel serves; with DEPTH, they stay in the second */
+    DEPTH = 384,       /* k in a piece */
+    TOKEN_BLOCK = 384, /* rows of x: a piece of them stays in the second-level cache */
+    PANELS = 16
 };
 
-/* `rows` is ROWS or 1, a constant where it is called: the loops unroll and `sum` is registers. */
+/* `rows` is ROWS, a third of it or 1, a constant where it is called: the loops unroll and `sum` is
+ * registers. */
 static inline void tile(const int rows, int n, const real *x, size_t x_row, const real *panel,
                         real *out, size_t out_row, bool first) {
     vec sum[ROWS][VECS];
@@ -989,6 +1002,8 @@ static void tiles(int rows, int n, const real *x, size_t x_row, const real *pane
     int r = 0;
     for (; r + ROWS <= rows; r += ROWS)
         tile(ROWS, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
+    for (; r + ROWS / 3 <= rows; r += ROWS / 3)
+        tile(ROWS / 3, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
     for (; r < rows; r++)
         tile(1, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
 }
@@ -1657,6 +1672,7 @@ struct scratch {
     real *row;     /* [the longest row of a matrix]; of the definition only */
     real *panel;   /* [DEPTH, WIDTH] */
     real *edge;    /* [TOKEN_BLOCK, WIDTH] */
+    real *x;       /* [TOKEN_BLOCK, DEPTH] */
     real *queries; /* [block, d] */
     real *scores;  /* [block, cache rows rounded up to WIDTH] */
     real *sum;     /* [block] of e^score */
@@ -1730,6 +1746,7 @@ static void lay_out(struct run *r, struct arena *a) {
                       sizeof(real)),
             .panel = carve(a, DEPTH * WIDTH, sizeof(real)),
             .edge = carve(a, TOKEN_BLOCK * WIDTH, sizeof(real)),
+            .x = carve(a, TOKEN_BLOCK * DEPTH, sizeof(real)),
             .queries = carve(a, block * d, sizeof(real)),
             .scores = carve(a, block * ((uint64_t)r->rows + WIDTH), sizeof(real)), // rounded up
             .sum = carve(a, block, sizeof(real)),
@@ -1804,34 +1821,45 @@ void run_free(struct run *r) {
 
 /* ---- Steps of the forward pass --------------------------------------------------------------- */
 
-/* out [T, O] = x [T, n] W^T, in jobs of one panel and one block of tokens each. */
+/* out [T, O] = x [T, n] W^T, in jobs of some panels and one block of tokens each. */
 struct product {
     struct run *r;
     real *out;
     const real *x;
     const struct matrix *w;
-    int tokens, panels;
+    int tokens, panels, some, groups; /* `groups` of `some` panels */
 };
+
+/* out [tokens, WIDTH] (+)= x [tokens, n] times one panel, whose outputs start at `column`. */
+static void panel_product(const struct product *p, struct scratch *s, int first, int tokens,
+                          int column, int k, int n) {
+    const struct matrix *w = p->w;
+    const int outputs = min_int(w->rows - column, WIDTH);
+    real *out = p->out + (size_t)first * w->rows + column;
+    pack(s->panel, w, column, k, n);
+    if (outputs == WIDTH) {
+        tiles(tokens, n, s->x, DEPTH, s->panel, out, w->rows, k == 0);
+        return;
+    }
+    /* The last panel sticks out over the edge of `out`: it gets a place of its own. */
+    tiles(tokens, n, s->x, DEPTH, s->panel, s->edge, WIDTH, k == 0);
+    for (int t = 0; k + n == w->columns && t < tokens; t++)
+        memcpy(out + (size_t)t * w->rows, s->edge + t * WIDTH, (size_t)outputs * sizeof *out);
+}
 
 static void product_job(void *context, int i, int thread) {
     const struct product *p = context;
-    const struct matrix *w = p->w;
     struct scratch *s = &p->r->scratch[thread];
-    const int first = i / p->panels * TOKEN_BLOCK, column = i % p->panels * WIDTH;
+    const int columns = p->w->columns;
+    const int first = i / p->groups * TOKEN_BLOCK, panel = i % p->groups * p->some;
     const int tokens = min_int(p->tokens - first, TOKEN_BLOCK);
-    const int outputs = min_int(w->rows - column, WIDTH);
-    /* The last panel may stick out over the edge of `out`: it gets a place of its own. */
-    real *out = outputs < WIDTH ? s->edge : p->out + (size_t)first * w->rows + column;
-    const size_t out_row = outputs < WIDTH ? WIDTH : w->rows;
-    for (int k = 0; k < w->columns; k += DEPTH) {
-        int n = min_int(w->columns - k, DEPTH);
-        pack(s->panel, w, column, k, n);
-        tiles(tokens, n, p->x + (size_t)first * w->columns + k, w->columns, s->panel, out, out_row,
-              k == 0);
+    for (int k = 0; k < columns; k += DEPTH) {
+        const int n = min_int(columns - k, DEPTH);
+        for (int t = 0; t < tokens; t++)
+            memcpy(s->x + t * DEPTH, p->x + (size_t)(first + t) * columns + k, n * sizeof *s->x);
+        for (int j = panel; j < min_int(panel + p->some, p->panels); j++)
+            panel_product(p, s, first, tokens, j * WIDTH, k, n);
     }
-    for (int t = 0; out == s->edge && t < tokens; t++)
-        memcpy(p->out + (size_t)(first + t) * w->rows + column, s->edge + t * WIDTH,
-               (size_t)outputs * sizeof *out);
 }
 
 /* A panel's outputs of one token. */
@@ -1859,14 +1887,17 @@ static void spec_product_job(void *context, int o, int thread) {
 }
 
 static void product(struct run *r, real *out, const real *x, int tokens, const struct matrix *w) {
-    struct product p = {r, out, x, w, tokens, (w->rows + WIDTH - 1) / WIDTH};
-    int blocks = (tokens + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
+    const int blocks = (tokens + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
+    const int panels = (w->rows + WIDTH - 1) / WIDTH;
+    /* Many panels share the turning of x, but every thread is to have some jobs. */
+    const int some = max_int(1, min_int(PANELS, panels * blocks / pool_threads(r->pool) / 4));
+    struct product p = {r, out, x, w, tokens, panels, some, (panels + some - 1) / some};
     if (SPEC)
         pool_run(r->pool, w->rows, spec_product_job, &p);
     else if (tokens == 1)
-        pool_run(r->pool, p.panels, thin_job, &p);
+        pool_run(r->pool, panels, thin_job, &p);
     else
-        pool_run(r->pool, p.panels * blocks, product_job, &p);
+        pool_run(r->pool, p.groups * blocks, product_job, &p);
 }
 
 void multiply(struct pool *p, real *out, const real *x, int tokens, const struct matrix *w) {
@@ -1874,12 +1905,14 @@ void multiply(struct pool *p, real *out, const real *x, int tokens, const struct
     for (int i = 0; i < pool_threads(p); i++)
         r.scratch[i] = (struct scratch){.row = new_array(w->columns, sizeof(real)),
                                         .panel = new_array(DEPTH * WIDTH, sizeof(real)),
-                                        .edge = new_array(TOKEN_BLOCK * WIDTH, sizeof(real))};
+                                        .edge = new_array(TOKEN_BLOCK * WIDTH, sizeof(real)),
+                                        .x = new_array(TOKEN_BLOCK * DEPTH, sizeof(real))};
     product(&r, out, x, tokens, w);
     for (int i = 0; i < pool_threads(p); i++) {
         free(r.scratch[i].row);
         free(r.scratch[i].panel);
         free(r.scratch[i].edge);
+        free(r.scratch[i].x);
     }
     free(r.scratch);
 }

@@ -161,7 +161,8 @@ static void test_products(struct pool *p) {
             for (int k = 0; k < 8; k++)
                 scratch[k] = (struct scratch){.row = malloc(K * sizeof(real)),
                                               .panel = malloc(DEPTH * WIDTH * sizeof(real)),
-                                              .edge = malloc(TOKEN_BLOCK * WIDTH * sizeof(real))};
+                                              .edge = malloc(TOKEN_BLOCK * WIDTH * sizeof(real)),
+                                              .x = malloc(TOKEN_BLOCK * DEPTH * sizeof(real))};
             real *x = malloc(sizeof *x * T * K), *out = malloc(sizeof *out * T * O);
             random_vector(x, (size_t)T * K, 1);
             product(&r, out, x, T, &w);
@@ -176,11 +177,12 @@ static void test_products(struct pool *p) {
             CHECK(wrong == 0, "product %d x %d x %d, type %u: %d outputs are not the chain", T, O,
                   K, type[t], wrong);
             real *spec = malloc(sizeof *spec * T * O);
-            pool_run(p, O, spec_product_job, &(struct product){&r, spec, x, &w, T, 0});
+            pool_run(p, O, spec_product_job, &(struct product){&r, spec, x, &w, T, 0, 0, 0});
             CHECK(memcmp(spec, out, sizeof *out * T * O) == 0,
                   "product %d x %d x %d, type %u: the definition's loop differs", T, O, K, type[t]);
             for (int k = 0; k < 8; k++)
-                free(scratch[k].row), free(scratch[k].panel), free(scratch[k].edge);
+                free(scratch[k].row), free(scratch[k].panel), free(scratch[k].edge),
+                    free(scratch[k].x);
             free(x), free(out), free(spec), free((char *)w.at);
         }
 }
