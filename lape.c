@@ -2786,10 +2786,45 @@ static int bench_model(struct work *w, struct options *o, struct error *e) {
     return DONE;
 }
 
+/* Bytes of weights that one token wants: of two matrices of the vocabulary, the output's. */
+static uint64_t bytes_of_a_token(const struct model *m) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < m->file.tensors; i++) bytes += m->file.tensor[i].data.n;
+    if (m->embedding.at != m->output.at) bytes -= m->embedding.rows * m->embedding.row_bytes;
+    return bytes - m->positions.rows * m->positions.row_bytes;
+}
+
+/* Tokens one by one, as they are generated. */
+static int bench_steps(struct work *w, const struct options *o, struct error *e) {
+    const struct config *c = &w->m.model.config;
+    const int n = (int)least(o->new_tokens, c->context - 1);
+    struct run *r = run_new(&w->m.model, w->m.pool, 1, n + 1, true, e);
+    if (!r) return FAILED;
+    real *out = new_array(c->vocab, sizeof *out);
+    uint64_t state = o->seed;
+    double start = 0;
+    int bad = 0;
+    for (int i = 0; i <= n && !bad; i++) { /* the first, which touches all pages, is not timed */
+        const int32_t token = (int32_t)(random_fraction(&state) * c->vocab);
+        if (i == 1) start = now();
+        bad = forward(r, &(struct sequence){&token, 1, i, 0}, 1, NULL, e);
+        if (!bad) logits(r, 0, 1, out, NULL);
+    }
+    const double rate = n / (now() - start);
+    if (!bad)
+        printf("%d tokens one by one, %d threads: %.1f tokens/s, %.1f GB/s of weights\n", n,
+               pool_threads(w->m.pool), rate, 1e-9 * rate * (double)bytes_of_a_token(&w->m.model));
+    free(out);
+    run_free(r);
+    return bad ? FAILED : DONE;
+}
+
 static int run_bench(struct work *w, struct options *o, struct error *e) {
     if (o->words)
-        return checkpoint_open(&w->m, o->word[0], (int)o->threads, e) ? FAILED
-                                                                      : bench_model(w, o, e);
+        return checkpoint_open(&w->m, o->word[0], (int)o->threads, e) || bench_model(w, o, e) ||
+                       bench_steps(w, o, e)
+                   ? FAILED
+                   : DONE;
     if (!(w->m.pool = pool_new((int)o->threads, e))) return FAILED;
     if (o->gemm) return bench_product(w->m.pool, o, e);
     printf("registers: %.1f GFLOP/s\ncopying: %.1f GB/s\n", fma_rate(w->m.pool),
@@ -2955,7 +2990,7 @@ static const struct option {
      "   take neurons and counts of a model of another name"},
     {"-p", TEXT, AT(prompt), 0, 0, " generate ", "TEXT   the prompt"},
     {"-f", TEXT, AT(prompts), 0, 0, " generate ", "FILE   prompts, one a line; makes a table"},
-    {"-n", WHOLE, AT(new_tokens), 1, 1 << 24, " generate ", "N   tokens to generate (64)"},
+    {"-n", WHOLE, AT(new_tokens), 1, 1 << 24, " generate bench ", "N   tokens to generate (64)"},
     {"--temp", NUMBER, AT(temperature), 0, 1e6, " generate ", "T   temperature (0: greedy)"},
     {"--top-p", NUMBER, AT(top_p), 0, 1, " generate ", "P   sample from the likeliest P (1)"},
     {"--repeat-penalty", NUMBER, AT(repeat), 1e-6, 1e6, " generate ",

@@ -47,7 +47,8 @@ OPTIONS = {
                          "--like": TEXT, "--seed": (0, 10 ** 15), "--penalty": (0.0, 1e6),
                          "--base": TEXT, "--tuned": FLAG}),
     "bench": dict(ALL, **{"-t": (1, 1024), "--seq": (2, 1 << 24), "--batch": (1, 1 << 20),
-                          "--memory": TEXT, "--gemm": TEXT, "--type": TEXT, "--profile": FLAG}),
+                          "--memory": TEXT, "--gemm": TEXT, "--type": TEXT, "--profile": FLAG,
+                          "-n": (1, 1 << 24)}),
     "bake": dict(ALL, **{"-o": TEXT, "--neurons": TEXT, "--off": TEXT, "--any-model": FLAG}),
     "ppl": dict(ALL, **PIECES, **{"--neurons": TEXT, "--any-model": FLAG}),
     "generate": dict(ALL, **{
@@ -1100,9 +1101,16 @@ class Count(Case):
         self.refused(2, "--type", "bench", "--gemm", "1,1,32", "--type", "f8")
         shown = self.works("bench", DEMO, "--seq", "64", "--batch", "2", "--profile").decode()
         self.assertRegex(shown, "^128 tokens in pieces of 64, [0-9]+ threads: ")
-        share = [float(line.split()[1]) for line in shown.splitlines()[1:]]
+        *operations, steps = shown.splitlines()[1:]
+        share = [float(line.split()[1]) for line in operations]
         self.assertAlmostEqual(sum(share), 100, delta=1)
-        self.assertNotIn("heads", self.works("bench", DEMO, "--seq", "64").decode())
+        self.assertRegex(steps, "^64 tokens one by one, [0-9]+ threads: .* of weights$")
+        rate, speed = re.search(r"([0-9.]+) tokens/s, ([0-9.]+) GB/s", steps).groups()
+        self.assertAlmostEqual(float(speed), 1e-9 * float(rate) * os.path.getsize(DEMO),
+                               delta=.06 + .03 * float(speed))   # its embedding is its output too
+        shown = self.works("bench", DEMO, "--seq", "64", "-n", "5").decode()
+        self.assertNotIn("heads", shown)
+        self.assertRegex(shown.splitlines()[1], "^5 tokens one by one")
 
     def test_progress(self):
         done = run("count", DEMO, "en=" + text_path("en"), "--seq", "64", "--tokens", "130", "-o",
