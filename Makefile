@@ -94,6 +94,10 @@ build/identical/%: $(SOURCES) $(HEADERS)
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $(SOURCES) $(LIBS)
 
+# Beside OpenBLAS, transformers, llama.cpp (after `make peers`), sentencepiece and tokenizers.
+bench: lape $(PYTHON)
+	$(PYTHON) test/bench.py $(BENCH)
+
 # The distance of float from double.
 precision: lape lape64
 	@python3 test/precision.py
@@ -105,4 +109,4 @@ clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
 .PHONY: spec demo reproduce test oracle golden identical precision tokenizers peers train-test \
-	format clean force
+	bench format clean force

@@ -13,6 +13,7 @@
 #include <float.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -752,6 +753,8 @@ void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int threa
     for (int i = 0; i < n; i++) job(context, i, omp_get_thread_num());
 }
 #else
+enum { LOOKS = 100 };
+
 /* Takes jobs until none is left to start. Called and left with the lock held. */
 static void take_jobs(struct pool *p, int thread) {
     while (p->next < p->n) {
@@ -763,13 +766,26 @@ static void take_jobs(struct pool *p, int thread) {
     }
 }
 
+/* Waits a moment, or until `at` is signalled. Runs follow each other within microseconds, and being
+ * woken takes tens of them: so a thread looks again for a while before it sleeps. Called and left
+ * with the lock held; *looked counts from 0. */
+static void wait_for(struct pool *p, pthread_cond_t *at, int *looked) {
+    if (++*looked > LOOKS) {
+        pthread_cond_wait(at, &p->lock);
+        return;
+    }
+    pthread_mutex_unlock(&p->lock);
+    sched_yield(); /* to whom it may concern: with more threads than cores they are needed */
+    pthread_mutex_lock(&p->lock);
+}
+
 static void *worker(void *context) {
     struct pool *p = context;
     pthread_mutex_lock(&p->lock);
     int thread = ++p->started;
     while (!p->quit) {
         take_jobs(p, thread);
-        pthread_cond_wait(&p->wake, &p->lock);
+        for (int looked = 0; !p->quit && p->next >= p->n;) wait_for(p, &p->wake, &looked);
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
@@ -816,7 +832,7 @@ void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int threa
     p->n = n;
     pthread_cond_broadcast(&p->wake);
     take_jobs(p, 0);
-    while (p->done < p->n) pthread_cond_wait(&p->finished, &p->lock);
+    for (int looked = 0; p->done < p->n;) wait_for(p, &p->finished, &looked);
     pthread_mutex_unlock(&p->lock);
 }
 #endif
