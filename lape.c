@@ -2729,12 +2729,14 @@ static int bench_product(struct pool *p, const struct options *o, struct error *
     for (size_t i = 0; i < T * K; i++) x[i] = (real)random_fraction(&state);
     for (size_t i = 1; i < O * w.row_bytes; i += 2)
         weights[i] = 0x3c; /* small numbers of any type */
-    multiply(p, out, x, (int)T, &w);
+    const double flops = 2 * (double)T * (double)O * (double)K;
+    const int times = 1 + (int)(2e9 / flops); /* some hundredths of a second, at least */
+    multiply(p, out, x, (int)T, &w, 1);
     for (double start; t.n < RUNS; t.run[t.n++] = now() - start) {
         start = now();
-        multiply(p, out, x, (int)T, &w);
+        multiply(p, out, x, (int)T, &w, times);
     }
-    const double rate = 2e-9 * (double)T * (double)O * (double)K / median(&t), most = fma_rate(p);
+    const double rate = 1e-9 * flops * times / median(&t), most = fma_rate(p);
     printf("%zu x %zu x %zu, %s, %d threads: %.1f GFLOP/s, %.2f of %.1f\n", T, O, K, o->type,
            pool_threads(p), rate, rate / most, most);
     free(x);

@@ -369,9 +369,11 @@ void logits(struct run *r, int first, int n, real *out, const struct hook *hook)
 enum { SLICE = 4096 };
 void losses(struct run *r, int first, int n, const int32_t *target, real *room, double *loss);
 
-/* For measuring: out [tokens, w->rows] = x [tokens, w->columns] w^T by itself; and multiplications
- * and additions on registers alone, on all threads, which are counted in what it returns. */
-void multiply(struct pool *p, real *out, const real *x, int tokens, const struct matrix *w);
+/* For measuring: out [tokens, w->rows] = x [tokens, w->columns] w^T by itself, so many times; and
+ * multiplications and additions on registers alone, on all threads, which are counted in what it
+ * returns. */
+void multiply(struct pool *p, real *out, const real *x, int tokens, const struct matrix *w,
+              int times);
 double fma_loop(struct pool *p);
 
 /* ---- Tokenizer ---------------------------------------------------------------------------------

@@ -1916,14 +1916,15 @@ static void product(struct run *r, real *out, const real *x, int tokens, const s
         pool_run(r->pool, p.groups * blocks, product_job, &p);
 }
 
-void multiply(struct pool *p, real *out, const real *x, int tokens, const struct matrix *w) {
+void multiply(struct pool *p, real *out, const real *x, int tokens, const struct matrix *w,
+              int times) {
     struct run r = {.pool = p, .scratch = new_array(pool_threads(p), sizeof *r.scratch)};
     for (int i = 0; i < pool_threads(p); i++)
         r.scratch[i] = (struct scratch){.row = new_array(w->columns, sizeof(real)),
                                         .panel = new_array(DEPTH * WIDTH, sizeof(real)),
                                         .edge = new_array(TOKEN_BLOCK * WIDTH, sizeof(real)),
                                         .x = new_array(TOKEN_BLOCK * DEPTH, sizeof(real))};
-    product(&r, out, x, tokens, w);
+    for (int i = 0; i < times; i++) product(&r, out, x, tokens, w);
     for (int i = 0; i < pool_threads(p); i++) {
         free(r.scratch[i].row);
         free(r.scratch[i].panel);
