@@ -94,6 +94,10 @@ build/identical/%: $(SOURCES) $(HEADERS)
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $(SOURCES) $(LIBS)
 
+# Shards counted by GNU parallel and by Slurm, where they are installed.
+scale-test: lape
+	python3 test/test_scale.py
+
 # Beside OpenBLAS, transformers, llama.cpp (after `make peers`), sentencepiece and tokenizers.
 bench: lape $(PYTHON)
 	$(PYTHON) test/bench.py $(BENCH)
@@ -109,4 +113,4 @@ clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
 .PHONY: spec demo reproduce test oracle golden identical precision tokenizers peers train-test \
-	bench format clean force
+	scale-test bench format clean force
