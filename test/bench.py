@@ -24,7 +24,7 @@ import tokenizing
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAPE, DEMO = os.path.join(ROOT, "lape"), os.path.join(ROOT, "demo", "model.gguf")
-RIVALS = os.path.join(ROOT, "test", "rivals.py")
+RIVALS, MEASURE = (os.path.join(ROOT, "test", name) for name in ("rivals.py", "measure.py"))
 LLAMA_PYTHON = os.path.join(ROOT, ".peers", "bin", "python")
 TEXTS = os.path.join(os.environ.get("LAPE_SHARED") or os.path.join(ROOT, "..", "shared"), "text")
 GEMMS = {"LLaMA-2-7B": [(512, 4096, 4096), (512, 11008, 4096), (512, 4096, 11008)],
@@ -114,16 +114,14 @@ def run(*words):
 
 def timed(*words, stdin=None):
     """(seconds, peak bytes) of a process."""
-    start = time.perf_counter()
+    words = [str(w) for w in words]
     with open(stdin or os.devnull, "rb") as source:
-        child = subprocess.Popen([str(w) for w in words], cwd=ROOT, stdin=source,
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        errors = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        sys.exit("%s: %s" % (" ".join(map(str, words)), errors.decode().strip()[-500:]))
-    return time.perf_counter() - start, usage.ru_maxrss * 1024
+        done = subprocess.run([sys.executable, "-S", MEASURE, *words], cwd=ROOT, stdin=source,
+                              capture_output=True, text=True)
+    if done.returncode:
+        sys.exit("%s: %s" % (" ".join(words), done.stderr.strip()[-500:]))
+    seconds, peak = done.stdout.split()
+    return float(seconds), int(peak)
 
 
 def rival(name, *words):
@@ -251,8 +249,7 @@ def start(bench):
 
 def tokenizer(bench):
     """Lines of seven languages; of both kinds of tokenizer, learnt from them."""
-    folder = bench.path("tokenizers")
-    os.makedirs(folder, exist_ok=True)
+    folder = tempfile.mkdtemp(dir=bench.folder)
     lines = [line for path in tokenizing.texts(os.path.dirname(TEXTS))
              for line in tokenizing.read(path).split("\n")]
     for kind, make, name in (
