@@ -2233,14 +2233,26 @@ static int run_bake(struct work *w, struct options *o, struct error *e) {
 
 /* ---- lape tokenize --------------------------------------------------------------------------- */
 
+/* n >= 0 as "%d" has it: with printf, a third of the time would go into printing. */
+static void add_number(struct buffer *text, int32_t n) {
+    char digits[10], *at = digits + sizeof digits;
+    do *--at = (char)('0' + n % 10);
+    while (n /= 10);
+    buffer_add(text, at, (size_t)(digits + sizeof digits - at));
+}
+
 static int print_ids(const struct checkpoint *m, struct span text, bool bos, struct error *e) {
-    struct buffer ids = {0};
+    struct buffer ids = {0}, line = {0};
     if (bos) add_id(&ids, m->bos);
     const int bad = encode(m->tokenizer, text, &ids, e);
-    for (size_t i = 0; !bad && i < ids_in(&ids); i++)
-        printf("%s%d", i ? " " : "", ((int32_t *)ids.at)[i]);
-    if (!bad) printf("\n");
+    for (size_t i = 0; !bad && i < ids_in(&ids); i++) {
+        if (i) buffer_add(&line, " ", 1);
+        add_number(&line, ((int32_t *)ids.at)[i]);
+    }
+    if (!bad) buffer_add(&line, "\n", 1);
+    if (line.n) fwrite(line.at, 1, line.n, stdout);
     free(ids.at);
+    free(line.at);
     return bad;
 }
 

@@ -4,14 +4,15 @@
     make bench [BENCH="--runs 5 --only gemm,count --large MODEL.gguf"]
 
 Every figure is run --runs times, lape and its rival one after the other, and the ratio is made of
-each such pair; least, median and greatest are told. The machine's own limits come first. Wants what
-test/requirements.txt holds and Debian's libopenblas0; llama.cpp's rows want what `make peers` makes.
-A row whose rival is not there says so.
+each such pair; medians are told, and the least and greatest ratio. The machine's own limits come
+first. Wants what test/requirements.txt holds and Debian's libopenblas0; llama.cpp's rows want what
+`make peers` makes. A row whose rival is not there says so.
 """
 
 import argparse
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import time
 
 import numpy as np
 
+import report
 import tokenizing
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -73,17 +75,17 @@ class Bench:
         if None in theirs:
             theirs = []
         ratios = [a / b for a, b in zip(ours, theirs)]
-        self.rows.append((what, rival, target, ratios))
-        print("%-44s %s %s; %s %s; ratio %s, wanted %s%s" % (
-            what, spread(ours), unit, rival, spread(theirs) + " " + unit if theirs else "absent",
-            spread(ratios), target, "" if not ratios or good(ratios, target) else ": MISSED"),
-            flush=True)
+        missed = bool(ratios) and not good(ratios, target)
+        row = (what, "%.4g %s" % (median(ours), unit),
+               "%s %.4g %s" % (rival, median(theirs), unit) if theirs else rival + ": absent",
+               spread(ratios), target + missed * ": missed")
+        self.rows.append(row)
+        print("; ".join(row), flush=True)
 
 
 def good(ratios, target):
     sign, bound = target.split()
-    middle = sorted(ratios)[len(ratios) // 2]
-    return middle >= float(bound) if sign == ">=" else middle <= float(bound)
+    return median(ratios) >= float(bound) if sign == ">=" else median(ratios) <= float(bound)
 
 
 def demo_config():
@@ -97,12 +99,21 @@ def demo_config():
                 vocab_size=int(info["vocabulary"].split(",")[0]), tie_word_embeddings=True)
 
 
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
 def spread(values):
-    """Least, median and greatest."""
-    if not values:
-        return "-"
-    values = sorted(values)
-    return "%.4g (%.4g to %.4g)" % (values[len(values) // 2], values[0], values[-1])
+    return "%.3g (%.3g to %.3g)" % (median(values), min(values), max(values)) if values else "-"
+
+
+def machine(threads):
+    """What it is, and its limits: the part of the table that no program can pass."""
+    with open("/proc/cpuinfo") as f:
+        name = re.search("model name\\s*: (.*)", f.read())
+    limits = run(LAPE, "bench", "-t", threads).splitlines()
+    return "%s, %d threads, load %.2f; %s" % (name[1] if name else platform.machine(), threads,
+                                             os.getloadavg()[0], "; ".join(limits))
 
 
 def run(*words):
@@ -242,7 +253,7 @@ def start(bench):
     large = bench.args.large or bench.random_model("1.1B", "bf16")
     size = os.path.getsize(large)
     took, peaks = zip(*[timed(LAPE, "info", large) for _ in range(bench.args.runs)])
-    bench.tell("start on %.1f GB" % (1e-9 * size), "<= 0.1", took, [1] * len(took), "s", "second")
+    bench.tell("start on %.1f GB" % (1e-9 * size), "<= 1", took, [.1] * len(took), "s", "the limit")
     bench.tell("its peak of memory", "<= 0.01", [1e-6 * peak for peak in peaks],
                [1e-6 * size] * len(peaks), "MB", "the file")
 
@@ -282,19 +293,25 @@ def main():
     parser.add_argument("-t", dest="threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", help="rows: " + ",".join(ROWS))
     parser.add_argument("--large", metavar="GGUF", help="for the start (the 1.1B model)")
+    parser.add_argument("--write", metavar="FILE", help="the table goes between its marks `bench`")
     parser.add_argument("--folder", help="for models and ids, kept (one of its own)")
     args = parser.parse_args()
     names = args.only.split(",") if args.only else ROWS
-    print("load %.2f\n%s" % (os.getloadavg()[0], run(LAPE, "bench", "-t", args.threads)), end="")
+    limits = machine(args.threads)
+    print(limits, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args, args.folder or folder)
         for name in names:
             ROWS[name](bench)
-    print("\nleast, median, greatest of %d ratios" % args.runs)
-    for what, other, target, ratios in bench.rows:
-        print("| %s | %s | %s | %s |" % (what, other, target, " | ".join(
-            "%.3g" % r for r in (min(ratios), sorted(ratios)[len(ratios) // 2], max(ratios)))
-            if ratios else "absent"))
+    if args.write:
+        report.between(args.write, "bench", table(limits, args.runs, bench.rows))
+
+
+def table(limits, runs, rows):
+    lines = ["| what | lape | against | ratio | wanted |", "|---|---|---|---|---|",
+             *("| %s |" % " | ".join(row) for row in rows)]
+    return "%s. Medians of %d runs; ratio (least to greatest).\n\n%s\n" % (
+        limits, runs, "\n".join(lines))
 
 
 if __name__ == "__main__":
