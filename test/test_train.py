@@ -94,6 +94,8 @@ class Parts(Folder):
         silent = 1e-4                                     # the root of what keeps it from 0
         self.assertAlmostEqual(value["group"][0], (5 ** .5 + 2 ** .5 + 2 * silent) / 4, places=6)
         self.assertAlmostEqual(value["group"][1], 2, places=6)
+        self.assertAlmostEqual(value["peak"][0], (5 ** .5 + 2 ** .5) / 2, places=6)
+        self.assertAlmostEqual(value["peak"][1], 2, places=6)
         self.assertAlmostEqual(value["spread"][0], 1 / 2, places=6)
         self.assertAlmostEqual(value["spread"][1], 1, places=6)
         scaled = [float(train.PENALTIES["spread"](x * 5)) for x in (two, third)]

@@ -84,10 +84,11 @@ OPTIONS = {
         ("activity", float, .3, "times the neurons' activity is added to the loss: they become "
          "rarer, so that each matters more, for 16 to 20 %% more perplexity. 0 shows the effect "
          "faintly, 2 does harm"),
-        ("activity-kind", ["mean", "group", "spread"], "mean", "summed over layers, mean: the mean "
-         "positive activation, which is tried; group: its root mean square over each window, which "
-         "spares neurons that work in few windows; spread: (mean over windows)^2 / mean square, "
-         "1 for a neuron busy in all windows and 1/N if in one of N, however strongly"),
+        ("activity-kind", ["mean", "group", "peak", "spread"], "mean", "summed over layers, mean: "
+         "the mean positive activation, which is tried; group: its root mean square over each "
+         "window, which spares neurons that work in few windows; peak: the largest of these, so "
+         "that a neuron costs no more for working in all windows; spread: (mean over windows)^2 / "
+         "mean square, 1 for a neuron busy in all windows and 1/N if in one of N, of any strength"),
         ("activity-warmup", float, .1, "part of the run in which the penalty rises: at once it can "
          "silence neurons that have not learnt anything yet"),
     ],
@@ -393,8 +394,17 @@ def mean_activation(positive):
     return positive.mean(dtype=torch.float32)
 
 
+def strength_by_window(positive):
+    """[windows, neurons], the root mean square."""
+    return positive.float().square().mean(1).add(1e-8).sqrt()
+
+
 def group_activation(positive):
-    return positive.float().square().mean(1).add(1e-8).sqrt().mean()
+    return strength_by_window(positive).mean()
+
+
+def peak_over_windows(positive):
+    return strength_by_window(positive).amax(0).mean()
 
 
 def spread_over_windows(positive):
@@ -403,7 +413,8 @@ def spread_over_windows(positive):
 
 
 # Of one layer's positive activations [windows, tokens, neurons]; see --activity-kind.
-PENALTIES = {"mean": mean_activation, "group": group_activation, "spread": spread_over_windows}
+PENALTIES = {"mean": mean_activation, "group": group_activation, "peak": peak_over_windows,
+             "spread": spread_over_windows}
 
 
 def losses(model, neurons, kind, windows):
