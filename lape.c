@@ -1036,6 +1036,25 @@ static size_t ids_in(const struct buffer *b) { return b->n / sizeof(int32_t); }
 
 static void add_id(struct buffer *b, int32_t id) { buffer_add(b, &id, sizeof id); }
 
+/* n >= 0 as "%d" has it: with printf, a third of the time would go into printing. */
+static void add_number(struct buffer *text, int32_t n) {
+    char digits[10], *at = digits + sizeof digits;
+    do *--at = (char)('0' + n % 10);
+    while (n /= 10);
+    buffer_add(text, at, (size_t)(digits + sizeof digits - at));
+}
+
+/* n ids with spaces between. */
+static void put_ids(const int32_t *ids, size_t n, FILE *to) {
+    struct buffer text = {0};
+    for (size_t i = 0; i < n; i++) {
+        if (i) buffer_add(&text, " ", 1);
+        add_number(&text, ids[i]);
+    }
+    if (text.n) fwrite(text.at, 1, text.n, to);
+    free(text.at);
+}
+
 static void drop_front(struct buffer *b, size_t n) {
     if (n == 0) return; /* there may be no bytes at all */
     memmove(b->at, (char *)b->at + n, b->n - n);
@@ -2128,8 +2147,7 @@ static void print_generation(const struct generation *g, struct span prompt, FIL
     putc('\t', to);
     print_characters((struct span){text + g->prompt_bytes, g->text.n - g->prompt_bytes}, true, to);
     putc('\t', to);
-    for (size_t i = g->prompt; i < ids_in(&g->ids); i++)
-        fprintf(to, "%s%d", i > g->prompt ? " " : "", ids[i]);
+    put_ids(ids + g->prompt, ids_in(&g->ids) - g->prompt, to);
     putc('\n', to);
 }
 
@@ -2233,26 +2251,15 @@ static int run_bake(struct work *w, struct options *o, struct error *e) {
 
 /* ---- lape tokenize --------------------------------------------------------------------------- */
 
-/* n >= 0 as "%d" has it: with printf, a third of the time would go into printing. */
-static void add_number(struct buffer *text, int32_t n) {
-    char digits[10], *at = digits + sizeof digits;
-    do *--at = (char)('0' + n % 10);
-    while (n /= 10);
-    buffer_add(text, at, (size_t)(digits + sizeof digits - at));
-}
-
 static int print_ids(const struct checkpoint *m, struct span text, bool bos, struct error *e) {
-    struct buffer ids = {0}, line = {0};
+    struct buffer ids = {0};
     if (bos) add_id(&ids, m->bos);
     const int bad = encode(m->tokenizer, text, &ids, e);
-    for (size_t i = 0; !bad && i < ids_in(&ids); i++) {
-        if (i) buffer_add(&line, " ", 1);
-        add_number(&line, ((int32_t *)ids.at)[i]);
+    if (!bad) {
+        put_ids(ids.at, ids_in(&ids), stdout);
+        printf("\n");
     }
-    if (!bad) buffer_add(&line, "\n", 1);
-    if (line.n) fwrite(line.at, 1, line.n, stdout);
     free(ids.at);
-    free(line.at);
     return bad;
 }
 

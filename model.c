@@ -988,7 +988,7 @@ enum {
     FMA_TIMES = 1 << 22,
     WIDTH = LANES * VECS,
     DEPTH = 384,       /* k in a piece */
-    TOKEN_BLOCK = 528, /* rows of x: a piece of them stays in the second-level cache */
+    TOKEN_BLOCK = 528, /* rows of x, whole tiles: a piece fits second-level caches */
     PANELS = 16
 };
 

@@ -14,10 +14,10 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
 
@@ -123,30 +123,31 @@ def run(*words):
     return done.stdout
 
 
-def timed(*words, stdin=None):
-    """(seconds, peak bytes) of a process."""
-    words = [str(w) for w in words]
-    with open(stdin or os.devnull, "rb") as source:
-        done = subprocess.run([sys.executable, "-S", MEASURE, *words], cwd=ROOT, stdin=source,
-                              capture_output=True, text=True)
+def measured(*words, **streams):
+    """A process that has ended, and (seconds, peak bytes); None where it failed."""
+    done = subprocess.run([sys.executable, "-S", MEASURE, *map(str, words)], cwd=ROOT, text=True,
+                          stderr=subprocess.PIPE, **streams)
     if done.returncode:
-        sys.exit("%s: %s" % (" ".join(words), done.stderr.strip()[-500:]))
-    seconds, peak = done.stdout.split()
-    return float(seconds), int(peak)
+        return done, None
+    seconds, peak = done.stderr.split()[-2:]
+    return done, (float(seconds), int(peak))
+
+
+def timed(*words, stdin=None):
+    """(seconds, peak bytes) of a process whose output nobody wants."""
+    with open(stdin or os.devnull, "rb") as source:
+        done, figures = measured(*words, stdin=source, stdout=subprocess.DEVNULL)
+    return figures or sys.exit("%s: %s" % (" ".join(map(str, words)), done.stderr.strip()[-500:]))
 
 
 def rival(name, *words):
     """(rate, peak bytes) of test/rivals.py; (None, 0) where its library is absent."""
     python = LLAMA_PYTHON if name == "llama" and os.path.exists(LLAMA_PYTHON) else sys.executable
-    child = subprocess.Popen([python, RIVALS, name, *map(str, words)], cwd=ROOT, text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, errors = child.stdout.read(), child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        print("absent: %s: %s" % (name, errors.strip().split("\n")[-1]), flush=True)
+    done, figures = measured(python, RIVALS, name, *words, stdout=subprocess.PIPE)
+    if not figures:
+        print("absent: %s: %s" % (name, done.stderr.strip().split("\n")[-1]), flush=True)
         return None, 0
-    return json.loads(out.strip().split("\n")[-1]), usage.ru_maxrss * 1024
+    return json.loads(done.stdout.strip().split("\n")[-1]), figures[1]
 
 
 def in_turns(runs, *works):
@@ -260,7 +261,9 @@ def start(bench):
 
 def tokenizer(bench):
     """Lines of seven languages; of both kinds of tokenizer, learnt from them."""
-    folder = tempfile.mkdtemp(dir=bench.folder)
+    folder = bench.path("tokenizers")
+    shutil.rmtree(folder, ignore_errors=True)      # of an earlier run that kept its folder
+    os.makedirs(folder)
     lines = [line for path in tokenizing.texts(os.path.dirname(TEXTS))
              for line in tokenizing.read(path).split("\n")]
     for kind, make, name in (

@@ -1,4 +1,4 @@
-"""Runs a command and prints its seconds and the peak of its memory in bytes; its output is dropped.
+"""Runs a command; the last line on standard error is its seconds and its peak of memory in bytes.
 
     python3 -S measure.py COMMAND...
 
@@ -11,7 +11,8 @@ import sys
 import time
 
 start = time.perf_counter()
-child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+child = subprocess.Popen(sys.argv[1:])
 _, status, usage = os.wait4(child.pid, 0)
-print(time.perf_counter() - start, usage.ru_maxrss * 1024)
-sys.exit(os.waitstatus_to_exitcode(status) != 0)
+if os.waitstatus_to_exitcode(status):
+    sys.exit(1)
+print(time.perf_counter() - start, usage.ru_maxrss * 1024, file=sys.stderr)
