@@ -539,6 +539,11 @@ class Bench:
     def has_shared(self):
         return os.path.exists(os.path.join(self.shared_path, "model"))
 
+    @functools.cached_property
+    def trained(self):
+        """A trained checkpoint, where there is one, converted."""
+        return self.convert(self.shared("model"), self.new("trained.gguf"))
+
     def new(self, name):
         """A path for a file that is thrown away at the end."""
         return os.path.join(self.scratch, name)
@@ -583,13 +588,13 @@ class Bench:
         return rebuilt_tokenizer(DEMO)
 
     @functools.lru_cache(maxsize=None)
-    def ids(self, path):
-        """A whole file's."""
+    def ids(self, path, tokenizer=None):
+        """A whole file's; by the demo's tokenizer if not told otherwise."""
         with open(path, encoding="utf-8", newline="") as file:
-            return self.tokenizer.encode(file.read())
+            return (tokenizer or self.tokenizer).encode(file.read())
 
-    def pieces(self, path, length, most=None):
-        ids = self.ids(path)[:most]
+    def pieces(self, path, length, most=None, tokenizer=None):
+        ids = self.ids(path, tokenizer)[:most]
         return torch.tensor(ids[:len(ids) // length * length]).reshape(-1, length)
 
     def demo_text(self, language, kind):
@@ -674,10 +679,10 @@ def check(function):
 
 @check
 def weights(bench):
-    """The demo model holds exactly the checkpoint's numbers."""
+    """A converted checkpoint holds exactly the checkpoint's numbers."""
     theirs = transformers.LlamaForCausalLM.from_pretrained(
         bench.shared("model"), dtype=torch.float32, attn_implementation="eager")
-    ours, state = bench.demo, theirs.state_dict()
+    ours, state = reference_model(bench.trained), theirs.state_dict()
     demand(state.keys() == ours.state_dict().keys(), "the names of the tensors differ")
     for name, values in ours.state_dict().items():
         demand(torch.equal(values, state[name]), "%s differs", name)
@@ -914,18 +919,20 @@ def shared_words(bench, kind, languages=None):
 @functools.lru_cache(maxsize=None)
 def shared_counts(bench):
     path = bench.new("shared-counts.gguf")
-    bench.lape("count", DEMO, *shared_words(bench, "train"), "--seq", 256, "--tokens", 16384,
-               "-t", 2, "-q", "-o", path)
+    bench.lape("count", bench.trained, *shared_words(bench, "train"), "--seq", 256, "--tokens",
+               16384, "-t", 2, "-q", "-o", path)
     return path
 
 
 @check
 def counts_shared(bench):
-    """Counts of longer texts in pieces of 256."""
+    """Counts of longer texts in pieces of 256, by the trained checkpoint."""
+    model, tokenizer = reference_model(bench.trained), rebuilt_tokenizer(bench.trained)
+
     def pieces(label):
-        return bench.pieces(bench.shared("text", label + ".train.txt"), 256, 16384)
+        return bench.pieces(bench.shared("text", label + ".train.txt"), 256, 16384, tokenizer)
     return compare_counts(read_counts(shared_counts(bench)), pieces,
-                          lambda label: reference_statistics(bench.demo, pieces(label)))
+                          lambda label: reference_statistics(model, pieces(label)))
 
 
 @functools.lru_cache(maxsize=None)
@@ -980,8 +987,8 @@ def reference_losses(bench):
             demand(neurons[-1] == int(row[label]), "top %g: %s has %d neurons, not %s", top, label,
                    neurons[-1], row[label])
         matrix = perplexities(bench.lape(
-            "ppl", DEMO, *shared_words(bench, "valid", languages), "--neurons", path, "--seq",
-            256, "--tokens", 16384, "-t", 2, "-q"))
+            "ppl", bench.trained, *shared_words(bench, "valid", languages), "--neurons", path,
+            "--seq", 256, "--tokens", 16384, "-t", 2, "-q"))
         for off, values in matrix.items():
             row = table["nll" if off == "none" else "nll, %s deactivated, top %g" % (off, top)]
             for label, value in values.items():
@@ -1184,14 +1191,15 @@ def hard_texts(bench, tokenizer, n):
 
 @check
 def tokenizer_pieces(bench):
-    """The tokenizer in the demo model against the checkpoint's tokenizer.model."""
+    """The tokenizer of a converted checkpoint against its tokenizer.model."""
     theirs = sentencepiece.SentencePieceProcessor(model_file=bench.shared("model",
                                                                           "tokenizer.model"))
+    ours = rebuilt_tokenizer(bench.trained)
     for i, piece in enumerate(pieces_of(theirs)):
-        demand(bench.tokenizer.id_to_piece(i) == piece
-               and bench.tokenizer.get_score(i) == theirs.get_score(i), "piece %d differs", i)
+        demand(ours.id_to_piece(i) == piece and ours.get_score(i) == theirs.get_score(i),
+               "piece %d differs", i)
     lines = [line for path in bench.texts[:28] for line in lines_of(path)[:300]]
-    demand(bench.tokenizer.encode(lines) == theirs.encode(lines), "the encodings differ")
+    demand(ours.encode(lines) == theirs.encode(lines), "the encodings differ")
     return "%d pieces and scores equal, and so are the ids of %d lines" % (len(theirs), len(lines))
 
 

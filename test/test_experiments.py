@@ -344,6 +344,25 @@ class Ablation(unittest.TestCase):
         row, = rows(self.matrix(), "matrix", selection="lape", off="fr", text="zh")
         self.assertIn("%+.1f %%" % float(row["percent"]), lab_report.matrix_table(results))
 
+    def test_contrast(self):
+        """Own text beside the other that is hurt most, and beside random neurons; by hand."""
+        folder = shared("contrast")
+        os.makedirs(folder, exist_ok=True)
+        percents = {("lape", "a"): [30, 5, 2], ("lape", "b"): [4, 12, 3], ("lape", "c"): [1, -2, 9],
+                    ("random", "a"): [6, 0, 0], ("random", "b"): [0, -1, 0],
+                    ("random", "c"): [0, 0, 1]}
+        tables.write_table(os.path.join(folder, "matrix.tsv"), ["made by: hand"],
+                           ["selection", "off", "text", "neurons", "percent"],
+                           [[name, off, text, 7, value] for (name, off), row in percents.items()
+                            for text, value in zip("abc", row)])
+        results = lab_report.Results(folder)
+        self.assertEqual(lab_report.contrasts(results), [
+            ("a", "7", 30, 5, "b", 6), ("b", "7", 12, 4, "a", -1), ("c", "7", 9, 1, "a", 1)])
+        self.assertIn("at least 3.0 times as much as any other (b), and at least 5.0 times as much "
+                      "as by as many random neurons (a)", lab_report.contrast_says(results))
+        self.assertIn("| b | 7 | +12.0 % | +4.0 % (a) | -1.0 % |",
+                      lab_report.contrast_table(results))
+
     def test_dose(self):
         folder = made("dose", "dose", DEMO, *texts("eval"), "--counts", counts(), "--neurons",
                       neurons(), "--percent", "0,50,100", *self.OPTIONS)
@@ -399,6 +418,10 @@ class Steering(unittest.TestCase):
         same = [row["tokens"] for row in kept if (row["mode"], row["prompt"], row["wanted"])
                 == ("off+on", "en", "zh")]
         self.assertEqual([line.split("\t")[2] for line in said.split("\n")[1:-1]], same)
+        # prompts of one language: the wanted ones are those of --check
+        few = made("steer-few", "steer", DEMO, prompts()[1], "--check", *texts("eval"), "-n", "12",
+                   "--counts", counts(), "--neurons", neurons(), "--how", "add", "--strength", "20")
+        self.assertEqual(rows(few, "steer"), rows(folder, "steer", prompt="en"))
         # fluency: the plain model's perplexity of these very tokens
         ids = [int(i) for line in same for i in line.split()]
         self.assertEqual(len(ids), 24)

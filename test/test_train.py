@@ -94,12 +94,13 @@ class Parts(Folder):
         silent = 1e-4                                     # the root of what keeps it from 0
         self.assertAlmostEqual(value["group"][0], (5 ** .5 + 2 ** .5 + 2 * silent) / 4, places=6)
         self.assertAlmostEqual(value["group"][1], 2, places=6)
-        self.assertAlmostEqual(value["peak"][0], (5 ** .5 + 2 ** .5) / 2, places=6)
-        self.assertAlmostEqual(value["peak"][1], 2, places=6)
-        self.assertAlmostEqual(value["spread"][0], 1 / 2, places=6)
-        self.assertAlmostEqual(value["spread"][1], 1, places=6)
-        scaled = [float(train.PENALTIES["spread"](x * 5)) for x in (two, third)]
-        np.testing.assert_allclose(scaled, value["spread"], rtol=1e-6)
+        strong = np.array([5 ** .5, 2 ** .5])             # root mean squares in their windows
+        dim = 1e-8 ** .25
+        self.assertAlmostEqual(value["root"][0], (strong ** .5).mean() / 2 + dim / 2, places=6)
+        self.assertAlmostEqual(value["root"][1], 2 ** .5, places=6)
+        # in one of two windows: (x / 2)^2 / (x / sqrt 2), but for dim; in both: x
+        self.assertAlmostEqual(value["rare"][0], (strong ** .5).mean() / 8 ** .5, delta=dim)
+        self.assertAlmostEqual(value["rare"][1], 2 ** .5, places=6)
 
     def test_losses_of_a_model(self):
         """Nothing but the embedding reaches gates and logits, so that numpy can follow."""
@@ -223,7 +224,7 @@ class Runs(Folder):
     def test_repeated_stopped_and_resumed(self):
         """Weights, bit by bit, in float32: one run, the same once more, and in two parts."""
         for optimizer in "adamw", "muon":
-            kind = ["--optimizer", optimizer, "--activity-kind", "spread", "--steps", str(STEPS)]
+            kind = ["--optimizer", optimizer, "--activity-kind", "rare", "--steps", str(STEPS)]
             once, again, other, parts = (optimizer + n for n in ("1", "2", "3", "4"))
             whole = self.run_train(once, *TINY, *kind)
             weights = read(self.path(once), "model.safetensors")

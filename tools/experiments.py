@@ -121,8 +121,8 @@ def parse_arguments(argv):
     add_pieces(sub)
     sub.add_argument("--percent", type=numbers(float, 0, 100), default=[0, 10, 25, 50, 100],
                      metavar="A,B", help="of a language's neurons (0,10,25,50,100)")
-    sub = command(steer, "MODEL LANG=PROMPTS", "from every prompt language to every other, prompts "
-                                               "one a line")
+    sub = command(steer, "MODEL LANG=PROMPTS", "from every prompt language to every other of "
+                                               "--check, prompts one a line")
     add_neurons(sub)
     add_outputs(sub)
     sub.add_argument("--how", default="replace,add,scale,diffmean", metavar="A,B",

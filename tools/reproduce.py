@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """Every experiment on the demo model, and a report of them.
 
-    reproduce.py [--lape PATH] [-t N] [--write FILE] [--again]
+    reproduce.py [--texts DIR] [--lape PATH] [-t N] [--write FILE] [--again]
 
 Tables land in demo/out/report/, with pictures where matplotlib is; the report is
 demo/out/REPORT.md. README.md's section between its marks must be what this run found; --write puts
 it into FILE, and the pictures that it shows into demo/pictures/. Python's standard library alone,
 but for the pictures.
+
+With --texts, neurons are found in the beginnings of DIR/LANG.train.txt, what the model was trained
+on, and everything is measured on those of DIR/LANG.valid.txt; tables land in demo/out/texts/, the
+report is demo/out/TEXTS.md, and its section stands in demo/MODEL.md.
 """
 
 import argparse
@@ -19,24 +23,32 @@ import time
 from lab import report, tables
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-MODEL, OUT, TABLES, PICTURES = "demo/model.gguf", "demo/out", "demo/out/report", "demo/pictures"
+MODEL, OUT, PICTURES = "demo/model.gguf", "demo/out", "demo/pictures"
 LANGUAGES = ["en", "zh", "fr", "es", "vi", "id", "ja"]
 MARKS = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 SHOWN = ["layers", "matrix", "dose", "steer", "reliability", "overlap"]     # in README.md
 
 # What bounds the time: a few minutes on two cores.
 SEQ = ["--seq", "128"]
-SWEEP = ["--top", "0.01,0.02,0.04,0.08,0.16", "--filter", "0.95", "--bar", "0.95,0.97,0.99",
+SWEEP = ["--top", "0.01,0.02,0.05", "--filter", "0.95,0.98,0.99", "--bar", "0.95,0.98,0.99",
          "--tokens", "512"]
 OUTPUT = ["-n", "16", "--repeat-penalty", "1.2"]
-PUSHES = ["--how", "replace,add,scale,diffmean", "--strength", "5,20"]
-FOUND_ON = 3, 4          # of the sentences of *.count.txt, the sweep finds on 3 of 4
+PUSHES = ["--how", "replace,add,scale,diffmean", "--strength", "5,10"]
+FOUND_ON = 3, 4          # of the lines to be counted, the sweep finds on 3 of 4
+COUNTED, MEASURED = 150000, 30000       # bytes of each of --texts' files
 
 
 class Run:
+    """Where the texts are, and where the tables go; everything is relative to the top folder."""
+
     def __init__(self, args):
-        self.lape, self.start = args.lape, time.time()
+        self.lape, self.texts, self.start = args.lape, args.texts, time.time()
         self.threads = ["-t", str(args.threads)] if args.threads else []
+        self.tables = OUT + ("/texts" if args.texts else "/report")
+        self.document = "demo/MODEL.md" if args.texts else "README.md"
+        self.parts = report.IN_CARD if args.texts else report.IN_README
+        where = self.tables + "/%s." if args.texts else "demo/text/%s."
+        self.counted, self.held_out = where + "count.txt", where + "eval.txt"
 
     def say(self, text):
         print("%4.0f s  %s" % (time.time() - self.start, text), flush=True)
@@ -49,7 +61,7 @@ class Run:
 
     def experiment(self, name, *words):
         self.say(name)
-        self.call(sys.executable, "tools/experiments.py", name, *words, "-o", TABLES, "-q",
+        self.call(sys.executable, "tools/experiments.py", name, *words, "-o", self.tables, "-q",
                   "--lape", self.lape, *self.threads)
 
 
@@ -57,41 +69,62 @@ def words_of(form):
     return [language + "=" + form % language for language in LANGUAGES]
 
 
-def split_texts():
-    """The sentences that were written to be counted, in two: to find on, and to judge rates by."""
+def lines_of(path, most=None):
+    """A text's lines that are not empty, from its first `most` bytes."""
+    with open(os.path.join(ROOT, path), "rb") as file:
+        lines = file.read(most).decode("utf-8", "ignore").split("\n")
+    return [line for line in (lines[:-1] if most else lines) if line]
+
+
+def write_lines(path, lines):
+    tables.write_text(os.path.join(ROOT, path), "\n".join(lines) + "\n")
+
+
+def take_texts(run):
+    """The beginnings of --texts' files: as much as the demo's own, or some times more."""
     for language in LANGUAGES:
-        lines = tables.read_lines(os.path.join(ROOT, "demo/text/%s.count.txt" % language))
-        lines = [line for line in lines if line]
+        for part, target, most in (("train", run.counted, COUNTED),
+                                   ("valid", run.held_out, MEASURED)):
+            path = os.path.join(os.path.abspath(run.texts), "%s.%s.txt" % (language, part))
+            write_lines(target % language, lines_of(path, most))
+
+
+def split_texts(run):
+    """The lines that are to be counted, in two: to find on, and to judge rates by."""
+    for language in LANGUAGES:
+        lines = lines_of(run.counted % language)
         middle = len(lines) * FOUND_ON[0] // FOUND_ON[1]
         for name, part in (("find", lines[:middle]), ("judge", lines[middle:])):
-            tables.write_text(os.path.join(ROOT, TABLES, "sweep.%s.%s.txt" % (language, name)),
-                              "\n".join(part) + "\n")
+            write_lines("%s/sweep.%s.%s.txt" % (run.tables, language, name), part)
 
 
-def rates():
+def rates(run):
     """The options that the sweep has chosen."""
-    made, _ = tables.read_table(os.path.join(ROOT, TABLES, "sweep.tsv"))
+    made, _ = tables.read_table(os.path.join(ROOT, run.tables, "sweep.tsv"))
     return next(line for line in made if line.startswith("best: ")).split()[1:]
 
 
 def run_all(run):
-    counted, held_out = words_of("demo/text/%s.count.txt"), words_of("demo/text/%s.eval.txt")
+    counted, held_out = words_of(run.counted), words_of(run.held_out)
     prompts = words_of("demo/prompts/%s.txt")
-    counts, neurons = TABLES + "/counts.gguf", TABLES + "/neurons.tsv"
-    split_texts()
+    counts, neurons = run.tables + "/counts.gguf", run.tables + "/neurons.tsv"
+    if run.texts:
+        take_texts(run)
+    split_texts(run)
     run.say("count")
-    run.count(words_of(TABLES + "/sweep.%s.find.txt"), TABLES + "/sweep.counts.gguf")
+    run.count(words_of(run.tables + "/sweep.%s.find.txt"), run.tables + "/sweep.counts.gguf")
     run.count(counted, counts)
-    run.experiment("sweep", MODEL, *words_of(TABLES + "/sweep.%s.judge.txt"), *SEQ, *SWEEP,
-                   "--counts", TABLES + "/sweep.counts.gguf")
-    run.call(run.lape, "find", counts, *rates(), "--langs", ",".join(LANGUAGES), "-q",
+    run.experiment("sweep", MODEL, *words_of(run.tables + "/sweep.%s.judge.txt"), *SEQ, *SWEEP,
+                   "--counts", run.tables + "/sweep.counts.gguf")
+    run.call(run.lape, "find", counts, *rates(run), "--langs", ",".join(LANGUAGES), "-q",
              "-o", neurons)
     found = ["--counts", counts, "--neurons", neurons]
     run.experiment("layers", neurons, "--counts", counts)
-    run.experiment("reliability", MODEL, *counted, *SEQ, *rates())
     run.experiment("matrix", MODEL, *held_out, *SEQ, *found)
-    run.experiment("dose", MODEL, *held_out, *SEQ, *found)
-    run.experiment("fallback", MODEL, *prompts, "--check", *held_out, *found, *OUTPUT)
+    if not run.texts:
+        run.experiment("reliability", MODEL, *counted, *SEQ, *rates(run))
+        run.experiment("dose", MODEL, *held_out, *SEQ, *found)
+        run.experiment("fallback", MODEL, *prompts, "--check", *held_out, *found, *OUTPUT)
     run.experiment("steer", MODEL, *prompts, "--check", *held_out, *found, *OUTPUT, *PUSHES)
 
 
@@ -102,7 +135,7 @@ def can_draw():
 
 def draw(run, folder, *words):
     run.say("pictures")
-    subprocess.run([sys.executable, "tools/plot.py", TABLES, "-o", folder, *words], cwd=ROOT,
+    subprocess.run([sys.executable, "tools/plot.py", run.tables, "-o", folder, *words], cwd=ROOT,
                    check=True, stdout=subprocess.DEVNULL)
 
 
@@ -115,26 +148,38 @@ def with_section(path, section):
     return before + MARKS[0] + section + MARKS[1] + rest.split(MARKS[1])[1]
 
 
-def settle_readme(run, section, write):
-    """Writes the section into a file, or checks README.md's; whether that went well."""
-    path = os.path.join(ROOT, write or "README.md")
+def settle(run, section, write):
+    """Writes the section into a file, or checks the run's document; whether that went well."""
+    path = os.path.join(ROOT, write or run.document)
     new = with_section(path, section)
     if new is None:
         if write:
             raise tables.Refused("%s: lacks the marks %s" % (path, MARKS[0].strip()))
-        run.say("README.md has no section of results")
+        run.say("%s has no section of results" % run.document)
         return True
     if write:
         tables.write_text(path, new)
     elif new != "\n".join(tables.read_lines(path)):
-        run.say("README.md's results are not this run's: make reproduce WRITE=README.md")
+        run.say("%s's results are not this run's: --write it anew" % run.document)
         return False
-    run.say("%s holds this run's results" % (write or "README.md"))
+    run.say("%s holds this run's results" % (write or run.document))
     return True
+
+
+def write_report(run, drawn):
+    """Of the demo's texts, all; of others, what the model card tells."""
+    results = report.Results(os.path.join(ROOT, run.tables))
+    section = report.section(results, run.parts)
+    path = os.path.join(OUT, "TEXTS.md" if run.texts else "REPORT.md")
+    tables.write_text(os.path.join(ROOT, path),
+                      section if run.texts else report.whole(results, drawn))
+    run.say("wrote " + path)
+    return section
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--texts", metavar="DIR", help="measure on DIR's texts, not on the demo's")
     parser.add_argument("--lape", default="./lape", metavar="PATH", help="the program (./lape)")
     parser.add_argument("-t", dest="threads", type=int, metavar="N",
                         help="threads (all processors)")
@@ -144,26 +189,23 @@ def main():
     args = parser.parse_args()
     run = Run(args)
     try:
-        drawn = can_draw()
-        if args.write and not drawn:
+        drawn = not args.texts and can_draw()
+        if args.write and not drawn and not args.texts:
             raise tables.Refused("--write wants pictures, too: run it by a python with matplotlib")
         if not args.again:
-            shutil.rmtree(os.path.join(ROOT, TABLES), ignore_errors=True)
-            os.makedirs(os.path.join(ROOT, TABLES))
+            shutil.rmtree(os.path.join(ROOT, run.tables), ignore_errors=True)
+            os.makedirs(os.path.join(ROOT, run.tables))
             run_all(run)
         if drawn:
-            draw(run, TABLES)
-        else:
+            draw(run, run.tables)
+        elif not args.texts:
             run.say("no pictures: %s has no matplotlib" % sys.executable)
-        if args.write:
+        if args.write and drawn:
             draw(run, PICTURES, "--svg", "--only", ",".join(SHOWN))
-        results = report.Results(os.path.join(ROOT, TABLES))
-        tables.write_text(os.path.join(ROOT, OUT, "REPORT.md"), report.whole(results, drawn))
-        run.say("wrote %s/REPORT.md" % OUT)
-        return 0 if settle_readme(run, report.section(results), args.write) else 1
+        return 0 if settle(run, write_report(run, drawn), args.write) else 1
     except subprocess.CalledProcessError as problem:
         print("reproduce.py: failed: %s" % " ".join(problem.cmd[:4]), file=sys.stderr)
-    except tables.Refused as problem:
+    except (tables.Refused, OSError) as problem:
         print("reproduce.py: %s" % problem, file=sys.stderr)
     return 1
 

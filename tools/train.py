@@ -30,8 +30,8 @@ import time
 # name, type or choices, default, what it is and why the default is what it is
 OPTIONS = {
     "the run": [
-        ("steps", int, 0, "ends after so many steps. 0 is 3000 without --minutes, which is 12 "
-         "million tokens, one and a half passes over 20 MB of text; and any number with it"),
+        ("steps", int, 0, "ends after so many steps. 0 is 7000 without --minutes, which is 29 "
+         "million tokens, four passes over 20 MB of text; and any number with it"),
         ("minutes", float, 0, "ends after so much time, with the tokenizer, without the final "
          "table; or after --steps, if that is sooner. 0: no limit, so that runs can be repeated"),
         ("seed", int, 0, "of weights, windows and the tokenizer's sample: any is as good"),
@@ -45,22 +45,23 @@ OPTIONS = {
          "weighing 1; by default sizes to the power of --temper"),
         ("temper", float, .5, "1 draws languages by size, 0 all alike; between the two, small ones "
          "are seen often enough and not again and again"),
-        ("vocab", int, 2048, "pieces of the tokenizer: so few learn several times faster a second "
+        ("vocab", int, 3072, "pieces of the tokenizer: so few learn several times faster a second "
          "than 8192, and leave it to the layers to tell languages of one script apart"),
-        ("coverage", float, .98, "part of all characters that are pieces, from 0.98 to 1; others "
-         "become bytes. The least leaves most of so small a vocabulary to words"),
+        ("coverage", float, .9955, "part of all characters that are pieces, from 0.98 to 1; others "
+         "become bytes. More are pieces of Chinese and Japanese, which share their bytes; fewer "
+         "leave more of so small a vocabulary to words"),
         ("tokenizer-bytes", int, 10_000_000, "of text that the tokenizer learns from, drawn as the "
          "mix says: more changes few pieces"),
         ("tokenizer", str, "", "a tokenizer.model to use; by default one is trained"),
     ],
     "the model": [
         ("layers", int, 6, "enough for languages at both ends and a middle"),
-        ("width", int, 128, "of embeddings and layers: a core does some 5000 tokens a second"),
+        ("width", int, 128, "of embeddings and layers: a core does some 7000 tokens a second"),
         ("heads", int, 4, "of attention: of 32 dimensions each"),
         ("kv-heads", int, 2, "key-value heads: half as many, at no loss, leave more to neurons"),
-        ("ffn", int, 640, "neurons of a layer: wider than usual, since they are the subject"),
-        ("context", int, 256, "tokens of a window, and the model's limit: a few sentences, while "
-         "attention is still cheap"),
+        ("ffn", int, 1024, "neurons of a layer: wider than usual, since they are the subject"),
+        ("context", int, 128, "tokens of a window, and the model's limit: a few sentences, while "
+         "attention is cheap, and a step has windows of many texts"),
         ("rope-base", float, 10000, "of the rotary positions: LLaMA's"),
         ("init", float, .02, "standard deviation of the first weights: LLaMA's"),
         ("tied", ["yes", "no"], "yes", "one matrix embeds and predicts: a second would cost as "
@@ -72,8 +73,8 @@ OPTIONS = {
         ("batch", int, 4096, "tokens of a step: fewer make noisy steps, more make few of them"),
         ("bos", float, .5, "part of the windows that begin with <s>, for a model that works with "
          "and without it"),
-        ("optimizer", ["adamw", "muon"], "adamw", "the demo's; muon takes the layers' matrices "
-         "and leaves adamw the rest, costs a fifth more time, and is far ahead in runs of minutes"),
+        ("optimizer", ["adamw", "muon"], "muon", "muon takes the layers' matrices and leaves adamw "
+         "the rest, costs a fifth more time, and is far ahead after as many minutes"),
         ("lr", float, 3e-3, "highest learning rate: high, as small models bear it"),
         ("warmup", float, .03, "part of the run in which it rises: Adam's averages settle"),
         ("final-lr", float, 0, "part of it where the cosine ends: nothing is learnt afterwards"),
@@ -81,14 +82,14 @@ OPTIONS = {
         ("clip", float, 1, "longest gradient, 0 for any: usual, and it rarely bites"),
     ],
     "rare neurons": [
-        ("activity", float, .3, "times the neurons' activity is added to the loss: they become "
-         "rarer, so that each matters more, for 16 to 20 %% more perplexity. 0 shows the effect "
-         "faintly, 2 does harm"),
-        ("activity-kind", ["mean", "group", "peak", "spread"], "mean", "summed over layers, mean: "
-         "the mean positive activation, which is tried; group: its root mean square over each "
-         "window, which spares neurons that work in few windows; peak: the largest of these, so "
-         "that a neuron costs no more for working in all windows; spread: (mean over windows)^2 / "
-         "mean square, 1 for a neuron busy in all windows and 1/N if in one of N, of any strength"),
+        ("activity", float, .5, "times the neurons' activity is added to the loss: they become "
+         "rarer, so that each matters more, for a higher perplexity. 0 shows the effect faintly; "
+         "what is enough grows with --ffn, and twice as much makes languages share neurons"),
+        ("activity-kind", ["mean", "group", "root", "rare"], "root", "summed over layers, mean: "
+         "the mean positive activation; group: its root mean square over each window, which spares "
+         "neurons that work in few windows; root: the square root of that, so that a window works "
+         "few neurons hard, whichever they are; rare: (mean of root over windows)^2 / its root "
+         "mean square, which is less for neurons of few windows. root shows most of the effect"),
         ("activity-warmup", float, .1, "part of the run in which the penalty rises: at once it can "
          "silence neurons that have not learnt anything yet"),
     ],
@@ -103,7 +104,7 @@ OPTIONS = {
 CHANGEABLE = {"texts", "output", "resume", "steps", "minutes", "save_every", "evals", "log_every",
               "device", "threads", "weights"}
 PARTS = ("train", "valid")
-DEFAULT_STEPS = 3000         # where neither steps nor minutes are given
+DEFAULT_STEPS = 7000         # where neither steps nor minutes are given
 BLOCK = 1 << 20              # bytes of text that are encoded at a time
 EVAL_TOKENS = 4096           # at once; and of every language, in validations on the way
 
@@ -403,18 +404,18 @@ def group_activation(positive):
     return strength_by_window(positive).mean()
 
 
-def peak_over_windows(positive):
-    return strength_by_window(positive).amax(0).mean()
+def root_activation(positive):
+    return strength_by_window(positive).sqrt().mean()
 
 
-def spread_over_windows(positive):
-    busy = positive.mean(1, dtype=torch.float32)          # [windows, neurons]
-    return (busy.mean(0).square() / busy.square().mean(0).add(1e-12)).mean()
+def rare_activation(positive):
+    root = strength_by_window(positive).sqrt()            # [windows, neurons]
+    return (root.mean(0).square() / root.square().mean(0).sqrt()).mean()
 
 
 # Of one layer's positive activations [windows, tokens, neurons]; see --activity-kind.
-PENALTIES = {"mean": mean_activation, "group": group_activation, "peak": peak_over_windows,
-             "spread": spread_over_windows}
+PENALTIES = {"mean": mean_activation, "group": group_activation, "root": root_activation,
+             "rare": rare_activation}
 
 
 def losses(model, neurons, kind, windows):
@@ -562,6 +563,8 @@ class Run:
         self.args, self.data, self.began = args, data, began
         self.device, self.dtype = choose_machine(args)
         self.model = make_model(args, data.tokenizer.vocab_size()).to(self.device)
+        if self.device.type == "cpu":                     # where windows are short, it is faster
+            self.model.set_attn_implementation("eager")
         self.neurons = Neurons(self.model)
         self.optimizers = make_optimizers(args, self.model)
         self.step, self.step_tokens = 0, args.batch // args.context * args.context

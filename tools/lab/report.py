@@ -173,6 +173,41 @@ def summary_table(r):
                      "own text hurt most", "hurt most by own"], lines)
 
 
+def contrasts(r):
+    """Of every language that is off: its neurons; the change of its own text, of the other text
+    that is hurt most, and which; and of its own text by as many random neurons."""
+    found = []
+    for off in in_order(r.rows("matrix", selection="lape"), "off"):
+        change_of = {row["text"]: float(row["percent"])
+                     for row in r.rows("matrix", selection="lape", off=off)}
+        drawn, = r.rows("matrix", selection="random", off=off, text=off)
+        own, neurons = change_of.pop(off), drawn["neurons"]
+        most = max(change_of, key=change_of.get)
+        found.append((off, neurons, own, change_of[most], most, float(drawn["percent"])))
+    return found
+
+
+def contrast_table(r):
+    return markdown(["off", "neurons", "own text", "most of the others", "by random neurons"],
+                    [[off, neurons, change(own), "%s (%s)" % (change(other), most), change(drawn)]
+                     for off, neurons, own, other, most, drawn in contrasts(r)])
+
+
+def times(value, by):
+    """How many times as much; where there is nothing to multiply, more than any."""
+    return value / by if by > 0 else math.inf
+
+
+def contrast_says(r):
+    """The least of the languages' contrasts."""
+    found = contrasts(r)
+    other = min(found, key=lambda row: times(row[2], row[3]))
+    drawn = min(found, key=lambda row: times(row[2], row[5]))
+    return ("A language's own text is hurt at least %.1f times as much as any other (%s), and at "
+            "least %.1f times as much as by as many random neurons (%s). " % (
+                times(other[2], other[3]), other[0], times(drawn[2], drawn[5]), drawn[0]))
+
+
 def matrix_says(r):
     by = {row["selection"]: row for row in r.rows("matrix-summary")}
     lape, control = by["lape"], by["random"]
@@ -190,6 +225,7 @@ def matrix_says(r):
             "and "
             "%s. " % (change(lape["own"]), change(lape["others"]), change(control["own"]),
                       change(control["others"])))
+    text += contrast_says(r)
     text += ("Every language's loss hurts its own text most. " if not strayed else
              "Not every loss hurts its own text most: %s. " % several(strayed))
     text += ("With as many neurons of every language, %s part%s own from other text further than "
@@ -392,19 +428,22 @@ PARTS = [  # title, tables, what they show, pictures
     ("Which rates?", [sweep_table], sweep_says, []),
     ("Where are the neurons?", [layers_table], layers_says, ["layers"]),
     ("What do languages share?", [overlap_table], overlap_says, ["overlap"]),
-    ("Does a language need its neurons?", [matrix_table, summary_table], matrix_says,
-     ["matrix", "baselines"]),
+    ("Does a language need its neurons?", [matrix_table, contrast_table, summary_table],
+     matrix_says, ["matrix", "baselines"]),
     ("How many of them?", [dose_table], dose_says, ["dose"]),
     ("Would other text select the same?", [reliability_table], reliability_says, ["reliability"]),
     ("Can the output's language be chosen?", [check_table, steer_table, pairs_table], steer_says,
      ["steer"]),
     ("Where does the output fall back to?", [fallback_table], fallback_says, []),
 ]
-IN_README = {"Does a language need its neurons?": [summary_table],
+IN_README = {"Does a language need its neurons?": [contrast_table, summary_table],
              "How many of them?": [], "Would other text select the same?": [reliability_table],
              "Can the output's language be chosen?": [steer_table],
              "Where are the neurons?": [], "What do languages share?": [],
              "Where does the output fall back to?": []}
+IN_CARD = {"Where are the neurons?": [layers_table],
+           "Does a language need its neurons?": [matrix_table, contrast_table, summary_table],
+           "Can the output's language be chosen?": [steer_table, pairs_table]}
 
 
 def about(r):
@@ -432,13 +471,14 @@ def whole(r, drawn):
     return text
 
 
-def section(r):
-    """README.md's, between its marks."""
+def section(r, wanted):
+    """What a document holds between its marks: README.md's with pictures, that of other texts
+    without, for only README.md's are kept."""
     text = about(r) + "\n"
     for title, _, says, pictures in PARTS:
-        if title in IN_README:
+        if title in wanted:
             text += "### %s\n\n" % title
             text += "".join(picture(name, "demo/pictures") for name in pictures
-                            if name != "baselines")
-            text += "".join(make(r) for make in IN_README[title]) + says(r) + "\n\n"
+                            if name != "baselines" and wanted is IN_README)
+            text += "".join(make(r) for make in wanted[title]) + says(r) + "\n\n"
     return text

@@ -76,16 +76,16 @@ def at_once(args, jobs):
     return results
 
 
-# ---- steer: from every language to every other -------------------------------------------------
+# ---- steer: from every language of prompts to every one of --check -----------------------------
 
 Setting = collections.namedtuple("Setting", "mode how strength prompt wanted")
 
 
-def steer_settings(args, languages):
+def steer_settings(args, prompts, languages):
     """Every one that is to be run; what is only off, or nothing, has no wanted language."""
     pushes = [(how, strength) for how in args.how.split(",") for strength in args.strength]
     settings = []
-    for prompt in languages:
+    for prompt in prompts:
         settings += [Setting("none", "-", "-", prompt, "-"), Setting("off", "-", "-", prompt, "-")]
         settings += [Setting(mode, how, strength, prompt, wanted) for mode in ("on", "off+on")
                      for how, strength in pushes for wanted in languages if wanted != prompt]
@@ -106,9 +106,10 @@ def steer_options(args, found, setting):
 def steer(args):
     model, prompts = model_and_files(args)
     lape = program_of(args)
-    found = neurons_of(args, lape, list(prompts))
+    found = neurons_of(args, lape, list(language_files(args.check)))
     language_of, plain = surely(args, lape, model, prompts)
-    settings = steer_settings(args, list(prompts))
+    languages = language_of.languages
+    settings = steer_settings(args, list(prompts), languages)
     jobs = [lambda s=s: lape.generate(model, prompts[s.prompt], args.tokens_out,
                                       *steer_options(args, found, s)) for s in settings]
     say(args, "%d runs" % len(jobs))
@@ -118,7 +119,7 @@ def steer(args):
     fluent = lape.fluency(model, ids)
     about = about_neurons(found) + ["counts: " + args.counts, "%d tokens, repeat penalty %g, greedy"
                                     % (args.tokens_out, args.repeat_penalty)]
-    rows = steer_rows(settings, list(prompts), taken, fluent, ids)
+    rows = steer_rows(settings, languages, taken, fluent, ids)
     summary = steer_summary(rows)
     best = best_push(summary, plain)
     write(args, "steer", about + [
