@@ -36,6 +36,11 @@ demo: lape
 reproduce: lape
 	@$(firstword $(wildcard $(PYTHON)) python3) tools/reproduce.py $(if $(WRITE),--write $(WRITE))
 
+# The same on the texts of TEXTS, LANG.train.txt and LANG.valid.txt; demo/MODEL.md has what came of it.
+TEXTS = $(or $(LAPE_SHARED),../shared)/text
+card: lape
+	@python3 tools/reproduce.py --texts $(TEXTS) $(if $(WRITE),--write $(WRITE))
+
 # Each test includes the file it tests, so that it reaches what is static there.
 build/test_model: test/test_model.c model.c lape.h test/check.h build/compile
 	$(COMPILE) -o $@ $< $(LIBS)
@@ -112,5 +117,5 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo reproduce test oracle golden identical precision tokenizers peers train-test \
+.PHONY: spec demo reproduce card test oracle golden identical precision tokenizers peers train-test \
 	scale-test bench format clean force

@@ -10,8 +10,8 @@ mkdir -p $out
 
 # The paper's rates are top 0.01, filter 0.95, bar 0.95. One in a hundred of this model's neurons is
 # too few to see; higher filter and bar leave out neurons that work seldom, which matter little.
-rates="--top 0.05 --filter 0.99 --bar 0.99"
-push="diffmean 10"
+rates="--top 0.05 --filter 0.98 --bar 0.99"
+push="diffmean 5"
 
 corpora() { for l in $languages; do printf '%s=demo/text/%s.%s.txt ' $l $l "$1"; done; }
 order=$(echo $languages | tr ' ' ',')
@@ -31,7 +31,7 @@ $lape info $out/neurons.tsv | awk -F'\t' '
     shown { line = ""; all = 0
             for (i = 1; i <= NF; i++) line = line sprintf("%6s", $i)
             for (i = 2; i <= NF; i++) { all += $i; sum[i] += $i }
-            bar = ""; for (i = 0; i < all / 2; i++) bar = bar "#"
+            bar = ""; for (i = 0; i < all / 6; i++) bar = bar "#"
             print line (NR > 1 && $1 != "layer" ? "  " bar " " all : "") }
     END { printf "%6s", "all"; for (i = 2; i <= NF; i++) printf "%6d", sum[i]; print "" }'
 echo "Neurons of each language by layer; a neuron may be of several languages."

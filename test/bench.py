@@ -30,7 +30,7 @@ RIVALS, MEASURE = (os.path.join(ROOT, "test", name) for name in ("rivals.py", "m
 LLAMA_PYTHON = os.path.join(ROOT, ".peers", "bin", "python")
 TEXTS = os.path.join(os.environ.get("LAPE_SHARED") or os.path.join(ROOT, "..", "shared"), "text")
 GEMMS = {"LLaMA-2-7B": [(512, 4096, 4096), (512, 11008, 4096), (512, 4096, 11008)],
-         "demo": [(1024, 128, 128), (1024, 640, 128), (1024, 128, 640)]}
+         "demo": [(1024, 128, 128), (1024, 1024, 128), (1024, 128, 1024)]}
 # TinyLlama-1.1B's shape, of random weights.
 BILLION = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048,
            "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32,

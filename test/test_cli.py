@@ -28,7 +28,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 DEMO = os.path.join(ROOT, "demo", "model.gguf")
 LANGUAGES = ["en", "es", "fr", "id", "ja", "vi", "zh"]
-LAYERS, NEURONS, VOCAB = 6, 640, 2048
+LAYERS, NEURONS, VOCAB = 6, 1024, 4096
 SMALL_VOCAB, WIDE_VOCAB = 16, 70000      # of the models without a tokenizer made here
 
 # Every command's options: a flag takes no value, a text any, a number has a range.
@@ -862,7 +862,7 @@ class Output(Case):
 class Info(Case):
     def test_model(self):
         shown = self.works("info", DEMO, "-q").decode()
-        for line in ["model: demo", "layers: %d" % LAYERS, "neurons: 640 a layer, 3840 in all",
+        for line in ["model: demo", "layers: %d" % LAYERS, "neurons: 1024 a layer, 6144 in all",
                      "vocabulary: %d" % VOCAB]:
             self.assertIn(line + "\n", shown)
 
@@ -1251,7 +1251,7 @@ class Find(Case):
         self.assertEqual(list(self.files()), ["out"])
         done = run("find", counts())
         self.assertEqual(done.stdout, shown)
-        self.assertRegex(done.stderr, rb"\A38 of 3840 neurons; en \d+ fr \d+ ja \d+\n\Z")
+        self.assertRegex(done.stderr, rb"\A61 of 6144 neurons; en \d+ fr \d+ ja \d+\n\Z")
 
     def test_languages(self):
         _, columns, whole = self.find("--top", "1", "--filter", "0")
@@ -1271,7 +1271,7 @@ class Find(Case):
                                                       "0")[2]], ["0"] * len(whole))
 
     def test_top(self):
-        for top, number in ("0", 0), ("0.0001", 0), ("0.01", 38), ("0.5", 1920), ("1", 3840):
+        for top, number in ("0", 0), ("0.00008", 0), ("0.01", 61), ("0.5", 3072), ("1", 6144):
             comments, _, rows = self.find("--top", top, "--filter", "0")
             self.assertEqual(len(rows), number)
             self.assertIn("# top: " + ("%.9g" % float(top)), comments)

@@ -506,7 +506,7 @@ class TraceRefused(Case):
 
     def test_old_result_stays(self):
         output = self.path("out.npy", b"older")
-        self.refused(1, "2048", "trace", DEMO, self.path("x.bin", b"\0\10"), "--at", "gate", "-o",
+        self.refused(1, "4096", "trace", DEMO, self.path("x.bin", b"\0\20"), "--at", "gate", "-o",
                      output)
         self.assertEqual(read(output), b"older")
 

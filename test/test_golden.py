@@ -22,7 +22,7 @@ LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 MODEL = os.path.join(ROOT, "demo", "model.gguf")
 OFFICIAL = os.path.join(os.environ.get("LAPE_SHARED") or os.path.join(ROOT, "..", "shared"),
                         "official")
-LAYERS, NEURONS = 6, 640
+LAYERS, NEURONS, VOCAB = 6, 1024, 4096
 LOSS_TOLERANCE = 1e-4    # nats; two float32 programs differ by some 1e-6
 
 passed, failed = 0, 0
@@ -69,7 +69,7 @@ def tensors_at_end(path, languages):
     with open(path, "rb") as file:
         data = file.read()
     names = ("positive", "near_above", "near_below", "sum", "positive_sum", "histogram")
-    sizes = [LAYERS * NEURONS] * 5 + [2048]
+    sizes = [LAYERS * NEURONS] * 5 + [VOCAB]
     at, found = len(data) - len(languages) * 8 * sum(sizes), {}
     for language in languages:
         for name, size in zip(names, sizes):

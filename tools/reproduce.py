@@ -31,9 +31,11 @@ SHOWN = ["layers", "matrix", "dose", "steer", "reliability", "overlap"]     # in
 # What bounds the time: a few minutes on two cores.
 SEQ = ["--seq", "128"]
 SWEEP = ["--top", "0.01,0.02,0.05", "--filter", "0.95,0.98,0.99", "--bar", "0.95,0.98,0.99",
-         "--tokens", "512"]
+         "--tokens", "512", "--enough", "50"]
 OUTPUT = ["-n", "16", "--repeat-penalty", "1.2"]
 PUSHES = ["--how", "replace,add,scale,diffmean", "--strength", "5,10"]
+# Of --texts, with lists and code in them, only longer pieces tell their language.
+LONG = ["-n", "64", "--repeat-penalty", "1.2", "--how", "replace,diffmean", "--strength", "5"]
 FOUND_ON = 3, 4          # of the lines to be counted, the sweep finds on 3 of 4
 COUNTED, MEASURED = 150000, 30000       # bytes of each of --texts' files
 
@@ -121,10 +123,12 @@ def run_all(run):
     found = ["--counts", counts, "--neurons", neurons]
     run.experiment("layers", neurons, "--counts", counts)
     run.experiment("matrix", MODEL, *held_out, *SEQ, *found)
-    if not run.texts:
-        run.experiment("reliability", MODEL, *counted, *SEQ, *rates(run))
-        run.experiment("dose", MODEL, *held_out, *SEQ, *found)
-        run.experiment("fallback", MODEL, *prompts, "--check", *held_out, *found, *OUTPUT)
+    if run.texts:
+        run.experiment("steer", MODEL, "en=demo/prompts/en.txt", "--check", *held_out, *found, *LONG)
+        return
+    run.experiment("reliability", MODEL, *counted, *SEQ, *rates(run))
+    run.experiment("dose", MODEL, *held_out, *SEQ, *found)
+    run.experiment("fallback", MODEL, *prompts, "--check", *held_out, *found, *OUTPUT)
     run.experiment("steer", MODEL, *prompts, "--check", *held_out, *found, *OUTPUT, *PUSHES)
 
 

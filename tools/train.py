@@ -30,8 +30,8 @@ import time
 # name, type or choices, default, what it is and why the default is what it is
 OPTIONS = {
     "the run": [
-        ("steps", int, 0, "ends after so many steps. 0 is 7000 without --minutes, which is 29 "
-         "million tokens, four passes over 20 MB of text; and any number with it"),
+        ("steps", int, 0, "ends after so many steps. 0 is 3000 without --minutes, which is 12 "
+         "million tokens, two passes over 20 MB of text; and any number with it"),
         ("minutes", float, 0, "ends after so much time, with the tokenizer, without the final "
          "table; or after --steps, if that is sooner. 0: no limit, so that runs can be repeated"),
         ("seed", int, 0, "of weights, windows and the tokenizer's sample: any is as good"),
@@ -45,11 +45,11 @@ OPTIONS = {
          "weighing 1; by default sizes to the power of --temper"),
         ("temper", float, .5, "1 draws languages by size, 0 all alike; between the two, small ones "
          "are seen often enough and not again and again"),
-        ("vocab", int, 3072, "pieces of the tokenizer: so few learn several times faster a second "
-         "than 8192, and leave it to the layers to tell languages of one script apart"),
-        ("coverage", float, .9955, "part of all characters that are pieces, from 0.98 to 1; others "
-         "become bytes. More are pieces of Chinese and Japanese, which share their bytes; fewer "
-         "leave more of so small a vocabulary to words"),
+        ("vocab", int, 4096, "pieces of the tokenizer: fewer learn faster a second than 8192, and "
+         "leave it to the layers to tell languages of one script apart"),
+        ("coverage", float, .9998, "part of all characters that are pieces, from 0.98 to 1; others "
+         "become bytes, which Chinese and Japanese share, and then neurons too. Fewer leave more of "
+         "a small vocabulary to words"),
         ("tokenizer-bytes", int, 10_000_000, "of text that the tokenizer learns from, drawn as the "
          "mix says: more changes few pieces"),
         ("tokenizer", str, "", "a tokenizer.model to use; by default one is trained"),
@@ -73,8 +73,9 @@ OPTIONS = {
         ("batch", int, 4096, "tokens of a step: fewer make noisy steps, more make few of them"),
         ("bos", float, .5, "part of the windows that begin with <s>, for a model that works with "
          "and without it"),
-        ("optimizer", ["adamw", "muon"], "muon", "muon takes the layers' matrices and leaves adamw "
-         "the rest, costs a fifth more time, and is far ahead after as many minutes"),
+        ("optimizer", ["adamw", "muon"], "adamw", "muon takes the layers' matrices and leaves "
+         "adamw the rest; it predicts better after as many minutes, but spreads a language over so "
+         "many neurons that each matters little"),
         ("lr", float, 3e-3, "highest learning rate: high, as small models bear it"),
         ("warmup", float, .03, "part of the run in which it rises: Adam's averages settle"),
         ("final-lr", float, 0, "part of it where the cosine ends: nothing is learnt afterwards"),
@@ -82,7 +83,7 @@ OPTIONS = {
         ("clip", float, 1, "longest gradient, 0 for any: usual, and it rarely bites"),
     ],
     "rare neurons": [
-        ("activity", float, .5, "times the neurons' activity is added to the loss: they become "
+        ("activity", float, .3, "times the neurons' activity is added to the loss: they become "
          "rarer, so that each matters more, for a higher perplexity. 0 shows the effect faintly; "
          "what is enough grows with --ffn, and twice as much makes languages share neurons"),
         ("activity-kind", ["mean", "group", "root", "rare"], "root", "summed over layers, mean: "
@@ -104,7 +105,7 @@ OPTIONS = {
 CHANGEABLE = {"texts", "output", "resume", "steps", "minutes", "save_every", "evals", "log_every",
               "device", "threads", "weights"}
 PARTS = ("train", "valid")
-DEFAULT_STEPS = 7000         # where neither steps nor minutes are given
+DEFAULT_STEPS = 3000         # where neither steps nor minutes are given
 BLOCK = 1 << 20              # bytes of text that are encoded at a time
 EVAL_TOKENS = 4096           # at once; and of every language, in validations on the way
 

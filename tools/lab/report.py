@@ -329,9 +329,10 @@ def best_rows(r, mode):
 def pairs_table(r):
     summary, rows = best_rows(r, "off+on")
     names = in_order(rows, "prompt")
+    wanted = names + [name for name in in_order(rows, "wanted") if name not in names]
     cell = {(row["prompt"], row["wanted"]): "%.0f" % float(row["success"]) for row in rows}
-    return markdown(["off+on, " + push_of(summary)] + names,
-                    [[a] + [cell.get((a, b), "") for b in names] for a in names])
+    return markdown(["off+on, " + push_of(summary)] + wanted,
+                    [[a] + [cell.get((a, b), "") for b in wanted] for a in names])
 
 
 def check_table(r):
