@@ -476,8 +476,8 @@ class TraceRefused(Case):
         output = self.path("out.npy")
         options, good = ["--at", "resid", "-o", output], self.path("g.bin", b"\3\0\4\0")
         for name, data in (
-                ("past.npy", npy(bytes_of([3, 2048, 4], "<i4"), "<i4")),
-                ("below.npy", npy(bytes_of([3, -1], "<i8"), "<i8")), ("past.bin", b"\3\0\0\10"),
+                ("past.npy", npy(bytes_of([3, 4096, 4], "<i4"), "<i4")),
+                ("below.npy", npy(bytes_of([3, -1], "<i8"), "<i8")), ("past.bin", b"\3\0\0\20"),
                 ("far.npy", npy(bytes_of([3, 3 - 2 ** 63], "<i8"), "<i8")),
                 ("odd.bin", b"\3\0\4"), ("floats.npy", npy(bytes_of([3.0, 4.0], "<f4"))),
                 ("none.npy", npy(b"", "<i4")), ("no.npy", b"\3\0\4\0"), ("empty.bin", b""),
