@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every experiment on the demo model, and a report of them.
 
-    reproduce.py [--texts DIR] [--lape PATH] [-t N] [--write FILE] [--again]
+    reproduce.py [--texts DIR] [--model FILE] [--lape PATH] [-t N] [--write FILE] [--again]
 
 Tables land in demo/out/report/, with pictures where matplotlib is; the report is
 demo/out/REPORT.md. README.md's section between its marks must be what this run found; --write puts
@@ -11,6 +11,10 @@ but for the pictures.
 With --texts, neurons are found in the beginnings of DIR/LANG.train.txt, what the model was trained
 on, and everything is measured on those of DIR/LANG.valid.txt; tables land in demo/out/texts/, the
 report is demo/out/TEXTS.md, and its section stands in demo/MODEL.md.
+
+--model takes another model of the same languages, one that tools/train.py made, say; tables and
+REPORT.md land in a folder of demo/out/ that has the model's name, and no document is held against
+them.
 """
 
 import argparse
@@ -30,7 +34,7 @@ SHOWN = ["layers", "matrix", "dose", "steer", "reliability", "overlap"]     # in
 
 # What bounds the time: a few minutes on two cores.
 SEQ = ["--seq", "128"]
-SWEEP = ["--top", "0.01,0.02,0.05", "--filter", "0.95,0.98,0.99", "--bar", "0.95,0.98,0.99",
+SWEEP = ["--top", "0.01,0.02,0.05", "--filter", "0.95,0.98,0.99", "--bar", "0.95,0.98,0.99,0.993",
          "--tokens", "512", "--enough", "50"]
 OUTPUT = ["-n", "16", "--repeat-penalty", "1.2"]
 PUSHES = ["--how", "replace,add,scale,diffmean", "--strength", "5,10"]
@@ -46,8 +50,15 @@ class Run:
     def __init__(self, args):
         self.lape, self.texts, self.start = args.lape, args.texts, time.time()
         self.threads = ["-t", str(args.threads)] if args.threads else []
-        self.tables = OUT + ("/texts" if args.texts else "/report")
-        self.document = "demo/MODEL.md" if args.texts else "README.md"
+        self.tables, self.report, self.document = (
+            (OUT + "/texts", OUT + "/TEXTS.md", "demo/MODEL.md") if args.texts else
+            (OUT + "/report", OUT + "/REPORT.md", "README.md"))
+        self.model = MODEL
+        if args.model:
+            name = os.path.splitext(os.path.basename(args.model))[0]
+            self.model, self.document = os.path.abspath(args.model), None
+            self.tables = "%s/%s%s" % (OUT, name, "-texts" if args.texts else "")
+            self.report = self.tables + "/REPORT.md"
         self.parts = report.IN_CARD if args.texts else report.IN_README
         where = self.tables + "/%s." if args.texts else "demo/text/%s."
         self.counted, self.held_out = where + "count.txt", where + "eval.txt"
@@ -59,7 +70,7 @@ class Run:
         subprocess.run(words, cwd=ROOT, check=True)
 
     def count(self, texts, output):
-        self.call(self.lape, "count", MODEL, *texts, *SEQ, *self.threads, "-q", "-o", output)
+        self.call(self.lape, "count", self.model, *texts, *SEQ, *self.threads, "-q", "-o", output)
 
     def experiment(self, name, *words):
         self.say(name)
@@ -116,20 +127,20 @@ def run_all(run):
     run.say("count")
     run.count(words_of(run.tables + "/sweep.%s.find.txt"), run.tables + "/sweep.counts.gguf")
     run.count(counted, counts)
-    run.experiment("sweep", MODEL, *words_of(run.tables + "/sweep.%s.judge.txt"), *SEQ, *SWEEP,
+    run.experiment("sweep", run.model, *words_of(run.tables + "/sweep.%s.judge.txt"), *SEQ, *SWEEP,
                    "--counts", run.tables + "/sweep.counts.gguf")
     run.call(run.lape, "find", counts, *rates(run), "--langs", ",".join(LANGUAGES), "-q",
              "-o", neurons)
     found = ["--counts", counts, "--neurons", neurons]
     run.experiment("layers", neurons, "--counts", counts)
-    run.experiment("matrix", MODEL, *held_out, *SEQ, *found)
+    run.experiment("matrix", run.model, *held_out, *SEQ, *found)
     if run.texts:
-        run.experiment("steer", MODEL, "en=demo/prompts/en.txt", "--check", *held_out, *found, *LONG)
+        run.experiment("steer", run.model, prompts[0], "--check", *held_out, *found, *LONG)
         return
-    run.experiment("reliability", MODEL, *counted, *SEQ, *rates(run))
-    run.experiment("dose", MODEL, *held_out, *SEQ, *found)
-    run.experiment("fallback", MODEL, *prompts, "--check", *held_out, *found, *OUTPUT)
-    run.experiment("steer", MODEL, *prompts, "--check", *held_out, *found, *OUTPUT, *PUSHES)
+    run.experiment("reliability", run.model, *counted, *SEQ, *rates(run))
+    run.experiment("dose", run.model, *held_out, *SEQ, *found)
+    run.experiment("fallback", run.model, *prompts, "--check", *held_out, *found, *OUTPUT)
+    run.experiment("steer", run.model, *prompts, "--check", *held_out, *found, *OUTPUT, *PUSHES)
 
 
 def can_draw():
@@ -154,6 +165,8 @@ def with_section(path, section):
 
 def settle(run, section, write):
     """Writes the section into a file, or checks the run's document; whether that went well."""
+    if not write and not run.document:
+        return True
     path = os.path.join(ROOT, write or run.document)
     new = with_section(path, section)
     if new is None:
@@ -174,16 +187,16 @@ def write_report(run, drawn):
     """Of the demo's texts, all; of others, what the model card tells."""
     results = report.Results(os.path.join(ROOT, run.tables))
     section = report.section(results, run.parts)
-    path = os.path.join(OUT, "TEXTS.md" if run.texts else "REPORT.md")
-    tables.write_text(os.path.join(ROOT, path),
+    tables.write_text(os.path.join(ROOT, run.report),
                       section if run.texts else report.whole(results, drawn))
-    run.say("wrote " + path)
+    run.say("wrote " + run.report)
     return section
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--texts", metavar="DIR", help="measure on DIR's texts, not on the demo's")
+    parser.add_argument("--model", metavar="FILE", help="another model of the same languages")
     parser.add_argument("--lape", default="./lape", metavar="PATH", help="the program (./lape)")
     parser.add_argument("-t", dest="threads", type=int, metavar="N",
                         help="threads (all processors)")

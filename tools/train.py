@@ -48,8 +48,8 @@ OPTIONS = {
         ("vocab", int, 4096, "pieces of the tokenizer: fewer learn faster a second than 8192, and "
          "leave it to the layers to tell languages of one script apart"),
         ("coverage", float, .9998, "part of all characters that are pieces, from 0.98 to 1; others "
-         "become bytes, which Chinese and Japanese share, and then neurons too. Fewer leave more of "
-         "a small vocabulary to words"),
+         "become bytes, which Chinese and Japanese share, and then neurons too. Fewer leave more "
+         "of a small vocabulary to words"),
         ("tokenizer-bytes", int, 10_000_000, "of text that the tokenizer learns from, drawn as the "
          "mix says: more changes few pieces"),
         ("tokenizer", str, "", "a tokenizer.model to use; by default one is trained"),
@@ -583,7 +583,7 @@ class Run:
             optimizer.load_state_dict(state)
 
     def seconds(self):
-        """Since the beginning, without the time between sessions."""
+        """Since the beginning, without the time that it was stopped."""
         return time.monotonic() - self.began
 
     def progress(self):

@@ -353,15 +353,15 @@ def steer_says(r):
     rate = {name: mean(values) for name, values in wanted.items()}
     low, high = min(rate, key=rate.get), max(rate, key=rate.get)
     most = max(r.rows("steer-summary"), key=lambda row: float(row["success"]))
-    text = ("Naive Bayes is right on %.1f %% of held-out pieces, so outputs are tallied. In the "
-            "wanted "
-            "language are %.1f %% of outputs when nothing is done, %.1f %% with the prompt's "
-            "neurons "
-            "off, %.1f %% with the wanted ones on (%s), %.1f %% with both. Easiest to reach is %s "
-            "(%.0f %%), hardest %s (%.0f %%). " % (
-                100 * float(r.made("steer-check", "accuracy")), float(plain["none"]["success"]),
-                float(plain["off"]["success"]), float(on["success"]), push_of(best),
-                float(best["success"]), high, rate[high], low, rate[low]))
+    stay = [row["language"] == row["prompt"] for row in r.rows("steer-generations", mode="none")]
+    text = ("Naive Bayes is right on %.1f %% of held-out pieces, so outputs are tallied. When "
+            "nothing is done, %.1f %% of outputs are in the prompt's language. In the wanted language are "
+            "%.1f %% then, %.1f %% with the prompt's neurons off, %.1f %% with the wanted ones on "
+            "(%s), %.1f %% with both. Easiest to reach is %s (%.0f %%), hardest %s (%.0f %%). " % (
+                100 * float(r.made("steer-check", "accuracy")), 100 * mean(stay),
+                float(plain["none"]["success"]), float(plain["off"]["success"]),
+                float(on["success"]), push_of(best), float(best["success"]), high, rate[high],
+                low, rate[low]))
     text += ("%s is, with both, the push of most success whose outputs surprise the plain model no "
              "more than held-out text does (perplexity %.1f; unsteered outputs %.1f, held-out text "
              "%.1f), picked from this very table, which flatters it. " % (
