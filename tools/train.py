@@ -14,7 +14,8 @@ model.safetensors, config.json, tokenizer.model, tokenizer_config.json. Beside t
 
 On one machine the same texts, options, number of threads and versions give the same weights, if
 --steps ends the run; --minutes ends it, and lowers the learning rate, by the clock. Ctrl-C saves,
-and --resume goes on. Without options it repeats the kind of run that made the demo's model.
+and --resume goes on. The defaults are those of the demo's model, which was made on one
+thread: demo/MODEL.md has that run, demo/sweep.tsv others.
 """
 
 import argparse
