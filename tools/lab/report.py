@@ -357,7 +357,8 @@ def steer_says(r):
     text = ("Naive Bayes is right on %.1f %% of held-out pieces, so outputs are tallied. When "
             "nothing is done, %.1f %% of outputs are in the prompt's language. In the wanted "
             "language are %.1f %% then, %.1f %% with the prompt's neurons off, %.1f %% with the "
-            "wanted ones on (%s), %.1f %% with both. Easiest to reach is %s (%.0f %%), hardest %s (%.0f %%). " % (
+            "wanted ones on (%s), %.1f %% with both. Easiest to reach is %s (%.0f %%), "
+            "hardest %s (%.0f %%). " % (
                 100 * float(r.made("steer-check", "accuracy")), 100 * mean(stay),
                 float(plain["none"]["success"]), float(plain["off"]["success"]),
                 float(on["success"]), push_of(best), float(best["success"]), high, rate[high],
