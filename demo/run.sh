@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole method on the demo model: count, find, ablate, steer. Tables land in demo/out/.
+# The whole method on the demo model: count, find, ablate, write, steer. Tables land in demo/out/.
 # Usage: demo/run.sh PATH-OF-LAPE, from the top folder. Needs a POSIX shell, awk and python3.
 set -eu
 lape=$1
