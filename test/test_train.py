@@ -38,7 +38,7 @@ LANGUAGES = "en es fr id ja vi zh".split()
 TRAIN = [sys.executable, os.path.join(ROOT, "tools", "train.py")]
 # A model so small that a step takes milliseconds.
 TINY = ("--langs en,ja --layers 2 --width 32 --heads 2 --kv-heads 1 --ffn 48 --vocab 1000 "
-        "--context 32 --batch 256 --threads 1 --weights f32 --log-every 0").split()
+        "--coverage .98 --context 32 --batch 256 --threads 1 --weights f32 --log-every 0").split()
 STEPS = 40
 OPTIONS = argparse.Namespace(minutes=3.0, threads=0)
 

@@ -120,6 +120,7 @@ def import_libraries():
     global np, safetensors, sentencepiece, torch, transformers
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")   # cuBLAS is deterministic with it
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")       # threads wait asleep: cores may be shared
     try:
         import numpy as np
         import safetensors.torch
