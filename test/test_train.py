@@ -272,9 +272,10 @@ class Whole(unittest.TestCase):
         # So short a run wants many small steps, and a penalty that does not come before learning.
         cls.texts, words = SHARED, "--optimizer muon --batch 1024 --activity .1 --evals 1".split()
         if not os.path.isfile(os.path.join(SHARED, "en.train.txt")):
-            # 120 kB: what so much is repeated is soon known by heart, and then validation suffers.
-            cls.texts, words = demo_texts(os.path.join(cls.folder, "texts")), words + [
-                "--steps", "150"]
+            # 120 kB: what so much is repeated is soon known by heart, and then validation suffers;
+            # and most of 4096 pieces would be in them once or twice.
+            cls.texts, words = demo_texts(os.path.join(cls.folder, "texts")), words + (
+                "--steps 220 --vocab 2048 --coverage .98".split())
         print("texts: %s, %g minutes" % (cls.texts, OPTIONS.minutes), flush=True)
         subprocess.run(TRAIN + [cls.texts, "-o", cls.hf, "--minutes", str(OPTIONS.minutes),
                                 "--threads", str(OPTIONS.threads), *words],
