@@ -97,9 +97,9 @@ cat <<EOF
 
 What this shows: the neurons were found in one set of sentences and tested on another. The loss of a
 language's neurons costs that language several times what it costs the others, and many times what as
-many random neurons cost. Chinese and Japanese are least apart: one character in nine of these Chinese
-sentences and one in 25 of the Japanese is unknown to the model, which reads its bytes by the same
-neurons in both. The model is tiny (3 million parameters, trained on software manuals, with a penalty
-that makes neurons rare; see demo/MODEL.md), and everyday sentences surprise it (high perplexity). Step
-5 shows that the language it writes can be pushed, not that what it writes makes sense. Tables: $out/
+many random neurons cost. Chinese and Japanese are least apart: everyday sentences have characters that
+the model does not know, and it reads their bytes by the same neurons in both. The model is tiny and was
+trained on software manuals, with a penalty that makes neurons rare (demo/MODEL.md), so that everyday
+sentences surprise it (high perplexity). Step 5 shows that the language it writes can be pushed, not
+that what it writes makes sense. Tables: $out/
 EOF

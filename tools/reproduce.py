@@ -165,9 +165,10 @@ def with_section(path, section):
 
 def settle(run, section, write):
     """Writes the section into a file, or checks the run's document; whether that went well."""
-    if not write and not run.document:
+    document = write or run.document
+    if not document:
         return True
-    path = os.path.join(ROOT, write or run.document)
+    path = os.path.join(ROOT, document)
     new = with_section(path, section)
     if new is None:
         if write:
@@ -179,7 +180,7 @@ def settle(run, section, write):
     elif new != "\n".join(tables.read_lines(path)):
         run.say("%s's results are not this run's: --write it anew" % run.document)
         return False
-    run.say("%s holds this run's results" % (write or run.document))
+    run.say("%s holds this run's results" % document)
     return True
 
 
