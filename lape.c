@@ -46,9 +46,9 @@ static bool parse_number(struct span s, uint64_t most, uint64_t *to) {
     return s.n > 0;
 }
 
-/* Copies a language's label, which must be one. */
+/* Copies a language's label, which must be one. "none" names a table's row, "-" no language. */
 static bool set_label(char label[LABEL_SIZE], struct span s) {
-    bool good = s.n > 0 && s.n < LABEL_SIZE;
+    bool good = s.n > 0 && s.n < LABEL_SIZE && !span_is(s, "none") && !span_is(s, "-");
     for (size_t i = 0; good && i < s.n; i++)
         good = isalnum((unsigned char)s.at[i]) || s.at[i] == '_' || s.at[i] == '-';
     if (good) span_copy(label, LABEL_SIZE, s);
@@ -88,21 +88,31 @@ struct language *insert_language(struct counts *c, const char *label) {
     return &c->language[at];
 }
 
+static void language_free(struct language *l) {
+    for (int s = 0; s < STATISTICS; s++) free(l->of[s]);
+    free(l->part);
+}
+
 void counts_free(struct counts *c) {
-    for (int k = 0; k < c->n; k++)
-        for (int s = 0; s < STATISTICS; s++) free(c->language[k].of[s]);
+    for (int k = 0; k < c->n; k++) language_free(&c->language[k]);
     free(c->language);
     *c = (struct counts){0};
 }
 
-int counts_save(const struct counts *c, const char *path, struct error *e) {
+void counts_write(const struct counts *c, FILE *to) {
     struct gguf_writer w = {0};
+    struct buffer parts = {0};
     const char **label = new_array(c->n, sizeof *label);
     uint64_t *tokens = new_array(c->n, sizeof *tokens), *pieces = new_array(c->n, sizeof *pieces);
     for (int k = 0; k < c->n; k++) {
         label[k] = c->language[k].label;
         tokens[k] = c->language[k].tokens;
         pieces[k] = c->language[k].pieces;
+        for (size_t i = 0; i < c->language[k].parts; i++) {
+            const struct part p = c->language[k].part[i];
+            const uint64_t row[] = {k, p.text, p.shard, p.of};
+            buffer_add(&parts, row, sizeof row);
+        }
     }
     put_string(&w, "general.architecture", "lape-counts");
     put_string(&w, "general.name", c->model);
@@ -115,6 +125,7 @@ int counts_save(const struct counts *c, const char *path, struct error *e) {
     put_strings(&w, "lape-counts.languages", label, c->n);
     put_u64s(&w, "lape-counts.tokens", tokens, c->n);
     put_u64s(&w, "lape-counts.pieces", pieces, c->n);
+    put_u64s(&w, "lape-counts.parts", parts.at, parts.n / sizeof(uint64_t));
     for (int k = 0; k < c->n; k++)
         for (int s = 0; s < STATISTICS; s++) {
             char name[64];
@@ -122,12 +133,19 @@ int counts_save(const struct counts *c, const char *path, struct error *e) {
             if (c->language[k].of[s])
                 put_i64_tensor(&w, name, c->language[k].of[s], rows_of(c, s), columns_of(c, s));
         }
-    int bad = gguf_save(&w, path, e);
+    gguf_write(&w, to);
     gguf_discard(&w);
+    free(parts.at);
     free(label);
     free(tokens);
     free(pieces);
-    return bad;
+}
+
+enum { MOST_SHARDS = 1 << 30 };
+
+static void add_part(struct language *l, struct part p) {
+    l->part = grow_array(l->part, l->parts + 1, sizeof p);
+    l->part[l->parts++] = p;
 }
 
 /* The statistics that the file has of a language. */
@@ -136,13 +154,14 @@ static int read_language(const struct counts *c, struct language *l, const struc
     for (int s = 0; s < STATISTICS; s++) {
         char name[64];
         snprintf(name, sizeof name, "%s.%s", l->label, statistic_name[s]);
-        const struct tensor *t = gguf_tensor(g, name);
+        struct tensor *t = gguf_tensor(g, name);
         if (!t && s == POSITIVE) return fail(e, "tensor '%s' is missing", name);
         if (!t) continue;
         if (t->type != TENSOR_I64 || t->dim[0] != columns_of(c, s) || t->dim[1] != rows_of(c, s) ||
             t->dim[2] * t->dim[3] != 1)
             return fail(e, "tensor '%s' is not [%zu, %zu] of 64-bit integers", name, rows_of(c, s),
                         columns_of(c, s));
+        t->used = true;
         l->of[s] = new_statistic(c, s);
         for (size_t i = 0; i < t->data.n / 8; i++) {
             l->of[s][i] = (int64_t)get_u64(t->data.at + 8 * i);
@@ -156,6 +175,31 @@ static int read_language(const struct counts *c, struct language *l, const struc
         }
     }
     return 0;
+}
+
+static uint64_t digest_on(uint64_t digest, uint64_t v) { return (digest ^ v) * 0x100000001b3; }
+
+/* Which pieces of which texts were counted. A language of which the file does not say so, since it
+ * is imported or of old, is taken for all of a text that its counts tell from others. */
+static int read_parts(const struct counts *c, const struct gguf *g, struct error *e) {
+    const struct gguf_value *v = NULL;
+    if (gguf_find(g, "lape-counts.parts") && !(v = gguf_array(g, "lape-counts.parts", GGUF_U64, e)))
+        return -1;
+    for (uint64_t i = 0; v && i < v->count / 4; i++) {
+        const char *at = v->data.at + 32 * i;
+        const struct part p = {get_u64(at + 8), get_u64(at + 16), get_u64(at + 24)};
+        if (get_u64(at) >= (uint64_t)c->n || p.shard >= p.of || p.of > MOST_SHARDS)
+            return fail(e, "value 'lape-counts.parts' names a language or a shard that is none");
+        add_part(&c->language[get_u64(at)], p);
+    }
+    for (int k = 0; k < c->n; k++) {
+        struct language *l = &c->language[k];
+        struct part whole = {l->tokens, 0, 1};
+        for (size_t i = 0; !l->parts && i < all_neurons(c); i++)
+            whole.text = digest_on(whole.text, l->of[POSITIVE][i]);
+        if (!l->parts) add_part(l, whole);
+    }
+    return v && v->count % 4 ? fail(e, "value 'lape-counts.parts' is not four numbers a part") : 0;
 }
 
 static int read_languages(struct counts *c, const struct gguf *g, struct error *e) {
@@ -211,11 +255,15 @@ static int read_counts(struct counts *c, const struct gguf *g, struct error *e) 
         read_uint(g, "lape-counts.bos", 0, 1, &c->bos, e) ||
         (gguf_find(g, "lape-counts.near") && gguf_float(g, "lape-counts.near", &c->near, e)))
         return -1;
+    if (!(c->near >= 0 && c->near <= 1e6))
+        return fail(e, "value 'lape-counts.near' is %.17g, outside 0 to 1e6", c->near);
     span_copy(c->model, sizeof c->model, s);
     c->layers = (int)layers;
     c->neurons = (int)neurons;
     c->vocab = (int)vocab;
-    return read_languages(c, g, e);
+    return read_languages(c, g, e) || read_parts(c, g, e) ||
+           gguf_check_used(g, "lape-counts.", (const char *const[]){NULL}, e) ||
+           gguf_check_tensors(g, e);
 }
 
 int counts_open(struct counts *c, const char *path, struct error *e) {
@@ -235,10 +283,53 @@ static bool add_overflows(int64_t *to, int64_t v) {
     return false;
 }
 
+/* Whether two parts have a piece in common: a number that both steps reach. */
+static bool have_common(struct part a, struct part b) {
+    uint64_t divisor = a.of, rest = b.of;
+    while (rest) {
+        const uint64_t next = divisor % rest;
+        divisor = rest;
+        rest = next;
+    }
+    return a.text == b.text && a.shard % divisor == b.shard % divisor;
+}
+
+static int by_part(const void *a, const void *b) {
+    const struct part *x = a, *y = b;
+    if (x->text != y->text) return x->text < y->text ? -1 : 1;
+    if (x->of != y->of) return x->of < y->of ? -1 : 1;
+    return (x->shard > y->shard) - (x->shard < y->shard);
+}
+
+/* The parts of both; all shards of a text are the text. */
+static int add_parts(struct language *to, const struct language *from, struct error *e) {
+    const size_t before = to->parts;
+    for (size_t i = 0; i < from->parts; i++) {
+        const struct part p = from->part[i];
+        for (size_t j = 0; j < before; j++)
+            if (have_common(to->part[j], p))
+                return fail(e, "language %s: shard %llu of %llu of its text is counted already",
+                            to->label, (unsigned long long)p.shard + 1, (unsigned long long)p.of);
+        add_part(to, p);
+    }
+    qsort(to->part, to->parts, sizeof *to->part, by_part);
+    for (size_t i = 0, n; i < to->parts; i += n) {
+        struct part *p = &to->part[i];
+        for (n = 1; i + n < to->parts && p[n].text == p->text && p[n].of == p->of;) n++;
+        if (n < p->of) continue;
+        *p = (struct part){p->text, 0, 1};
+        memmove(p + 1, p + n, (to->parts - i - n) * sizeof *p);
+        to->parts -= n - 1;
+        n = 1;
+    }
+    return 0;
+}
+
 static int add_language(const struct counts *c, struct language *to, const struct language *from,
                         struct error *e) {
     if (from->tokens > INT64_MAX - to->tokens)
         return fail(e, "the tokens of language %s are beyond 64 bits", to->label);
+    if (add_parts(to, from, e)) return -1;
     to->tokens += from->tokens;
     to->pieces += from->pieces;
     for (int s = 0; s < STATISTICS; s++) {
@@ -258,7 +349,7 @@ int counts_add(struct counts *to, const struct counts *from, struct error *e) {
         return fail(e, "counts of another model: %s, %d x %d, not %s, %d x %d", from->model,
                     from->layers, from->neurons, to->model, to->layers, to->neurons);
     if (to->piece != from->piece || to->bos != from->bos || to->near != from->near)
-        return fail(e, "counted otherwise: pieces of %llu%s, near %g, not %llu%s, near %g",
+        return fail(e, "counted otherwise: pieces of %llu%s, near %.17g, not %llu%s, near %.17g",
                     (unsigned long long)from->piece, from->bos ? " with BOS" : "", from->near,
                     (unsigned long long)to->piece, to->bos ? " with BOS" : "", to->near);
     for (int k = 0; k < from->n; k++) {
@@ -447,7 +538,7 @@ static double penalised_entropy(const double *p, int languages, double penalty, 
         share += 1.0 / (k + 1) / languages;
     }
     const double h = entropy(floored, languages, room);
-    return (languages > 1 ? h / log64(languages) : 0) - penalty * most / share;
+    return h / log64(languages) - penalty * most / share;
 }
 
 /* The entropy of mean positive activations. */
@@ -569,6 +660,8 @@ int find_neurons(const struct counts *c, struct find *f, struct neurons *out, st
     struct search s = {c, N, new_array(N * c->n, sizeof *s.p),
                        new_array(N * c->n, sizeof *s.member), new_array(N, sizeof *s.selected)};
     int bad = 0;
+    if (c->n < 2 && (f->method == LAPE || f->method == LAVE || f->method == PV))
+        bad = fail(e, "one language: its entropy is 0 for every neuron; two are wanted, or more");
     for (int k = 0; !bad && k < c->n; k++) bad = fill_p(&s, f, k, e);
     if (!bad && f->like)
         bad = select_like(&s, f, e);
@@ -817,8 +910,9 @@ struct checkpoint {
     struct span *merge;
     float *score;
     int32_t *kind;
-    int bos, eos; /* -1: none */
-    bool add_bos; /* a prompt starts with it */
+    int bos, eos;              /* -1: none */
+    bool add_bos;              /* a prompt starts with it */
+    struct error no_tokenizer; /* why there is none */
 };
 
 /* The id under `key`, -1 when it is absent. */
@@ -853,54 +947,88 @@ static int read_merges(struct checkpoint *c, struct vocabulary *v, struct error 
     return 0;
 }
 
-static int read_tokenizer(struct checkpoint *c, struct error *e) {
+/* SentencePiece's settings that change its pieces, of which one value is known. */
+static int check_spaces(const struct gguf *g, bool merged, bool *prefix, struct error *e) {
+    bool remove = false;
+    *prefix = !merged;
+    if (read_switch(g, "tokenizer.ggml.add_space_prefix", prefix, e) ||
+        read_switch(g, "tokenizer.ggml.remove_extra_whitespaces", &remove, e))
+        return -1;
+    return remove || (merged && *prefix)
+               ? fail(e, "value 'tokenizer.ggml.%s' is true, which is not supported",
+                      remove ? "remove_extra_whitespaces" : "add_space_prefix")
+               : 0;
+}
+
+static int read_pieces(struct checkpoint *c, bool merged, struct vocabulary *v, struct error *e) {
+    static const char *const harmless[] = {
+        "*chat_template",     "chat_templates",     "huggingface.json",
+        "*_token_id",         "*_token_ids",        "ggml.scores",
+        "ggml.pre",                                        /* where merges, or scores, decide */
+        "ggml.add_eos_token", "ggml.add_sep_token", NULL}; /* texts and prompts never end so */
     const struct gguf *g = &c->model.file;
-    const int V = c->model.config.vocab;
-    struct vocabulary v = {.n = V, .add_prefix = true};
-    struct span kind;
-    c->bos = c->eos = -1;
-    c->add_bos = true;
-    if (!gguf_find(g, "tokenizer.ggml.model")) return 0;
-    if (gguf_string(g, "tokenizer.ggml.model", &kind, e)) return -1;
-    if (span_is(kind, "none") || span_is(kind, "no_vocab")) return 0;
-    const bool merged = span_is(kind, "gpt2");
-    if (!merged && !span_is(kind, "llama"))
-        return fail(e,
-                    "tokenizer '%.*s' is not supported; 'llama' (SentencePiece BPE) and 'gpt2' "
-                    "(byte-level BPE) are",
-                    width(kind), kind.at);
-    if (merged && read_merges(c, &v, e)) return -1;
+    const int V = v->n;
     const struct gguf_value *pieces = gguf_array(g, "tokenizer.ggml.tokens", GGUF_STRING, e);
     const struct gguf_value *scores =
-        merged ? pieces : gguf_array(g, "tokenizer.ggml.scores", GGUF_F32, e);
+        v->merge ? pieces : gguf_array(g, "tokenizer.ggml.scores", GGUF_F32, e);
     const struct gguf_value *kinds = gguf_array(g, "tokenizer.ggml.token_type", GGUF_I32, e);
-    if (!pieces || !scores || !kinds ||
-        read_token_id(g, "tokenizer.ggml.bos_token_id", V, &c->bos, e) ||
-        read_token_id(g, "tokenizer.ggml.eos_token_id", V, &c->eos, e) ||
-        read_switch(g, "tokenizer.ggml.add_bos_token", &c->add_bos, e) ||
-        read_switch(g, "tokenizer.ggml.add_space_prefix", &v.add_prefix, e))
+    if (!pieces || !scores || !kinds || check_spaces(g, merged, &v->add_prefix, e) ||
+        gguf_check_used(g, "tokenizer.", harmless, e))
         return -1;
     if (pieces->count != (uint64_t)V || scores->count != pieces->count ||
         kinds->count != pieces->count)
         return fail(e, "%llu tokens, %llu scores and %llu kinds for a vocabulary of %d",
                     (unsigned long long)pieces->count, (unsigned long long)scores->count,
                     (unsigned long long)kinds->count, V);
-    v.piece = c->piece = gguf_strings(pieces);
-    v.score = c->score = new_array(V, sizeof *c->score);
-    v.kind = c->kind = new_array(V, sizeof *c->kind);
+    v->piece = c->piece = gguf_strings(pieces);
+    v->score = c->score = new_array(V, sizeof *c->score);
+    v->kind = c->kind = new_array(V, sizeof *c->kind);
     for (int i = 0; i < V; i++) {
-        if (!merged) c->score[i] = get_f32(scores->data.at + 4 * i);
+        if (!v->merge) c->score[i] = get_f32(scores->data.at + 4 * i);
         c->kind[i] = (int32_t)get_u32(kinds->data.at + 4 * i);
+        if (c->score[i] != c->score[i]) return fail(e, "the score of token %d is no number", i);
     }
+    return 0;
+}
+
+static int read_tokenizer(struct checkpoint *c, struct error *e) {
+    const struct gguf *g = &c->model.file;
+    const int V = c->model.config.vocab;
+    struct vocabulary v = {.n = V};
+    struct span kind = {"none", 4};
+    c->bos = c->eos = -1;
+    c->add_bos = true;
+    if (gguf_find(g, "tokenizer.ggml.model") && gguf_string(g, "tokenizer.ggml.model", &kind, e))
+        return -1;
+    if (span_is(kind, "none") || span_is(kind, "no_vocab")) return fail(e, "it has no tokenizer");
+    const bool merged = span_is(kind, "gpt2");
+    if (read_token_id(g, "tokenizer.ggml.bos_token_id", V, &c->bos, e) ||
+        read_token_id(g, "tokenizer.ggml.eos_token_id", V, &c->eos, e))
+        return -1;
+    if (!merged && !span_is(kind, "llama"))
+        return fail(e,
+                    "tokenizer '%.*s' is not supported; 'llama' (SentencePiece BPE) and 'gpt2' "
+                    "(byte-level BPE) are",
+                    width(kind), kind.at);
+    if ((merged && read_merges(c, &v, e)) ||
+        read_switch(g, "tokenizer.ggml.add_bos_token", &c->add_bos, e) ||
+        read_pieces(c, merged, &v, e))
+        return -1;
     c->tokenizer = tokenizer_new(&v, e);
     return c->tokenizer ? 0 : -1;
 }
 
+/* A model whose tokenizer is not supported serves where no text is. */
 static int checkpoint_open(struct checkpoint *c, const char *path, int threads, struct error *e) {
     if (model_open(&c->model, path, e)) return -1;
-    if (read_tokenizer(c, e)) return fail_in(e, path);
+    (void)read_tokenizer(c, &c->no_tokenizer);
     c->pool = pool_new(threads, e);
     return c->pool ? 0 : -1;
+}
+
+static int need_tokenizer(const struct checkpoint *c, const char *path, struct error *e) {
+    if (c->tokenizer) return 0;
+    return fail(e, "%s: takes token ids only: %s", path, c->no_tokenizer.text);
 }
 
 static void checkpoint_close(struct checkpoint *c) {
@@ -979,6 +1107,7 @@ static int npy_parse(struct npy *a, struct span file, struct error *e) {
                        "numbers in C order");
     a->data = (struct span){file.at + start + header, file.n - start - header};
     a->n = a->data.n / a->size;
+    if (a->data.n == 0) return fail(e, "the .npy file holds no numbers");
     if (!parse_shape(npy_value(text, "'shape'"), a) || a->data.n % a->size)
         return fail(e, "the .npy file is not as long as its shape says");
     return 0;
@@ -1028,6 +1157,7 @@ struct corpus {
     struct buffer ids;     /* int32_t, of which the first `used` have been taken */
     size_t used;
     uint64_t numbers; /* ids that the file has held so far */
+    uint64_t digest;  /* of the pieces' ids */
     size_t pieces;    /* taken, those of other shards too */
     bool ended;
 };
@@ -1091,8 +1221,8 @@ static int corpus_open(struct corpus *c, const struct checkpoint *m, uint64_t li
     c->vocab = m->model.config.vocab;
     if (open_ids(c, &start, e)) return -1;
     if (!c->id_size && !m->tokenizer)
-        return fail(e, "%s: the model has no tokenizer: give it token ids, as .npy or .bin",
-                    c->path);
+        return fail(e, "%s: is text, and the model takes token ids only, as .npy or .bin: %s",
+                    c->path, m->no_tokenizer.text);
     if (!c->id_size) c->encoder = encoder_new(m->tokenizer);
     c->file = input ? stdin : fopen(c->path, "rb");
     if (!c->file || (start && fseek(c->file, start, SEEK_SET)))
@@ -1151,7 +1281,12 @@ static int corpus_fill(struct corpus *c, size_t n, struct error *e) {
         int bad = read_more(c, &last, e);
         if (!bad && c->encoder) {
             const struct span text = {c->bytes.at, c->bytes.n};
-            bad = encode_part(c->encoder, text, last, &c->ids, &used, e);
+            if (c->numbers == 0 && text.n > 3 && !memcmp(text.at, "PK\3\4", 4))
+                bad = fail(e, "an archive, as torch.save makes it, is no text; token ids are read "
+                              "from .npy, which numpy.save(PATH, torch.load(FILE)) makes");
+            else
+                bad = encode_part(c->encoder, text, last, &c->ids, &used, e);
+            c->numbers = ids_in(&c->ids);
             if (!bad) drop_front(&c->bytes, used);
         } else if (!bad) {
             bad = take_integers(c, last, e);
@@ -1168,6 +1303,7 @@ static int corpus_fill(struct corpus *c, size_t n, struct error *e) {
 static const int32_t *take_piece(struct corpus *c, size_t length, int *bad, struct error *e) {
     if ((*bad = corpus_fill(c, length, e)) || ids_in(&c->ids) - c->used < length) return NULL;
     const int32_t *piece = (int32_t *)c->ids.at + c->used;
+    for (size_t i = 0; i < length; i++) c->digest = digest_on(c->digest, (uint32_t)piece[i]);
     c->used += length;
     c->taken += length;
     c->pieces++;
@@ -1371,23 +1507,23 @@ static void evaluation_free(struct evaluation *v) {
     free(v->loss);
 }
 
-/* The sum over the n pieces that were pushed through last of their mean losses. */
-static double piece_losses(struct evaluation *v, int n) {
+/* Adds the mean losses of the n pieces that were pushed through last. */
+static int piece_losses(struct evaluation *v, int n, double *sum, struct error *e) {
     const struct feed *f = &v->feed;
     const int tokens = n * f->length;
-    double sum = 0;
     for (int first = 0; first < tokens; first += v->rows) {
         const int rows = (int)least(tokens - first, v->rows);
         for (int t = first; t < first + rows; t++) /* a piece's last token predicts nothing */
             v->target[t] = (t + 1) % f->length ? f->tokens[t + 1] : -1;
-        losses(f->run, first, rows, v->target + first, v->logits, v->loss + first);
+        if (losses(f->run, first, rows, v->target + first, v->logits, v->loss + first, e))
+            return -1;
     }
     for (int i = 0; i < n; i++) {
         double piece = 0;
         for (int t = i * f->length; t < (i + 1) * f->length - 1; t++) piece += v->loss[t];
-        sum += piece / (f->length - 1);
+        *sum += piece / (f->length - 1);
     }
-    return sum;
+    return 0;
 }
 
 /* sum[r] += the losses of a corpus's pieces under the edits of row r; edits that have no `first`
@@ -1401,9 +1537,9 @@ static int sum_losses(struct evaluation *v, struct corpus *c, struct edits *row,
     for (*pieces = 0; (n = feed_next(&v->feed, &done, e)) > 0; *pieces += n)
         for (int r = 0; r < rows; r++) {
             const struct hook hook = {edit_neurons, &row[r]};
-            if (forward(v->feed.run, v->feed.sequence, n, row[r].first ? &hook : NULL, e))
-                return -1;
-            sum[r] += piece_losses(v, n);
+            if (forward(v->feed.run, v->feed.sequence, n, row[r].first ? &hook : NULL, e) ||
+                piece_losses(v, n, &sum[r], e))
+                return fail_in(e, c->path);
             progress_add(&v->progress, c->label, (double)n * v->feed.length, done);
         }
     if (n == 0 && !quiet) say_ragged(&v->feed, *pieces);
@@ -1430,6 +1566,7 @@ struct generation {
     const struct checkpoint *m;
     const struct sampling *s;
     const struct hook *hook;
+    bool quiet;
     FILE *stream;                /* text goes there as it comes; NULL: nowhere */
     struct buffer ids;           /* int32_t: the prompt's, then the generated */
     size_t prompt;               /* ids of the prompt */
@@ -1529,7 +1666,8 @@ static int next_token(struct generation *g, struct run *r, int n, int32_t *to, s
     if (forward(r, &(struct sequence){ids, n, past, 0}, 1, g->hook, e)) return -1;
     logits(r, n - 1, 1, g->logits, g->hook);
     for (int i = 0; i < V; i++)
-        if (g->logits[i] != g->logits[i]) return fail(e, "the model's logits are not numbers");
+        if (!isfinite(g->logits[i]))
+            return fail(e, "the model's logits are not numbers, or infinite");
     for (int i = 0; i < n; i++) g->seen[ids[i]] = true;
     for (int i = 0; i < V && repeat != 1; i++)
         if (g->seen[i])
@@ -1538,10 +1676,20 @@ static int next_token(struct generation *g, struct run *r, int n, int32_t *to, s
     return 0;
 }
 
+/* Ends after the tokens asked for, at the end-of-sequence token, or behind the last position that
+ * the model knows. */
 static int continue_prompt(struct generation *g, struct run *r, struct error *e) {
+    const struct model *m = &g->m->model;
     int n = (int)g->prompt;
     for (int i = 0; i < g->s->tokens; i++, n = 1) {
         int32_t id = 0;
+        if (m->positions.at && ids_in(&g->ids) > (size_t)m->config.context) {
+            if (!g->quiet)
+                fprintf(stderr,
+                        "lape: stopped after %d tokens: the model has learned %d positions\n", i,
+                        m->config.context);
+            break;
+        }
         if (next_token(g, r, n, &id, e)) return -1;
         if (id == g->m->eos) break;
         add_id(&g->ids, id);
@@ -1639,7 +1787,9 @@ static int split_word(const char *word, char label[LABEL_SIZE], const char **fil
                       struct error *e) {
     const char *equals = strchr(word, '=');
     if (!equals || !equals[1] || !set_label(label, (struct span){word, (size_t)(equals - word)}))
-        return usage(e, "LANG=FILE is wanted, LANG of 1 to 24 letters, digits, _ or -: ", word);
+        return usage(
+            e,
+            "LANG=FILE is wanted, LANG of 1 to 24 letters, digits, _ or -, not none or -: ", word);
     *file = equals + 1;
     return DONE;
 }
@@ -1748,8 +1898,8 @@ static int parse_shard(const char *text, struct shard *s, struct error *e) {
     struct span rest = text_span(text), part;
     *s = (struct shard){0, 1};
     if (!text) return 0;
-    if (!next_part(&rest, '/', &part) || !parse_number(part, 1 << 30, &i) ||
-        !parse_number(rest, 1 << 30, &n) || i < 1 || i > n)
+    if (!next_part(&rest, '/', &part) || !parse_number(part, MOST_SHARDS, &i) ||
+        !parse_number(rest, MOST_SHARDS, &n) || i < 1 || i > n)
         return usage(e, "--shard wants I/N with I from 1 to N, not ", text);
     *s = (struct shard){i - 1, n};
     return 0;
@@ -1819,6 +1969,13 @@ static int pass_over(struct feed *f, const struct language *l, int vocab, const 
     return got < 0 ? -1 : 0;
 }
 
+static int save_partial(const struct counts *c, const char *path, struct error *e) {
+    struct output out;
+    if (output_open(&out, path, e)) return -1;
+    counts_write(c, out.file);
+    return output_finish(&out, e);
+}
+
 /* Counts the pieces of a language that are not counted yet. */
 static int count_language(struct work *w, int k, const struct options *o, struct shard s,
                           const char *partial, struct progress *p, struct error *e) {
@@ -1840,10 +1997,12 @@ static int count_language(struct work *w, int k, const struct options *o, struct
         l->tokens += (uint64_t)n * f->length;
         progress_add(p, l->label, (double)n * f->length, done);
         if (o->save_every > 0 && now() - p->saved >= o->save_every) {
-            if (counts_save(&w->counts, partial, e)) return -1;
+            if (save_partial(&w->counts, partial, e)) return -1;
             p->saved = now();
         }
     }
+    l->parts = 0; /* those that a partial file had */
+    add_part(l, (struct part){c->digest, s.first, s.step});
     if (n == 0 && l->pieces == 0)
         return fail(e, "%s: %zu pieces leave none for shard %s", c->path, c->pieces, o->shard);
     if (n == 0 && !o->quiet) say_ragged(f, l->pieces);
@@ -1857,7 +2016,6 @@ static int by_label(const void *a, const void *b) {
 static int run_count(struct work *w, struct options *o, struct error *e) {
     struct progress p;
     struct shard s;
-    if (!o->output) return usage(e, "-o FILE is missing; counts are not text", "");
     int bad = parse_shard(o->shard, &s, e);
     if (!bad) bad = open_corpora(w, o, e);
     if (bad) return bad;
@@ -1872,25 +2030,23 @@ static int run_count(struct work *w, struct options *o, struct error *e) {
     for (int k = 0; k < w->corpora; k++)
         if (count_language(w, k, o, s, partial, &p, e)) return FAILED;
     progress_end(&p);
-    if (counts_save(&w->counts, o->output, e)) return FAILED;
+    counts_write(&w->counts, w->output.file);
+    if (output_finish(&w->output, e)) return FAILED;
     remove(partial);
-    w->text.n--; /* and what a kill may have left when it was being written */
-    buffer_add(&w->text, ".tmp", sizeof ".tmp");
-    remove(w->text.at);
     return DONE;
 }
 
 /* ---- lape merge, lape find ------------------------------------------------------------------- */
 
 static int run_merge(struct work *w, struct options *o, struct error *e) {
-    if (!o->output) return usage(e, "-o FILE is missing; counts are not text", "");
     if (counts_open(&w->counts, o->word[0], e)) return FAILED;
     for (int i = 1; i < o->words; i++) {
         if (counts_open(&w->others, o->word[i], e)) return FAILED;
         if (counts_add(&w->counts, &w->others, e)) return fail_in(e, o->word[i]);
         counts_free(&w->others);
     }
-    return counts_save(&w->counts, o->output, e);
+    counts_write(&w->counts, w->output.file);
+    return DONE;
 }
 
 /* Drops the languages that `list` does not name, and puts the others in its order. */
@@ -1906,8 +2062,7 @@ static int choose_languages(struct counts *c, const char *list, struct error *e)
         *l = c->language[n];
         c->language[n++] = chosen;
     }
-    for (; list && c->n > n; c->n--)
-        for (int s = 0; s < STATISTICS; s++) free(c->language[c->n - 1].of[s]);
+    for (; list && c->n > n; c->n--) language_free(&c->language[c->n - 1]);
     return 0;
 }
 
@@ -1987,7 +2142,7 @@ static int open_changes(struct work *w, const struct options *o, struct error *e
     for (int i = 0; !bad && i < o->words; i++) {
         struct model tuned;
         const struct config *y = &tuned.config;
-        split_word(o->word[i], label, &path, e);
+        if (split_word(o->word[i], label, &path, e)) return USAGE;
         const struct language *l = find_language(c, label);
         if (!l) continue; /* --langs leaves it out */
         if (model_open(&tuned, path, e)) return FAILED;
@@ -2035,7 +2190,7 @@ static int run_find(struct work *w, struct options *o, struct error *e) {
     f.moved = w->moved;
     bad = find_neurons(&w->counts, &f, &w->neurons, e);
     neurons_free(&like);
-    if (bad || output_open(&w->output, o->output, e)) return bad ? bad : FAILED;
+    if (bad) return fail_in(e, f.method == PV ? o->base : o->word[0]);
     neurons_print(&w->neurons, &w->counts, &f, w->output.file);
     if (output_finish(&w->output, e)) return FAILED;
     if (!o->quiet) print_totals(&w->neurons, stderr);
@@ -2073,9 +2228,11 @@ static int evaluate(struct work *w, const int *language, bool quiet, double *sum
         uint64_t pieces;
         bad = sum_losses(&w->evaluation, &w->corpus[k], edits, rows, quiet, sum, &pieces, e);
         for (int r = 0; !bad && r < rows; r++) {
-            sum[r] = exp64(sum[r] / (double)pieces);
-            if (sum[r] != sum[r])
-                bad = fail(e, "%s: the model's logits are not numbers", w->corpus[k].path);
+            const double loss = sum[r] / (double)pieces;
+            sum[r] = exp64(loss);
+            if (!isfinite(sum[r]))
+                bad = fail(e, "%s: a perplexity of e^%.9g is beyond all numbers", w->corpus[k].path,
+                           loss);
         }
     }
     for (int r = 1; r < rows; r++) edits_free(&edits[r]);
@@ -2088,8 +2245,7 @@ static int run_ppl(struct work *w, struct options *o, struct error *e) {
     int bad = open_corpora(w, o, e);
     if (bad) return bad;
     if ((o->neurons && open_neurons(w, o, e)) ||
-        evaluation_new(&w->evaluation, &w->m, (int)o->length, (int)o->batch, o->bos, e) ||
-        output_open(&w->output, o->output, e))
+        evaluation_new(&w->evaluation, &w->m, (int)o->length, (int)o->batch, o->bos, e))
         return FAILED;
     const int rows = 1 + n->languages;
     int *language = order_rows(w);
@@ -2164,11 +2320,11 @@ static int run_generate(struct work *w, struct options *o, struct error *e) {
     if (o->on && how != SCALE && !o->counts)
         return usage(e, "--on goes with --counts, for the mean activations", "");
     if (checkpoint_open(&w->m, o->word[0], (int)o->threads, e)) return FAILED;
-    if (!w->m.tokenizer) return fail(e, "%s: has no tokenizer, so text means nothing", o->word[0]);
-    if ((steered && open_edits(w, o, how, e)) ||
-        (o->prompts && map_file(o->prompts, &w->file, e)) || output_open(&w->output, o->output, e))
+    if (need_tokenizer(&w->m, o->word[0], e) || (steered && open_edits(w, o, how, e)) ||
+        (o->prompts && map_file(o->prompts, &w->file, e)))
         return FAILED;
     generation_new(&w->generation, &w->m, &s, steered ? &hook : NULL);
+    w->generation.quiet = o->quiet;
     if (!table) w->generation.stream = w->output.file;
     struct span prompts = o->prompts ? w->file : text_span(o->prompt), prompt;
     if (table) fprintf(w->output.file, "prompt\toutput\ttokens\n");
@@ -2185,7 +2341,7 @@ static int run_generate(struct work *w, struct options *o, struct error *e) {
         else
             putc('\n', w->output.file);
     }
-    return output_finish(&w->output, e);
+    return DONE;
 }
 
 /* ---- lape bake --------------------------------------------------------------------------------
@@ -2215,11 +2371,8 @@ static void write_rows(const struct zeros *z, const struct edits *edits, char *r
 
 static int run_bake(struct work *w, struct options *o, struct error *e) {
     const struct model *m = &w->m.model;
-    if (!o->output) return usage(e, "-o FILE is missing; a model is not text", "");
     if (!o->neurons || !o->off) return usage(e, "--neurons NEURONS and --off LANG are wanted", "");
-    if (checkpoint_open(&w->m, o->word[0], 1, e) || open_edits(w, o, REPLACE, e) ||
-        output_open(&w->output, o->output, e))
-        return FAILED;
+    if (checkpoint_open(&w->m, o->word[0], 1, e) || open_edits(w, o, REPLACE, e)) return FAILED;
     const int L = m->config.layers;
     struct feed_forward *layer = new_array(L, sizeof *layer);
     struct zeros *order = new_array(L, sizeof *order);
@@ -2232,12 +2385,7 @@ static int run_bake(struct work *w, struct options *o, struct error *e) {
     qsort(order, L, sizeof *order, by_place);
     char *row = new_array(row_bytes, 1);
     const char *at = m->file.map, *end = at + m->file.map_size;
-    int bad = 0;
     for (int l = 0; l < L; l++) {
-        if (order[l].down->at < at) {
-            bad = fail(e, "%s: its tensors overlap", o->word[0]);
-            break;
-        }
         fwrite(at, 1, (size_t)(order[l].down->at - at), w->output.file);
         write_rows(&order[l], &w->edits, row, w->output.file);
         at = order[l].down->at + order[l].down->rows * order[l].down->row_bytes;
@@ -2246,7 +2394,7 @@ static int run_bake(struct work *w, struct options *o, struct error *e) {
     free(layer);
     free(order);
     free(row);
-    return bad ? bad : output_finish(&w->output, e);
+    return DONE;
 }
 
 /* ---- lape tokenize --------------------------------------------------------------------------- */
@@ -2285,8 +2433,7 @@ static int run_tokenize(struct work *w, struct options *o, struct error *e) {
     char block[1 << 14], where[32];
     size_t n, number = 0;
     if (checkpoint_open(&w->m, o->word[0], 1, e)) return FAILED;
-    if (!w->m.tokenizer) return fail(e, "%s: has no tokenizer", o->word[0]);
-    if (check_bos(&w->m, o, e)) return FAILED;
+    if (need_tokenizer(&w->m, o->word[0], e) || check_bos(&w->m, o, e)) return FAILED;
     while ((n = fread(block, 1, sizeof block, stdin)) > 0) buffer_add(&w->text, block, n);
     if (ferror(stdin)) return fail(e, "standard input: cannot read: %s", strerror(errno));
     struct span all = {w->text.at, w->text.n}, line = all;
@@ -2370,7 +2517,6 @@ static int parse_point(const char *name, enum point *at, struct error *e) {
 
 static int run_trace(struct work *w, struct options *o, struct error *e) {
     struct trace t = {.layer = -1};
-    if (!o->output) return usage(e, "-o FILE.npy is missing", "");
     if (o->words < 2) return usage(e, "a text is missing: lape trace MODEL FILE", "");
     if (parse_point(o->at, &t.at, e)) return USAGE;
     w->corpora = 1;
@@ -2399,12 +2545,10 @@ static int run_trace(struct work *w, struct options *o, struct error *e) {
     if (!bad && !t.values)
         bad = fail(e, "%s: its feed-forward has no gate, and so no 'up' besides the neurons",
                    o->word[0]);
-    if (!bad && output_open(&w->output, o->output, e) == 0) {
-        const bool planes = t.dim[0] > 1;
-        npy_write(w->output.file, t.values, planes ? t.dim : t.dim + 1, planes ? 3 : 2);
-    }
+    const bool planes = t.dim[0] > 1;
+    if (!bad) npy_write(w->output.file, t.values, planes ? t.dim : t.dim + 1, planes ? 3 : 2);
     free(t.values);
-    return bad || !w->output.file ? FAILED : output_finish(&w->output, e);
+    return bad ? FAILED : DONE;
 }
 
 /* ---- lape diff: two tensors ------------------------------------------------------------------ */
@@ -2527,7 +2671,7 @@ static int diff_tensors(const struct options *o, struct npy *a, struct npy *b, s
         printf("no number is off by more than %.9g\n", o->tolerance);
         return DONE;
     }
-    return fail(e, "%s: is off by %.9g, more than %.9g (--tolerance)", o->word[1],
+    return fail(e, "%s: is off by %.17g, more than %.17g (--tolerance)", o->word[1],
                 all.absolute.value, o->tolerance);
 }
 
@@ -2602,6 +2746,7 @@ static int check_comparable(const struct options *o, const struct counts *a, con
         if (!x->of[NEAR_ABOVE] || !x->of[NEAR_BELOW])
             return fail(e, "%s: language %s has no counts near zero, which the bound is made of",
                         reference, x->label);
+        if (!x->tokens) return fail(e, "%s: language %s has no tokens", reference, x->label);
         if (x->tokens != y->tokens)
             return fail(e, "%s: language %s is of %llu tokens, in %s of %llu", other, x->label,
                         (unsigned long long)y->tokens, reference, (unsigned long long)x->tokens);
@@ -2624,12 +2769,12 @@ static int diff_counts(struct work *w, const struct options *o, struct error *e)
     if (!bad) bad = choose_languages(&w->others, o->languages, e);
     if (bad) return bad;
     if (check_comparable(o, a, b, e)) return FAILED;
-    if (find_neurons(a, &f, &w->neurons, e)) return fail_in(e, o->word[0]);
-    if (find_neurons(b, &f, &other, e)) return fail_in(e, o->word[1]);
+    if (a->n > 1 && find_neurons(a, &f, &w->neurons, e)) return fail_in(e, o->word[0]);
+    if (a->n > 1 && find_neurons(b, &f, &other, e)) return fail_in(e, o->word[1]);
     printf("language\ttokens\tdiffer\toutside\tlayer\tneuron\tcount\tnear above\tnear below\t"
            "other\n");
     for (int k = 0; k < a->n; k++) outside += diff_language(a, &a->language[k], &b->language[k]);
-    diff_selections(&w->neurons, &other);
+    if (a->n > 1) diff_selections(&w->neurons, &other); /* one language has none */
     neurons_free(&other);
     if (outside)
         return fail(e, "%s: %zu of %zu counts are further off than gates within %g of zero allow",
@@ -2863,13 +3008,13 @@ static void print_model(const struct checkpoint *m) {
            c->name, family_name(c), c->layers, c->width, c->neurons,
            (long long)c->layers * c->neurons);
     printf("heads: %d of %d, %d for keys and values\n", c->heads, c->head_dim, c->kv_heads);
-    printf("vocabulary: %d%s\n", c->vocab,
-           m->tokenizer ? "" : ", no tokenizer: takes token ids only");
+    printf("vocabulary: %d%s%s\n", c->vocab,
+           m->tokenizer ? "" : ", takes token ids only: ", m->no_tokenizer.text);
     printf("output: %s\ncontext: %d\nattention window: ",
            m->model.output.at == m->model.embedding.at ? "the embedding" : "its own", c->context);
     printf(c->window ? "%d\n" : "none\n", c->window);
-    printf("rotary base: %.9g\nnorm epsilon: %.9g\nembedding type: %s\n", c->rope_base, c->norm_eps,
-           type[m->model.embedding.type]);
+    if (c->rotated) printf("rotary base: %.9g\n", c->rope_base);
+    printf("norm epsilon: %.9g\nembedding type: %s\n", c->norm_eps, type[m->model.embedding.type]);
 }
 
 static void print_counts(const struct counts *c) {
@@ -2931,24 +3076,32 @@ static int run_info(struct work *w, struct options *o, struct error *e) {
 
 static const struct command {
     const char *name, *words, *what;
+    const char *no_text; /* what it makes, if that is not for the standard output */
     int most_words;
     int (*run)(struct work *w, struct options *o, struct error *e);
+    /* clang-format off */
 } command_table[] = {
-    {"info", "FILE", "what a model, counts or neurons file holds", 1, run_info},
-    {"tokenize", "MODEL", "text on standard input to token ids, or back", 1, run_tokenize},
-    {"count", "MODEL LANG=FILE... -o COUNTS", "count every neuron's activations", 256, run_count},
-    {"merge", "COUNTS... -o COUNTS", "add up counts, exactly and in any order", 256, run_merge},
-    {"find", "COUNTS [-o NEURONS]", "select the language-specific neurons", 256, run_find},
-    {"ppl", "MODEL LANG=FILE... [--neurons NEURONS]", "perplexity, plain and ablated", 256,
+    {"info", "FILE", "what a model, counts or neurons file holds", NULL, 1, run_info},
+    {"tokenize", "MODEL", "text on standard input to token ids, or back", NULL, 1, run_tokenize},
+    {"count", "MODEL LANG=FILE... -o COUNTS", "count every neuron's activations", "counts", 256,
+     run_count},
+    {"merge", "COUNTS... -o COUNTS", "add up counts, exactly and in any order", "counts", 256,
+     run_merge},
+    {"find", "COUNTS [-o NEURONS]", "select the language-specific neurons", NULL, 256, run_find},
+    {"ppl", "MODEL LANG=FILE... [--neurons NEURONS]", "perplexity, plain and ablated", NULL, 256,
      run_ppl},
-    {"generate", "MODEL -p TEXT | -f PROMPTS", "continue prompts, plain or steered", 1,
+    {"generate", "MODEL -p TEXT | -f PROMPTS", "continue prompts, plain or steered", NULL, 1,
      run_generate},
-    {"bake", "MODEL --neurons F --off LANG -o OUT", "write an ablation into the weights", 1,
-     run_bake},
-    {"trace", "MODEL FILE --at NAME -o X.npy", "any tensor of the forward pass", 2, run_trace},
-    {"bench", "[MODEL] [--gemm T,O,K]", "how fast this machine is, and lape on it", 1, run_bench},
-    {"diff", "REFERENCE OTHER", "compare two counts files or two .npy: a verdict", 2, run_diff},
+    {"bake", "MODEL --neurons F --off LANG -o OUT", "write an ablation into the weights", "a model",
+     1, run_bake},
+    {"trace", "MODEL FILE --at NAME -o X.npy", "any tensor of the forward pass", "a tensor", 2,
+     run_trace},
+    {"bench", "[MODEL] [--gemm T,O,K]", "how fast this machine is, and lape on it", NULL, 1,
+     run_bench},
+    {"diff", "REFERENCE OTHER", "compare two counts files or two .npy: a verdict", NULL, 2,
+     run_diff},
 };
+/* clang-format on */
 enum { COMMANDS = sizeof command_table / sizeof *command_table };
 
 enum kind { TEXT, NUMBER, WHOLE, BYTES, FLAG };
@@ -3120,9 +3273,14 @@ static bool same_file(const char *a, const char *b) {
 }
 
 /* A result must not take the place of what it is made from; sums of counts may. */
-static int check_output(const struct options *o, struct error *e) {
+static int check_output(const struct options *o, const struct command *c, struct error *e) {
     const char *const named[] = {o->neurons, o->counts, o->prompts, o->like, o->base};
     bool input = false;
+    if (c->no_text && !o->output) {
+        fail(e, "-o FILE is missing; %s: not for the standard output", c->no_text);
+        return USAGE;
+    }
+    if (c->run == run_merge) return DONE;
     for (size_t i = 0; i < sizeof named / sizeof *named; i++)
         input |= same_file(o->output, named[i]);
     for (int i = 0; i < o->words; i++) {
@@ -3159,14 +3317,14 @@ int main(int argc, char **argv) {
         status = parse_options(&o, c, argv + 2, &e);
     else if (argc < 2 || (strcmp(argv[1], "-h") != 0 && strcmp(argv[1], "--help") != 0))
         status = usage(&e, "no such command, lape -h lists them: ", argc > 1 ? argv[1] : "(none)");
-    if (c && c->run != run_merge && !status) status = check_output(&o, &e);
+    if (c && !status && !o.help) status = check_output(&o, c, &e);
+    if (!status) status = output_open(&w.output, o.help ? NULL : o.output, &e);
     if (!status && (!c || o.help))
         print_help(c);
     else if (!status)
         status = c->run(&w, &o, &e);
+    if (!status && w.output.file) status = output_finish(&w.output, &e);
     work_free(&w);
-    if (!status && (fflush(stdout) != 0 || ferror(stdout)))
-        status = fail(&e, "standard output: cannot write: %s", strerror(errno));
     if (status) fprintf(stderr, "lape: %s\n", e.text);
     return status == USAGE ? 2 : status ? 1 : 0;
 }

@@ -47,7 +47,7 @@ typedef uint32_t real_bits; /* what it is made of */
 
 /* Without libm, the same bits everywhere; errors in units of the result's last place (ulp). */
 double exp64(double x);  /* within 2; overflows to infinity, underflows gradually to 0 */
-double log64(double x);  /* within 2; x positive, normal and finite */
+double log64(double x);  /* within 2; x positive and normal; infinity and NaN stay */
 double sin64(double x);  /* within 2^-52; |x| < 2^30 */
 double cos64(double x);  /* likewise */
 double tanh64(double x); /* within 4 */
@@ -94,10 +94,12 @@ void buffer_add(struct buffer *b, const void *bytes, size_t n);
 /* Maps a regular file that is not empty; munmap() ends it. */
 int map_file(const char *path, struct span *to, struct error *e);
 
-/* A file that appears whole or not at all: it is written under the name PATH.tmp, then renamed. */
+/* A file that appears whole or not at all: it is written under a name beside PATH that nobody has,
+ * then renamed. Where PATH is a link, so is its end; what is no regular file (a pipe, a device) is
+ * written to as it is. */
 struct output {
     FILE *file;
-    char *path, *temporary;
+    char *path, *temporary; /* of a regular file */
 };
 /* With a path of NULL, it is the standard output. */
 int output_open(struct output *o, const char *path, struct error *e);
@@ -143,6 +145,7 @@ struct gguf_value {
     uint32_t item;    /* type of the items when type is GGUF_ARRAY, else equal to type */
     uint64_t count;   /* number of items when type is GGUF_ARRAY, else 1 */
     struct span data; /* the items as they lie in the file; strings each with their 8-byte length */
+    bool used;        /* a getter below has given it out */
 };
 
 struct tensor {
@@ -152,6 +155,7 @@ struct tensor {
     uint64_t dim[4];  /* ggml's order: dim[0] is contiguous; unused ones are 1. [rows, columns] is
                          dim[1], dim[0] */
     struct span data; /* empty when the type is none of enum tensor_type */
+    bool used;        /* set by who reads it */
 };
 
 struct gguf {
@@ -162,13 +166,14 @@ struct gguf {
     size_t values, tensors;
 };
 
-/* Opens and checks a file. On failure nothing stays open, and the message starts with the path. */
+/* Opens and checks a file: no value or tensor stands twice, no two tensors share a byte. On failure
+ * nothing stays open, and the message starts with the path. */
 int gguf_open(struct gguf *g, const char *path, struct error *e);
 void gguf_close(struct gguf *g);
 
 /* NULL when absent. */
-const struct gguf_value *gguf_find(const struct gguf *g, const char *key);
-const struct tensor *gguf_tensor(const struct gguf *g, const char *name);
+struct gguf_value *gguf_find(const struct gguf *g, const char *key);
+struct tensor *gguf_tensor(const struct gguf *g, const char *name);
 
 /* Read one value; -1 with a message when it is absent or of another kind. Any integer type serves
  * as uint (when not negative), F32 and F64 serve as float. */
@@ -183,6 +188,13 @@ const struct gguf_value *gguf_array(const struct gguf *g, const char *key, enum 
                                     struct error *e);
 /* The strings of an array of strings: `count` spans, to be freed with free(). */
 struct span *gguf_strings(const struct gguf_value *array);
+
+/* What is not known is not passed over: -1 with its name when a value whose key starts with
+ * `prefix` was given out by no getter, unless the rest of its key is in `harmless`, a list that
+ * ends with NULL ("*_id": all that end so); and when a tensor is not marked as used. */
+int gguf_check_used(const struct gguf *g, const char *prefix, const char *const *harmless,
+                    struct error *e);
+int gguf_check_tensors(const struct gguf *g, struct error *e);
 
 /* Little-endian bytes to numbers and back, on any machine and at any alignment. */
 uint32_t get_u32(const void *at);
@@ -209,10 +221,10 @@ void put_f64(struct gguf_writer *w, const char *key, double v);
 void put_string(struct gguf_writer *w, const char *key, const char *v);
 void put_strings(struct gguf_writer *w, const char *key, const char *const *v, size_t n);
 void put_u64s(struct gguf_writer *w, const char *key, const uint64_t *v, size_t n);
-/* A tensor [rows, columns]; the numbers stay the caller's and must live until gguf_save. */
+/* A tensor [rows, columns]; the numbers stay the caller's and must live until gguf_write. */
 void put_i64_tensor(struct gguf_writer *w, const char *name, const int64_t *v, uint64_t rows,
                     uint64_t columns);
-int gguf_save(const struct gguf_writer *w, const char *path, struct error *e);
+void gguf_write(const struct gguf_writer *w, FILE *to);
 void gguf_discard(struct gguf_writer *w);
 
 /* ---- Threads --------------------------------------------------------------------------------- */
@@ -240,8 +252,8 @@ struct config {
     int neurons;    /* F, per layer */
     int heads;      /* H */
     int kv_heads;   /* KV; divides H */
-    int head_dim;   /* d, even */
-    int rotated;    /* of which the first so many are turned by their position, even */
+    int head_dim;   /* d */
+    int rotated;    /* of which the first so many are turned by their position: even; 0: none */
     int vocab;      /* V */
     int context;    /* tokens that the model was trained for; longer sequences run unless positions
                        are learned */
@@ -365,9 +377,11 @@ void logits(struct run *r, int first, int n, real *out, const struct hook *hook)
 /* loss[i] = -ln softmax(logits of token first + i)[target[i]] in nats, for n tokens of the batch
  * that forward() saw last; those with a target of -1 are passed over. The logits are never there
  * all at once: SLICE outputs of all tokens are, in room [n, min(V, SLICE)]. A row's sum of e^(logit
- * - max) is one chain in a slice, and slices are brought to one max and added in order. */
+ * - max) is one chain in a slice, and slices are brought to one max and added in order. -1 when a
+ * loss is no finite number. */
 enum { SLICE = 4096 };
-void losses(struct run *r, int first, int n, const int32_t *target, real *room, double *loss);
+int losses(struct run *r, int first, int n, const int32_t *target, real *room, double *loss,
+           struct error *e);
 
 /* For measuring: out [tokens, w->rows] = x [tokens, w->columns] w^T by itself, so many times; and
  * multiplications and additions on registers alone, on all threads, which are counted in what it
@@ -447,7 +461,7 @@ size_t whole_characters(struct span text);
  * above zero; kept besides is what steering and certifying others' counts need. All are integers,
  * so that counts of parts add up to the counts of the whole, exactly and in any order.
  */
-enum { LABEL_SIZE = 25 }; /* a language's label: 1 to 24 of A-Z a-z 0-9 _ - */
+enum { LABEL_SIZE = 25 }; /* a language's label: 1 to 24 of A-Z a-z 0-9 _ -, but "none" and "-" */
 
 enum statistic {
     POSITIVE,   /* [L, F] tokens with activation > 0 */
@@ -460,9 +474,17 @@ enum statistic {
     STATISTICS
 };
 
+/* What was counted: of a text's pieces those of number shard, shard + of, shard + 2 of, ... */
+struct part {
+    uint64_t text; /* a digest of all its pieces' ids: a guard against mistakes */
+    uint64_t shard, of;
+};
+
 struct language {
     char label[LABEL_SIZE];
     uint64_t tokens, pieces;
+    struct part *part; /* [parts], by text, of, shard; they share no piece */
+    size_t parts;
     int64_t *of[STATISTICS]; /* in imported counts all but POSITIVE may be NULL */
 };
 
@@ -481,9 +503,10 @@ struct language *insert_language(struct counts *c, const char *label);
 void counts_free(struct counts *c);
 /* GGUF files of architecture "lape-counts"; README.md says what is in them. */
 int counts_open(struct counts *c, const char *path, struct error *e);
-int counts_save(const struct counts *c, const char *path, struct error *e);
+void counts_write(const struct counts *c, FILE *to);
 /* Adds `from` to `to`: languages that both have are summed, the others join. -1 when they are of
- * different models, pieces or tolerances, when one lacks a statistic, or when a sum overflows. */
+ * different models, pieces or tolerances, when one lacks a statistic, when a piece would be counted
+ * twice, or when a sum overflows. */
 int counts_add(struct counts *to, const struct counts *from, struct error *e);
 
 /* The hook that counts: what it sees goes to `language`, which has all statistics. */
@@ -540,8 +563,9 @@ struct find {
     double threshold, bar_value; /* out: the two p; -1 for none */
 };
 
-/* -1 when a language has no tokens, when LAVE's sums are missing, or when `like` is of another
- * model or has a language that the counts lack. For PV the counts hold labels and shape only. */
+/* -1 when a language has no tokens, when there is but one, whose entropy is 0 for every neuron,
+ * when LAVE's sums are missing, or when `like` is of another model or has a language that the
+ * counts lack. For PV the counts hold labels and shape only. */
 int find_neurons(const struct counts *c, struct find *f, struct neurons *out, struct error *e);
 void neurons_free(struct neurons *n);
 /* Tab-separated values with a commented header; README.md says which columns. */

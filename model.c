@@ -99,14 +99,31 @@ void buffer_add(struct buffer *b, const void *bytes, size_t n) {
 
 /* ---- Output files ---------------------------------------------------------------------------- */
 
+/* A file beside PATH whose name nobody has yet; its name goes to o->temporary. */
+static FILE *open_temporary(struct output *o) {
+    const size_t room = strlen(o->path) + 48;
+    int file = -1;
+    o->temporary = new_array(room, 1);
+    for (int i = 0; file < 0 && i < 100; i++) { /* a killed run may have left one of this number */
+        snprintf(o->temporary, room, "%s.%ld.%d.tmp", o->path, (long)getpid(), i);
+        file = open(o->temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
+        if (file < 0 && errno != EEXIST) break;
+    }
+    if (file < 0) o->temporary[0] = '\0'; /* nothing to remove */
+    return file < 0 ? NULL : fdopen(file, "wb");
+}
+
 int output_open(struct output *o, const char *path, struct error *e) {
+    struct stat st;
     *o = (struct output){.file = stdout};
     if (!path) return 0;
-    *o = (struct output){.path = new_array(strlen(path) + 1, 1),
-                         .temporary = new_array(strlen(path) + 5, 1)};
-    strcpy(o->path, path);
-    strcat(strcpy(o->temporary, path), ".tmp");
-    if ((o->file = fopen(o->temporary, "wb"))) return 0;
+    const bool there = lstat(path, &st) == 0, plain = stat(path, &st) < 0 || S_ISREG(st.st_mode);
+    if (there && plain)
+        o->path = realpath(path, NULL); /* a link stays one: what it points to is replaced */
+    else
+        o->path = strcpy(new_array(strlen(path) + 1, 1), path);
+    o->file = !o->path ? NULL : plain ? open_temporary(o) : fopen(path, "wb");
+    if (o->file) return 0;
     fail(e, "%s: cannot write: %s", path, strerror(errno));
     output_discard(o);
     return -1;
@@ -116,7 +133,7 @@ int output_finish(struct output *o, struct error *e) {
     bool bad = ferror(o->file) != 0;
     bad |= (o->path ? fclose(o->file) : fflush(o->file)) != 0;
     o->file = NULL;
-    bad = bad || (o->path && rename(o->temporary, o->path) != 0);
+    bad = bad || (o->temporary && rename(o->temporary, o->path) != 0);
     if (bad)
         fail(e, "%s: cannot write: %s", o->path ? o->path : "standard output", strerror(errno));
     else if (o->temporary)
@@ -249,6 +266,10 @@ static int take_value(struct cursor *c, struct gguf_value *v, struct error *e) {
     return c->ended ? fail(e, "the file ends inside value '%s'", shown(v->key, name)) : 0;
 }
 
+static bool same_bytes(struct span a, struct span b) {
+    return a.n == b.n && memcmp(a.at, b.at, a.n) == 0;
+}
+
 /* Bytes of n consecutive elements; 0 for a type that is not read here. */
 static uint64_t type_bytes(uint32_t type, uint64_t n) {
     switch (type) {
@@ -299,6 +320,38 @@ static int place_tensor(struct tensor *t, struct cursor data, uint64_t alignment
     return 0;
 }
 
+static int by_name(const void *a, const void *b) {
+    const struct span x = (*(struct tensor *const *)a)->name,
+                      y = (*(struct tensor *const *)b)->name;
+    const int order = memcmp(x.at, y.at, x.n < y.n ? x.n : y.n);
+    return order ? order : (x.n > y.n) - (x.n < y.n);
+}
+
+static int by_place(const void *a, const void *b) {
+    const struct span x = (*(struct tensor *const *)a)->data,
+                      y = (*(struct tensor *const *)b)->data;
+    return x.at != y.at ? (x.at > y.at) - (x.at < y.at) : (x.n > y.n) - (x.n < y.n);
+}
+
+/* Every tensor has a name and bytes of its own. */
+static int check_apart(const struct gguf *g, struct error *e) {
+    struct tensor **order = new_array(g->tensors, sizeof *order);
+    char name[65], other[65];
+    int bad = 0;
+    for (size_t i = 0; i < g->tensors; i++) order[i] = &g->tensor[i];
+    qsort(order, g->tensors, sizeof *order, by_name);
+    for (size_t i = 1; !bad && i < g->tensors; i++)
+        if (same_bytes(order[i - 1]->name, order[i]->name))
+            bad = fail(e, "tensor '%s' stands twice", shown(order[i]->name, name));
+    qsort(order, g->tensors, sizeof *order, by_place);
+    for (size_t i = 1; !bad && i < g->tensors; i++)
+        if (order[i - 1]->data.at + order[i - 1]->data.n > order[i]->data.at)
+            bad = fail(e, "tensors '%s' and '%s' overlap", shown(order[i - 1]->name, other),
+                       shown(order[i]->name, name));
+    free(order);
+    return bad;
+}
+
 static int parse_gguf(struct gguf *g, struct error *e) {
     struct cursor c = {g->map, g->map_size, false};
     const char *magic = take(&c, 4);
@@ -308,6 +361,8 @@ static int parse_gguf(struct gguf *g, struct error *e) {
     const uint64_t tensors = take_u64(&c), values = take_u64(&c);
     uint64_t alignment = 32;
     if (c.ended) return fail(e, "the file ends inside its header");
+    if (version == 2u << 24 || version == 3u << 24)
+        return fail(e, "a big-endian file; little-endian ones are read");
     if (version != 2 && version != 3) /* 3 differs from 2 only in allowing big-endian files */
         return fail(e, "GGUF version %u is not read, little-endian 2 and 3 are", version);
     if (values > MOST_VALUES || tensors > MOST_TENSORS)
@@ -320,7 +375,7 @@ static int parse_gguf(struct gguf *g, struct error *e) {
         struct span key = g->value[g->values].key;
         char name[65];
         for (size_t i = 0; i < g->values; i++)
-            if (g->value[i].key.n == key.n && !memcmp(g->value[i].key.at, key.at, key.n))
+            if (same_bytes(g->value[i].key, key))
                 return fail(e, "value '%s' stands twice", shown(key, name));
     }
     for (; g->tensors < tensors; g->tensors++)
@@ -334,7 +389,7 @@ static int parse_gguf(struct gguf *g, struct error *e) {
     take(&c, (alignment - read % alignment) % alignment);
     for (size_t i = 0; i < tensors; i++)
         if (place_tensor(&g->tensor[i], c, alignment, e)) return -1;
-    return 0;
+    return check_apart(g, e);
 }
 
 /* Maps a whole regular file for reading. */
@@ -377,13 +432,13 @@ void gguf_close(struct gguf *g) {
     *g = (struct gguf){0};
 }
 
-const struct gguf_value *gguf_find(const struct gguf *g, const char *key) {
+struct gguf_value *gguf_find(const struct gguf *g, const char *key) {
     for (size_t i = 0; i < g->values; i++)
         if (span_is(g->value[i].key, key)) return &g->value[i];
     return NULL;
 }
 
-const struct tensor *gguf_tensor(const struct gguf *g, const char *name) {
+struct tensor *gguf_tensor(const struct gguf *g, const char *name) {
     for (size_t i = 0; i < g->tensors; i++)
         if (span_is(g->tensor[i].name, name)) return &g->tensor[i];
     return NULL;
@@ -392,12 +447,14 @@ const struct tensor *gguf_tensor(const struct gguf *g, const char *name) {
 /* The value, or NULL with a message when it is absent or its type is not in `types`. */
 static const struct gguf_value *want(const struct gguf *g, const char *key, unsigned types,
                                      const char *kind, struct error *e) {
-    const struct gguf_value *v = gguf_find(g, key);
+    struct gguf_value *v = gguf_find(g, key);
     if (!v)
         fail(e, "value '%s' is missing", key);
     else if (!(types >> v->type & 1)) {
         fail(e, "value '%s' is of type %s, not %s", key, type_name[v->type], kind);
         v = NULL;
+    } else {
+        v->used = true;
     }
     return v;
 }
@@ -451,6 +508,38 @@ struct span *gguf_strings(const struct gguf_value *array) {
     struct span *s = new_array(array->count, sizeof *s);
     for (uint64_t i = 0; i < array->count; i++) s[i] = take_string(&c); /* checked at opening */
     return s;
+}
+
+/* Whether the list, which ends with NULL, has the text, or its end behind a "*". */
+static bool is_listed(struct span s, const char *const *list) {
+    for (; *list; list++) {
+        const size_t n = strlen(*list + 1);
+        if (span_is(s, *list)) return true;
+        if (**list == '*' && s.n >= n && !memcmp(s.at + s.n - n, *list + 1, n)) return true;
+    }
+    return false;
+}
+
+int gguf_check_used(const struct gguf *g, const char *prefix, const char *const *harmless,
+                    struct error *e) {
+    const size_t n = strlen(prefix);
+    char name[65];
+    for (size_t i = 0; i < g->values; i++) {
+        const struct span key = g->value[i].key;
+        if (g->value[i].used || key.n < n || memcmp(key.at, prefix, n) != 0) continue;
+        if (!is_listed((struct span){key.at + n, key.n - n}, harmless))
+            return fail(e, "value '%s' has no place here: not run without it", shown(key, name));
+    }
+    return 0;
+}
+
+int gguf_check_tensors(const struct gguf *g, struct error *e) {
+    char name[65];
+    for (size_t i = 0; i < g->tensors; i++)
+        if (!g->tensor[i].used)
+            return fail(e, "tensor '%s' has no place here: not run without it",
+                        shown(g->tensor[i].name, name));
+    return 0;
 }
 
 /* ---- GGUF: writing --------------------------------------------------------------------------- */
@@ -530,8 +619,7 @@ static void write_padding(FILE *f, uint64_t written) {
     fwrite(zero, 1, (ALIGNMENT - written % ALIGNMENT) % ALIGNMENT, f);
 }
 
-int gguf_save(const struct gguf_writer *w, const char *path, struct error *e) {
-    struct output out;
+void gguf_write(const struct gguf_writer *w, FILE *to) {
     struct buffer head = {0};
     buffer_add(&head, "GGUF", 4);
     add_u32(&head, 3);
@@ -539,20 +627,14 @@ int gguf_save(const struct gguf_writer *w, const char *path, struct error *e) {
     add_u64(&head, w->n_values);
     buffer_add(&head, w->values.at, w->values.n);
     buffer_add(&head, w->infos.at, w->infos.n);
-    if (output_open(&out, path, e)) {
-        free(head.at);
-        return -1;
-    }
-    fwrite(head.at, 1, head.n, out.file);
-    write_padding(out.file, head.n);
+    fwrite(head.at, 1, head.n, to);
+    write_padding(to, head.n);
     const struct i64_array *tensor = w->data.at;
     for (uint64_t i = 0; i < w->n_tensors; i++) {
-        for (uint64_t k = 0; k < tensor[i].n; k++)
-            write_little(out.file, (uint64_t)tensor[i].at[k], 8);
-        write_padding(out.file, tensor[i].n * 8);
+        for (uint64_t k = 0; k < tensor[i].n; k++) write_little(to, (uint64_t)tensor[i].at[k], 8);
+        write_padding(to, tensor[i].n * 8);
     }
     free(head.at);
-    return output_finish(&out, e);
 }
 
 void gguf_discard(struct gguf_writer *w) {
@@ -574,20 +656,11 @@ static const double SQRT_PI = 0x1.c5bf891b4ef6ap0;
 static const double PI_2_HI = 0x1.921fb54442d18p0, PI_2_LO = 0x1.1a62633145c07p-54;
 
 /* 1 / k! */
-static const double INVERSE_FACTORIAL[] = {1.0,
-                                           1.0,
-                                           1.0 / 2,
-                                           1.0 / 6,
-                                           1.0 / 24,
-                                           1.0 / 120,
-                                           1.0 / 720,
-                                           1.0 / 5040,
-                                           1.0 / 40320,
-                                           1.0 / 362880,
-                                           1.0 / 3628800,
-                                           1.0 / 39916800,
-                                           1.0 / 479001600.,
-                                           1.0 / 6227020800.};
+/* clang-format off */
+static const double INVERSE_FACTORIAL[] = {
+    1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320,
+    1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600., 1.0 / 6227020800.};
+/* clang-format on */
 
 /* x times y to the nearest integer, |x y| < 2^51: the sum has no bits left for a fraction. */
 static double whole_product(double x, double y) { return fma(x, y, 0x1.8p52) - 0x1.8p52; }
@@ -643,9 +716,10 @@ double erf64(double x) {
 }
 
 /* x = 2^n m with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh(s), s = (m - 1) / (m + 1). With
- * |s| < 0.172 the first term left out is below 2^-58. x must be positive, normal and finite. */
+ * |s| < 0.172 the first term left out is below 2^-58. */
 double log64(double x) {
     uint64_t bits;
+    if (!(x < INFINITY)) return x; /* infinity, or no number */
     memcpy(&bits, &x, sizeof bits);
     int n = (int)(bits >> 52) - 1023;
     double m = double_of_bits((bits & 0xfffffffffffff) | (uint64_t)1023 << 52);
@@ -1215,51 +1289,31 @@ struct family {
     double attention_cap, logit_cap;
 };
 
+/* clang-format off */
 static const struct family family_table[] = {
-    /* LLaMA, Mistral */ {.name = "llama"},
+    {.name = "llama"}, /* and Mistral */
     {.name = "qwen2", .positions = HALVES},
     {.name = "qwen3", .positions = HALVES, .qk_norm = true},
-    /* GPT-2, mGPT */
-    {.name = "gpt2",
-     .positions = LEARNED,
-     .activation = GELU_TANH,
-     .layer_norm = true,
-     .plain = true},
+    {.name = "gpt2", .positions = LEARNED, .activation = GELU_TANH, .layer_norm = true,
+     .plain = true}, /* and mGPT */
     {.name = "opt", .positions = LEARNED, .activation = RELU, .layer_norm = true, .plain = true},
-    {.name = "bloom",
-     .positions = ALIBI,
-     .activation = GELU_TANH,
-     .layer_norm = true,
-     .plain = true,
-     .embedding_norm = true},
-    {.name = "phi2",
-     .positions = HALVES,
-     .activation = GELU_TANH,
-     .layer_norm = true,
-     .plain = true,
-     .parallel = true},
+    {.name = "bloom", .positions = ALIBI, .activation = GELU_TANH, .layer_norm = true,
+     .plain = true, .embedding_norm = true},
+    {.name = "phi2", .positions = HALVES, .activation = GELU_TANH, .layer_norm = true,
+     .plain = true, .parallel = true},
     {.name = "gemma", .positions = HALVES, .activation = GELU_TANH, .scaled = true},
-    {.name = "gemma2",
-     .positions = HALVES,
-     .activation = GELU_TANH,
-     .post_norm = true,
-     .scaled = true,
-     .wide_layers = 46,
-     .global_every = 2,
-     .window = 4096,
-     .attention_cap = 50,
+    {.name = "gemma2", .positions = HALVES, .activation = GELU_TANH, .post_norm = true,
+     .scaled = true, .wide_layers = 46, .global_every = 2, .window = 4096, .attention_cap = 50,
      .logit_cap = 30},
-    {.name = "gemma3",
-     .positions = HALVES,
-     .activation = GELU_TANH,
-     .qk_norm = true,
-     .post_norm = true,
-     .scaled = true,
-     .wide_layers = 62,
-     .global_every = 6,
-     .window_base = 1e4},
-    /* Command-R, Aya */ {.name = "command-r", .layer_norm = true, .parallel = true},
+    {.name = "gemma3", .positions = HALVES, .activation = GELU_TANH, .qk_norm = true,
+     .post_norm = true, .scaled = true, .wide_layers = 62, .global_every = 6, .window_base = 1e4},
+    {.name = "command-r", .layer_norm = true, .parallel = true}, /* and Aya */
 };
+/* clang-format on */
+
+static bool is_rotary(const struct family *f) {
+    return f->positions == PAIRS || f->positions == HALVES;
+}
 
 const char *family_name(const struct config *c) { return c->family->name; }
 
@@ -1274,12 +1328,6 @@ struct layer {
     real *attn_bias, *up_bias, *down_bias; /* [D], [F], [D] */
 };
 
-/* A checkpoint being read, and which of its tensors have found a use. */
-struct loader {
-    struct model *m;
-    bool *used;
-};
-
 /* ggml's name of a tensor type that is not read, by its number. */
 static const char *ggml_name(uint32_t type) {
     static const char *const name[] = {
@@ -1291,9 +1339,10 @@ static const char *ggml_name(uint32_t type) {
     return type < sizeof name / sizeof *name && name[type] ? name[type] : "not known here";
 }
 
-static const struct tensor *load_tensor(struct loader *l, const char *name, int rows, int columns,
+/* A tensor that the forward pass uses: nobody else may call this. */
+static const struct tensor *load_tensor(struct model *m, const char *name, int rows, int columns,
                                         struct error *e) {
-    const struct tensor *t = gguf_tensor(&l->m->file, name);
+    struct tensor *t = gguf_tensor(&m->file, name);
     if (!t) {
         fail(e, "tensor '%s' is missing", name);
         return NULL;
@@ -1312,13 +1361,13 @@ static const struct tensor *load_tensor(struct loader *l, const char *name, int 
              name, t->type, ggml_name(t->type));
         return NULL;
     }
-    l->used[t - l->m->file.tensor] = true;
+    t->used = true;
     return t;
 }
 
-static int load_matrix(struct loader *l, struct matrix *w, const char *name, int rows, int columns,
+static int load_matrix(struct model *m, struct matrix *w, const char *name, int rows, int columns,
                        struct error *e) {
-    const struct tensor *t = load_tensor(l, name, rows, columns, e);
+    const struct tensor *t = load_tensor(m, name, rows, columns, e);
     if (!t) return -1;
     *w = (struct matrix){t->data.at, t->type, rows, columns, t->data.n / rows};
     return 0;
@@ -1333,24 +1382,25 @@ static const char *tensor_name(char room[64], int layer, const char *name, const
     return room;
 }
 
-static int load_vector(struct loader *l, real **to, const char *name, int n, struct error *e) {
+static int load_vector(struct model *m, real **to, const char *name, int n, struct error *e) {
     struct matrix row;
-    if (load_matrix(l, &row, name, 1, n, e)) return -1;
+    if (load_matrix(m, &row, name, 1, n, e)) return -1;
     *to = new_array(n, sizeof **to);
     widen(*to, &row, 0, 0, n);
     return 0;
 }
 
 /* A vector that a file may lack: it stays NULL then. */
-static int load_bias(struct loader *l, real **to, const char *name, int n, struct error *e) {
-    return gguf_tensor(&l->m->file, name) ? load_vector(l, to, name, n, e) : 0;
+static int load_bias(struct model *m, real **to, const char *name, int n, struct error *e) {
+    return gguf_tensor(&m->file, name) ? load_vector(m, to, name, n, e) : 0;
 }
 
-static int load_norm(struct loader *l, struct norm *to, int layer, const char *name, int n,
+static int load_norm(struct model *m, struct norm *to, int layer, const char *name, int n,
                      struct error *e) {
     char full[64];
-    return load_vector(l, &to->weight, tensor_name(full, layer, name, ".weight"), n, e) ||
-           load_bias(l, &to->bias, tensor_name(full, layer, name, ".bias"), n, e);
+    return load_vector(m, &to->weight, tensor_name(full, layer, name, ".weight"), n, e) ||
+           (m->config.family->layer_norm && /* RMSNorm has none */
+            load_bias(m, &to->bias, tensor_name(full, layer, name, ".bias"), n, e));
 }
 
 /* Rows [from, from + rows) of a matrix as a matrix. */
@@ -1360,10 +1410,10 @@ static struct matrix some_rows(struct matrix m, int from, int rows) {
     return m;
 }
 
-/* q, k and v, which some files have as one matrix, and their biases. */
-static int load_qkv(struct loader *l, int i, struct error *e) {
-    const struct config *c = &l->m->config;
-    struct layer *w = &l->m->layer[i];
+/* q, k and v, and their biases: three tensors each, or one. */
+static int load_qkv(struct model *m, int i, struct error *e) {
+    const struct config *c = &m->config;
+    struct layer *w = &m->layer[i];
     const int q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     const struct {
         const char *name;
@@ -1374,50 +1424,53 @@ static int load_qkv(struct loader *l, int i, struct error *e) {
                 {"attn_k", &w->k, &w->k_bias, q, kv},
                 {"attn_v", &w->v, &w->v_bias, q + kv, kv}};
     char name[64];
-    struct matrix all, bias;
-    const bool fused = gguf_tensor(&l->m->file, tensor_name(name, i, "attn_qkv", ".weight"));
-    if (fused && load_matrix(l, &all, name, q + 2 * kv, c->width, e)) return -1;
-    const bool biased = gguf_tensor(&l->m->file, tensor_name(name, i, "attn_qkv", ".bias"));
-    if (biased && load_matrix(l, &bias, name, 1, q + 2 * kv, e)) return -1;
-    for (int k = 0; k < 3; k++) {
+    struct matrix all;
+    real *bias = NULL;
+    const bool fused = gguf_tensor(&m->file, tensor_name(name, i, "attn_qkv", ".weight"));
+    if ((fused && load_matrix(m, &all, name, q + 2 * kv, c->width, e)) ||
+        load_bias(m, &bias, tensor_name(name, i, "attn_qkv", ".bias"), q + 2 * kv, e))
+        return -1;
+    int bad = 0;
+    for (int k = 0; !bad && k < 3; k++) {
         if (fused)
             *part[k].to = some_rows(all, part[k].from, part[k].rows);
-        else if (load_matrix(l, part[k].to, tensor_name(name, i, part[k].name, ".weight"),
-                             part[k].rows, c->width, e))
-            return -1;
-        if (load_bias(l, part[k].bias, tensor_name(name, i, part[k].name, ".bias"), part[k].rows,
-                      e))
-            return -1;
-        if (!biased || *part[k].bias) continue;
-        if (bias.type == TENSOR_Q8_0) return fail(e, "tensor '%s' is Q8_0, a vector is not", name);
-        *part[k].bias = new_array(part[k].rows, sizeof(real));
-        bias.at += type_bytes(bias.type, k ? part[k - 1].rows : 0);
-        widen(*part[k].bias, &bias, 0, 0, part[k].rows);
+        else
+            bad = load_matrix(m, part[k].to, tensor_name(name, i, part[k].name, ".weight"),
+                              part[k].rows, c->width, e);
+        if (bad) break;
+        if (!bias) { /* where all three are in one, one alone has no place */
+            bad = load_bias(m, part[k].bias, tensor_name(name, i, part[k].name, ".bias"),
+                            part[k].rows, e);
+            continue;
+        }
+        *part[k].bias = new_array(part[k].rows, sizeof *bias);
+        memcpy(*part[k].bias, bias + part[k].from, part[k].rows * sizeof *bias);
     }
-    return 0;
+    free(bias);
+    return bad;
 }
 
-static int load_feed_forward(struct loader *l, int i, struct error *e) {
-    const struct config *c = &l->m->config;
-    struct layer *w = &l->m->layer[i];
+static int load_feed_forward(struct model *m, int i, struct error *e) {
+    const struct config *c = &m->config;
+    struct layer *w = &m->layer[i];
     char name[64];
     const bool plain = c->family->plain;
-    if (load_matrix(l, &w->gate, tensor_name(name, i, plain ? "ffn_up" : "ffn_gate", ".weight"),
+    if (load_matrix(m, &w->gate, tensor_name(name, i, plain ? "ffn_up" : "ffn_gate", ".weight"),
                     c->neurons, c->width, e) ||
-        (!plain && load_matrix(l, &w->up, tensor_name(name, i, "ffn_up", ".weight"), c->neurons,
+        (!plain && load_matrix(m, &w->up, tensor_name(name, i, "ffn_up", ".weight"), c->neurons,
                                c->width, e)))
         return -1;
-    return load_matrix(l, &w->down, tensor_name(name, i, "ffn_down", ".weight"), c->width,
+    return load_matrix(m, &w->down, tensor_name(name, i, "ffn_down", ".weight"), c->width,
                        c->neurons, e) ||
            (plain &&
-            load_bias(l, &w->up_bias, tensor_name(name, i, "ffn_up", ".bias"), c->neurons, e)) ||
-           load_bias(l, &w->down_bias, tensor_name(name, i, "ffn_down", ".bias"), c->width, e);
+            load_bias(m, &w->up_bias, tensor_name(name, i, "ffn_up", ".bias"), c->neurons, e)) ||
+           load_bias(m, &w->down_bias, tensor_name(name, i, "ffn_down", ".bias"), c->width, e);
 }
 
-static int load_layer(struct loader *l, int i, struct error *e) {
-    const struct config *c = &l->m->config;
+static int load_layer(struct model *m, int i, struct error *e) {
+    const struct config *c = &m->config;
     const struct family *f = c->family;
-    struct layer *w = &l->m->layer[i];
+    struct layer *w = &m->layer[i];
     const int D = c->width, d = c->head_dim;
     char name[64];
     const struct {
@@ -1434,12 +1487,12 @@ static int load_layer(struct loader *l, int i, struct error *e) {
         {f->post_norm, &w->ffn_post, "post_ffw_norm", D},
     };
     for (size_t k = 0; k < sizeof norm / sizeof *norm; k++)
-        if (norm[k].wanted && load_norm(l, norm[k].to, i, norm[k].name, norm[k].n, e)) return -1;
-    return load_qkv(l, i, e) ||
-           load_matrix(l, &w->attn_out, tensor_name(name, i, "attn_output", ".weight"), D,
+        if (norm[k].wanted && load_norm(m, norm[k].to, i, norm[k].name, norm[k].n, e)) return -1;
+    return load_qkv(m, i, e) ||
+           load_matrix(m, &w->attn_out, tensor_name(name, i, "attn_output", ".weight"), D,
                        c->heads * d, e) ||
-           load_bias(l, &w->attn_bias, tensor_name(name, i, "attn_output", ".bias"), D, e) ||
-           load_feed_forward(l, i, e);
+           load_bias(m, &w->attn_bias, tensor_name(name, i, "attn_output", ".bias"), D, e) ||
+           load_feed_forward(m, i, e);
 }
 
 /* The name of a value of the model's family. */
@@ -1453,29 +1506,26 @@ static const char *value_name(const struct model *m, const char *key, char room[
 static int load_int(const struct model *m, const char *key, int least, int most, int otherwise,
                     int *to, struct error *e) {
     char name[96];
-    uint64_t v;
-    value_name(m, key, name);
-    if (otherwise >= 0 && !gguf_find(&m->file, name)) {
-        *to = otherwise;
-        return 0;
-    }
-    if (gguf_uint(&m->file, name, &v, e)) return -1;
-    if (v < (uint64_t)least || v > (uint64_t)most)
+    uint64_t v = (uint64_t)otherwise;
+    const bool given = gguf_find(&m->file, value_name(m, key, name));
+    if ((given || otherwise < 0) && gguf_uint(&m->file, name, &v, e)) return -1;
+    if (given && (v < (uint64_t)least || v > (uint64_t)most))
         return fail(e, "value '%s' is %llu, outside %d to %d", name, (unsigned long long)v, least,
                     most);
     *to = (int)v;
     return 0;
 }
 
-/* The number "<family>.<key>", in [least, most]; an absent one is `otherwise`. */
+/* The number "<family>.<key>", in [least, most]. An absent one is `otherwise`, unless that is -1.
+ */
 static int load_number(const struct model *m, const char *key, double least, double most,
                        double otherwise, double *to, struct error *e) {
     char name[96];
+    const bool given = gguf_find(&m->file, value_name(m, key, name));
     *to = otherwise;
-    if (gguf_find(&m->file, value_name(m, key, name)) && gguf_float(&m->file, name, to, e))
-        return -1;
-    if (!(*to >= least && *to <= most))
-        return fail(e, "value '%s' is %g, outside %g to %g", name, *to, least, most);
+    if ((given || otherwise < 0) && gguf_float(&m->file, name, to, e)) return -1;
+    if (given && !(*to >= least && *to <= most))
+        return fail(e, "value '%s' is %.17g, outside %g to %g", name, *to, least, most);
     return 0;
 }
 
@@ -1495,24 +1545,17 @@ static int find_family(struct model *m, struct error *e) {
 
 /* Rotary positions, as they are or divided by a factor; other scalings are not known. */
 static int load_rotation(struct model *m, struct error *e) {
-    static const char *const known[] = {"type", "factor", "original_context_length", "finetuned"};
-    const struct gguf *g = &m->file;
     struct config *c = &m->config;
     struct span type = {"none", 4};
     char name[96], shortened[65];
-    value_name(m, "rope.scaling.", name);
-    const size_t n = strlen(name);
-    for (size_t i = 0; i < g->values; i++) {
-        struct span key = g->value[i].key;
-        bool fine = key.n < n || memcmp(key.at, name, n) != 0;
-        for (size_t k = 0; k < sizeof known / sizeof *known && !fine; k++)
-            fine = span_is((struct span){key.at + n, key.n - n}, known[k]);
-        if (!fine) return fail(e, "value '%s' is not supported", shown(key, shortened));
-    }
-    value_name(m, "rope.scale", name);
-    if (gguf_find(g, name) || gguf_find(g, strcat(name, "_linear")))
-        return fail(e, "value '%s' is not supported", name);
-    if (gguf_find(g, value_name(m, "rope.scaling.type", name)) && gguf_string(g, name, &type, e))
+    if (load_int(m, "rope.dimension_count", 2, c->head_dim, c->head_dim, &c->rotated, e) ||
+        load_number(m, "rope.freq_base", 1, 1e30, 1e4, &c->rope_base, e))
+        return -1;
+    if (c->head_dim % 2 || c->rotated % 2)
+        return fail(e, "%d of %d numbers of a head are turned; even numbers are supported",
+                    c->rotated, c->head_dim);
+    if (gguf_find(&m->file, value_name(m, "rope.scaling.type", name)) &&
+        gguf_string(&m->file, name, &type, e))
         return -1;
     const bool linear = span_is(type, "linear");
     if (!linear && !span_is(type, "none"))
@@ -1520,48 +1563,57 @@ static int load_rotation(struct model *m, struct error *e) {
                     "rotary positions scaled by '%s' are not supported; 'linear' is, and "
                     "'rope_freqs.weight'",
                     shown(type, shortened));
-    if (load_int(m, "rope.dimension_count", 0, c->head_dim, c->head_dim, &c->rotated, e) ||
-        load_number(m, "rope.freq_base", 1, 1e30, 1e4, &c->rope_base, e) ||
-        load_number(m, "rope.scaling.factor", 1e-3, 1e6, 1, &c->rope_factor, e))
+    /* a factor without that type has no place */
+    if (linear && load_number(m, "rope.scaling.factor", 1e-3, 1e6, -1, &c->rope_factor, e))
         return -1;
-    if (!linear && gguf_find(g, value_name(m, "rope.scaling.factor", name)))
-        return fail(e, "value '%s' stands without '...type' of linear", name);
+    if (!c->family->global_every) return 0;
     return load_number(m, "rope.freq_base_swa", 1, 1e30,
                        c->family->window_base > 0 ? c->family->window_base : c->rope_base,
                        &c->window_rope_base, e);
 }
 
-static int load_config(struct model *m, struct error *e) {
-    const struct gguf *g = &m->file;
+/* Sizes, positions and windows. */
+static int load_shape(struct model *m, struct error *e) {
     struct config *c = &m->config;
-    struct span s;
+    const int every = c->family->global_every; /* no other is known */
     bool causal = true;
     char name[96];
-    int value_dim, every;
-    if (find_family(m, e) || load_int(m, "block_count", 1, 4096, -1, &c->layers, e) ||
+    int value_dim, same;
+    if (load_int(m, "block_count", 1, 4096, -1, &c->layers, e) ||
         load_int(m, "embedding_length", 1, 1 << 20, -1, &c->width, e) ||
         load_int(m, "feed_forward_length", 1, 1 << 22, -1, &c->neurons, e) ||
         load_int(m, "attention.head_count", 1, 1 << 12, -1, &c->heads, e) ||
         load_int(m, "attention.head_count_kv", 1, c->heads, c->heads, &c->kv_heads, e) ||
-        load_int(m, "attention.key_length", 2, 1 << 12, c->width / c->heads, &c->head_dim, e) ||
-        load_int(m, "attention.value_length", 2, 1 << 12, c->head_dim, &value_dim, e) ||
+        load_int(m, "attention.key_length", 1, 1 << 12, c->width / c->heads, &c->head_dim, e) ||
+        load_int(m, "attention.value_length", 1, 1 << 12, c->head_dim, &value_dim, e) ||
         load_int(m, "context_length", 1, INT_MAX, -1, &c->context, e) ||
-        load_int(m, "attention.sliding_window", 0, INT_MAX, c->family->window, &c->window, e))
+        load_int(m, "attention.sliding_window", 0, INT_MAX, c->family->window, &c->window, e) ||
+        (every && load_int(m, "attention.sliding_window_pattern", every, every, every, &same, e)))
         return -1;
     if (c->heads % c->kv_heads)
         return fail(e, "%d query heads cannot share %d key-value heads", c->heads, c->kv_heads);
-    if (load_rotation(m, e)) return -1;
-    every = c->family->global_every; /* no other is known */
-    if (load_int(m, "attention.sliding_window_pattern", every, every, every, &every, e)) return -1;
-    value_name(m, "attention.causal", name);
-    if (gguf_find(g, name) && gguf_bool(g, name, &causal, e)) return -1;
+    if (c->head_dim < 1 || value_dim != c->head_dim)
+        return fail(e, "heads of %d keys and %d values are not supported; equal numbers are",
+                    c->head_dim, value_dim);
+    if (gguf_find(&m->file, value_name(m, "attention.causal", name)) &&
+        gguf_bool(&m->file, name, &causal, e))
+        return -1;
     if (!causal) return fail(e, "value '%s' is false: tokens attend to earlier ones here", name);
-    if (c->head_dim < 2 || c->head_dim % 2 || value_dim != c->head_dim || c->rotated < 2 ||
-        c->rotated % 2)
-        return fail(e,
-                    "heads of %d keys, %d values, %d rotated are not supported; even, the first "
-                    "two equal",
-                    c->head_dim, value_dim, c->rotated);
+    if (c->family->positions == ALIBI)
+        return load_number(m, "attention.max_alibi_bias", 1, 64, 8, &c->alibi, e);
+    return is_rotary(c->family) ? load_rotation(m, e) : 0;
+}
+
+static int load_config(struct model *m, struct error *e) {
+    static const char *const harmless[] = {
+        "vocab_size",         /* the embedding's rows are the vocabulary */
+        "tensor_data_layout", /* says that q and k are in the order that they are in here, too */
+        "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL}; /* of the past */
+    struct config *c = &m->config;
+    struct span s;
+    char name[96];
+    *c = (struct config){.rope_factor = 1};
+    if (find_family(m, e) || load_shape(m, e)) return -1;
     const char *eps =
         c->family->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
     if (load_number(m, eps, 0, .999, -1, &c->norm_eps, e) ||
@@ -1569,22 +1621,22 @@ static int load_config(struct model *m, struct error *e) {
         load_number(m, "attn_logit_softcapping", 0, 1e6, c->family->attention_cap,
                     &c->attention_cap, e) ||
         load_number(m, "final_logit_softcapping", 0, 1e6, c->family->logit_cap, &c->logit_cap, e) ||
-        load_number(m, "logit_scale", 1e-6, 1e6, 1, &c->logit_scale, e) ||
-        load_number(m, "attention.max_alibi_bias", 1, 64, 8, &c->alibi, e))
+        load_number(m, "logit_scale", 1e-6, 1e6, 1, &c->logit_scale, e))
         return -1;
     if (c->attention_scale == 0) { /* the rule of llama.cpp, whose files do not say */
         const bool wide = c->layers == c->family->wide_layers;
         c->attention_scale = 1 / real_sqrt((real)(wide ? c->width / c->heads : c->head_dim));
     }
     c->embedding_scale = c->family->scaled ? sqrt(c->width) : 1;
-    if (gguf_find(g, "general.name") && gguf_string(g, "general.name", &s, e) == 0)
+    if (gguf_find(&m->file, "general.name") && gguf_string(&m->file, "general.name", &s, e) == 0)
         span_copy(c->name, sizeof c->name, s);
-    return 0;
+    return gguf_check_used(&m->file, value_name(m, "", name), harmless, e);
 }
 
-static int load_model(struct loader *l, struct error *e) {
-    struct model *m = l->m;
+static int load_model(struct model *m, struct error *e) {
     struct config *c = &m->config;
+    if (gguf_find(&m->file, "split.count"))
+        return fail(e, "a part of a split model; llama-gguf-split --merge puts the parts together");
     if (load_config(m, e)) return -1;
     const struct tensor *t = gguf_tensor(&m->file, "token_embd.weight");
     if (!t || t->dim[1] > 1 << 24)
@@ -1593,35 +1645,27 @@ static int load_model(struct loader *l, struct error *e) {
     c->vocab = (int)t->dim[1];
     m->layer = new_array(c->layers, sizeof *m->layer);
     bool tied = !gguf_tensor(&m->file, "output.weight");
-    if (load_matrix(l, &m->embedding, "token_embd.weight", c->vocab, c->width, e) ||
-        load_matrix(l, &m->output, tied ? "token_embd.weight" : "output.weight", c->vocab, c->width,
+    if (load_matrix(m, &m->embedding, "token_embd.weight", c->vocab, c->width, e) ||
+        load_matrix(m, &m->output, tied ? "token_embd.weight" : "output.weight", c->vocab, c->width,
                     e) ||
-        load_norm(l, &m->output_norm, -1, "output_norm", c->width, e) ||
-        load_bias(l, &m->output_bias, "output.bias", c->vocab, e) ||
-        load_bias(l, &m->rope_factors, "rope_freqs.weight", c->rotated / 2, e) ||
+        load_norm(m, &m->output_norm, -1, "output_norm", c->width, e) ||
+        load_bias(m, &m->output_bias, "output.bias", c->vocab, e) ||
+        (is_rotary(c->family) &&
+         load_bias(m, &m->rope_factors, "rope_freqs.weight", c->rotated / 2, e)) ||
         (c->family->embedding_norm &&
-         load_norm(l, &m->embedding_norm, -1, "token_embd_norm", c->width, e)) ||
+         load_norm(m, &m->embedding_norm, -1, "token_embd_norm", c->width, e)) ||
         (c->family->positions == LEARNED &&
-         load_matrix(l, &m->positions, "position_embd.weight", c->context, c->width, e)))
+         load_matrix(m, &m->positions, "position_embd.weight", c->context, c->width, e)))
         return -1;
     for (int i = 0; i < c->layers; i++)
-        if (load_layer(l, i, e)) return -1;
-    char name[65];
-    for (size_t i = 0; i < m->file.tensors; i++)
-        if (!l->used[i])
-            return fail(e, "tensor '%s' has no place in this architecture: not run without it",
-                        shown(m->file.tensor[i].name, name));
-    return 0;
+        if (load_layer(m, i, e)) return -1;
+    return gguf_check_tensors(&m->file, e);
 }
 
 int model_open(struct model *m, const char *path, struct error *e) {
-    struct loader l = {m, NULL};
     *m = (struct model){0};
     if (gguf_open(&m->file, path, e)) return -1;
-    l.used = new_array(m->file.tensors, sizeof *l.used);
-    int bad = load_model(&l, e);
-    free(l.used);
-    if (!bad) return 0;
+    if (load_model(m, e) == 0) return 0;
     model_close(m);
     return fail_in(e, path);
 }
@@ -1773,8 +1817,8 @@ static void lay_out(struct run *r, struct arena *a) {
 }
 
 /* Angle = position x base^(-2 i / rotated) / factor: each step rounded to real, as transformers
- * does it. */
-static void fill_rotation(real *rotation, int positions, int rotated, double base,
+ * does it. False when one is none that sin64() and cos64() know. */
+static bool fill_rotation(real *rotation, int positions, int rotated, double base,
                           const real *factors, double factor) {
     for (int i = 0; i < rotated / 2; i++) {
         real exponent = (real)(2 * i) / (real)rotated;
@@ -1782,11 +1826,13 @@ static void fill_rotation(real *rotation, int positions, int rotated, double bas
         real frequency = 1 / power / (factors ? factors[i] : 1) / (real)factor;
         for (int p = 0; p < positions; p++) {
             real angle = (real)p * frequency;
+            if (!(angle >= 0 && angle < (real)0x1p30)) return false;
             real *to = rotation + ((size_t)p * (size_t)(rotated / 2) + (size_t)i) * 2;
             to[0] = (real)cos64(angle);
             to[1] = (real)sin64(angle);
         }
     }
+    return true;
 }
 
 /* A run without its memory; *arena has measured how much it needs. */
@@ -1822,10 +1868,15 @@ struct run *run_new(const struct model *m, struct pool *p, int tokens, int rows,
     }
     arena.used = 0;
     lay_out(r, &arena);
-    fill_rotation(r->rotation[0], rows, c->rotated, c->rope_base, m->rope_factors, c->rope_factor);
-    if (r->rotation[1])
-        fill_rotation(r->rotation[1], rows, c->rotated, c->window_rope_base, NULL, 1);
-    return r;
+    if (fill_rotation(r->rotation[0], rows, c->rotated, c->rope_base, m->rope_factors,
+                      c->rope_factor) &&
+        (!r->rotation[1] ||
+         fill_rotation(r->rotation[1], rows, c->rotated, c->window_rope_base, NULL, 1)))
+        return r;
+    fail(e, "rotary angles of %d positions are negative, no numbers, or beyond 2^30%s", rows,
+         m->rope_factors ? ": look at 'rope_freqs.weight'" : "");
+    run_free(r);
+    return NULL;
 }
 
 void run_free(struct run *r) {
@@ -2049,7 +2100,7 @@ static void activate_row(enum activation act, real *x, int n) {
             x[k] = (real)0.5 * x[k] * (1 + (real)erf64(x[k] * (real)0x1.6a09e667f3bcdp-1));
         break;
     case RELU:
-        for (int k = 0; k < n; k++) x[k] = x[k] > 0 ? x[k] : 0;
+        for (int k = 0; k < n; k++) x[k] = x[k] > 0 || x[k] != x[k] ? x[k] : 0; /* NaN stays */
         break;
     }
 }
@@ -2151,7 +2202,7 @@ static bool has_window(const struct config *c, int layer) {
 static void rotate(struct run *r, int layer, real *out, int columns) {
     const struct family *f = r->m->config.family;
     const bool local = f->global_every && has_window(&r->m->config, layer);
-    if (f->positions == PAIRS || f->positions == HALVES)
+    if (is_rotary(f))
         each_row((struct rows){.r = r,
                                .step = f->positions == PAIRS ? ROTATE_PAIRS : ROTATE_HALVES,
                                .out = out,
@@ -2470,7 +2521,8 @@ static void slice_job(void *context, int i, int thread) {
     }
 }
 
-void losses(struct run *r, int first, int n, const int32_t *target, real *room, double *loss) {
+int losses(struct run *r, int first, int n, const int32_t *target, real *room, double *loss,
+           struct error *e) {
     const int D = r->m->config.width, V = r->m->config.vocab;
     norm(r, r->h, r->x + (size_t)first * D, n, D, &r->m->output_norm); // h [n, D]
     for (int from = 0; from < V; from += SLICE) {
@@ -2480,6 +2532,9 @@ void losses(struct run *r, int first, int n, const int32_t *target, real *room, 
     }
     for (int i = 0; i < n; i++) {
         const struct softmax *s = &r->softmax[i];
-        if (target[i] >= 0) loss[i] = log64(s->sum) + ((double)s->most - s->target);
+        if (target[i] < 0) continue;
+        loss[i] = log64(s->sum) + ((double)s->most - s->target);
+        if (!isfinite(loss[i])) return fail(e, "the model's logits are not numbers, or infinite");
     }
+    return 0;
 }

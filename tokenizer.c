@@ -79,46 +79,22 @@ struct pre {
 
 static const struct pre *find_pre(struct span name) {
     enum { ANY = SIGNS | 1 << GAP | BLANKS, SLASHED = LINE_ENDS | 1 << SLASH, MANY = INT32_MAX };
-    static const struct pre known[] = {{.name = "gpt-2",
-                                        .shorts = LOWER_SHORTS,
-                                        .before_letters = BLANKS,
-                                        .before_numbers = BLANKS,
-                                        .numbers = MANY},
-                                       {.name = "phi-2",
-                                        .shorts = LOWER_SHORTS,
-                                        .before_letters = BLANKS,
-                                        .before_numbers = BLANKS,
-                                        .numbers = MANY},
-                                       {.name = "command-r",
-                                        .shorts = LOWER_SHORTS,
-                                        .before_letters = BLANKS,
-                                        .numbers = 1,
-                                        .numbers_first = true,
-                                        .composed = true},
-                                       {.name = "llama-bpe",
-                                        .shorts = ANY_SHORTS,
-                                        .before_letters = ANY,
-                                        .numbers = 3,
-                                        .after_signs = LINE_ENDS,
-                                        .lines = true,
-                                        .whole = true,
-                                        .bos = true},
-                                       {.name = "qwen2",
-                                        .shorts = ANY_SHORTS,
-                                        .before_letters = ANY,
-                                        .numbers = 1,
-                                        .after_signs = LINE_ENDS,
-                                        .lines = true,
-                                        .composed = true},
-                                       {.name = "tekken",
-                                        .before_letters = ANY,
-                                        .numbers = 1,
-                                        .after_signs = SLASHED,
-                                        .lines = true,
-                                        .cased = true,
-                                        .whole = true,
-                                        .bos = true},
-                                       {.name = "bloom", .stops = true}};
+    /* clang-format off */
+    static const struct pre known[] = {
+        {.name = "gpt-2", .shorts = LOWER_SHORTS, .before_letters = BLANKS,
+         .before_numbers = BLANKS, .numbers = MANY},
+        {.name = "phi-2", .shorts = LOWER_SHORTS, .before_letters = BLANKS,
+         .before_numbers = BLANKS, .numbers = MANY},
+        {.name = "command-r", .shorts = LOWER_SHORTS, .before_letters = BLANKS, .numbers = 1,
+         .numbers_first = true, .composed = true},
+        {.name = "llama-bpe", .shorts = ANY_SHORTS, .before_letters = ANY, .numbers = 3,
+         .after_signs = LINE_ENDS, .lines = true, .whole = true, .bos = true},
+        {.name = "qwen2", .shorts = ANY_SHORTS, .before_letters = ANY, .numbers = 1,
+         .after_signs = LINE_ENDS, .lines = true, .composed = true},
+        {.name = "tekken", .before_letters = ANY, .numbers = 1, .after_signs = SLASHED,
+         .lines = true, .cased = true, .whole = true, .bos = true},
+        {.name = "bloom", .stops = true}};
+    /* clang-format on */
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (span_is(name, known[i].name)) return &known[i];
     return NULL;
@@ -780,7 +756,7 @@ static size_t encode_all(struct encoder *c, struct span text, bool last_part) {
 
 /* The class of the character at byte i; *next is the byte after it. */
 static int class_at(const struct tokenizer *t, struct span s, size_t i, size_t *next) {
-    uint32_t code;
+    uint32_t code = 0;
     *next = i;
     if (i >= s.n) return END;
     *next = i + character((struct span){s.at + i, s.n - i}, &code);

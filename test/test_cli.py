@@ -493,10 +493,18 @@ class Files(Case):
         bos = b"tokenizer.ggml.bos_token_id" + struct.pack("<I", 4)
         beyond = altered("bos-beyond.gguf", (bos + struct.pack("<I", 1),
                                              bos + struct.pack("<I", VOCAB)))
-        for path, culprit in (other, "gptxx"), (none, "tokenizer.ggml.scores"), (
+        ids = self.path("ids.bin", integers(demo_ids()[:64], "<u2"))
+        plain = self.works("ppl", DEMO, "en=" + ids, "--seq", "64", "-q")
+        for path, culprit in (other, "gptxx"), (none, "tokenizer.ggml."), (
                 beyond, "tokenizer.ggml.bos_token_id"):
-            for command in "info", "tokenize":
-                self.assertIn(culprit, self.refused(1, path, command, path))
+            self.assertIn(culprit, self.refused(1, path, "tokenize", path))
+            self.assertIn(culprit, self.refused(1, path, "generate", path, "-p", "x"))
+            text = text_path("en")
+            self.assertIn(culprit, self.refused(1, text, "ppl", path, "en=" + text, "-q"))
+            # Where no text is, the model serves all the same.
+            self.assertIn(culprit, self.works("info", path).decode())
+            self.assertEqual(self.works("ppl", path, "en=" + ids, "--seq", "64", "-q"), plain)
+            self.works("bake", path, "--neurons", neurons(), "--off", "en", "-o", self.path("out"))
 
     def test_damaged_counts(self):
         data = read(counts())
@@ -787,7 +795,8 @@ class Lists(Case):
         name = b"general.name" + struct.pack("<IQ", 8, 4)
         model = altered("two-lines.gguf", (name + b"demo", name + b"d\nmo"))
         few = ["--seq", "32", "--tokens", "32", "-q"]
-        done = run("count", model, "en=" + text_path("en"), *few, "-o", self.path("counts"))
+        done = run("count", model, "en=" + text_path("en"), "fr=" + text_path("fr"), *few, "-o",
+                   self.path("counts"))
         if done.returncode == 0:
             self.works("find", self.path("counts"), "--filter", "0", "-q", "-o",
                        self.path("list.tsv"))
@@ -1025,15 +1034,46 @@ class Count(Case):
         self.works("merge", self.path("fr"), self.path("en"), "-o", self.path("fr"))
         self.assertEqual(read(self.path("fr")), whole)
 
+    def test_merge_twice(self):
+        """What would be counted twice is refused: a file with itself, a shard that is in both."""
+        text, few = "en=" + text_path("en"), ["--seq", "64", "--tokens", "640"]
+        for shard in "1/2", "2/2", "3/4", "4/4", "1/1":
+            self.count(shard.replace("/", "of"), text, *few, "--shard", shard)
+        self.count("other", "en=" + text_path("fr"), *few)
+        self.works("merge", self.path("1of2"), self.path("4of4"), "-o", self.path("some"))
+        for one, two in [("1of2", "1of2"), ("1of2", "3of4"), ("1of2", "1of1"), ("some", "4of4"),
+                         ("some", "3of4"), ("1of1", "some")]:
+            message = self.refused(1, self.path(two), "merge", self.path(one), self.path(two), "-o",
+                                   self.path("out"))
+            self.assertIn("language en", message)
+        self.works("merge", self.path("1of2"), self.path("2of2"), "-o", self.path("both"))
+        self.assertEqual(read(self.path("both")), read(self.path("1of1")))
+        self.works("merge", self.path("both"), self.path("other"), "-o", self.path("out"))
+
+    def test_merge_without_parts(self):
+        """Files from before counts said which part of a text they are of, and imported ones."""
+        old = self.path("old", read(counts()).replace(b"lape-counts.parts", b"lape-countz.parts"))
+        self.refused(1, old, "merge", old, old, "-o", self.path("out"))
+        head, data = b"lape-counts.parts" + struct.pack("<IIQ", 9, 10, 12), read(counts())
+        at = data.index(head) + len(head)
+        for place, value in (0, 3), (16, 1), (24, 0), (24, 1 << 31):    # language, shard, of
+            bad = data[:at + place] + struct.pack("<Q", value) + data[at + place + 8:]
+            self.assertIn("parts", self.refused(1, "bad", "info", self.path("bad", bad)))
+
     def test_merge_sums(self):
-        self.works("merge", counts(), counts(), "-o", self.path("twice"))
+        other = self.path("other")
+        self.works("count", DEMO, *("%s=%s" % (language, self.path(language + ".bin", integers(
+            ids_of(read(text_path(language)))[:512][::-1], "<u2")))
+            for language in ("en", "fr", "ja")), "--seq", "64", "-q", "-o", other)
+        self.works("merge", counts(), other, "-o", self.path("twice"))
+        more = [line.split(b"\t") for line in self.works("info", other).split(b"\n")]
         once = [line.split(b"\t") for line in self.works("info", counts()).split(b"\n")]
         twice = [line.split(b"\t") for line in self.works("info", self.path("twice")).split(b"\n")]
-        rows = [row for row in zip(once, twice) if len(row[0]) == 4][1:]
+        rows = [row for row in zip(once, more, twice) if len(row[0]) == 4][1:]
         self.assertEqual(len(rows), 3)
-        for one, two in rows:
+        for one, other, two in rows:
             self.assertEqual([int(number) for number in two[1:]],
-                             [2 * int(number) for number in one[1:]])
+                             [int(a) + int(b) for a, b in zip(one[1:], other[1:])])
 
     def test_merge_of_others(self):
         few, text = ["--seq", "64", "--tokens", "64"], "en=" + text_path("en")
@@ -1177,15 +1217,17 @@ class Resume(Case):
             self.refused(1, self.partial, "count", DEMO, *self.texts, *self.few, "-o",
                          self.output, "--resume")
 
-    def test_litter(self):
-        """A kill while the partial file was written leaves another beside it."""
-        self.works("count", DEMO, *self.texts, "-o", self.partial, "--seq", "64", "--tokens",
-                   "320", "-q")
-        write(self.partial + ".tmp", b"half")
-        done = run("count", DEMO, *self.texts, "-o", self.output, *self.few, "--resume",
+    def test_others_temporaries(self):
+        """A file beside the output is somebody's own, whatever its name."""
+        names = ["out.tmp", "out.partial.tmp"]
+        for name in names:
+            self.path(name, b"mine")
+        done = run("count", DEMO, *self.texts, "-o", self.output, *self.few, "--save-every", "0.01",
                    cwd=self.directory)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual(sorted(self.files()), ["out"])
+        self.assertEqual(sorted(self.files()), sorted(["out"] + names))
+        for name in names:
+            self.assertEqual(read(self.path(name)), b"mine")
 
     def start(self, arguments, *more):
         return subprocess.Popen([LAPE] + arguments + ["-o", self.output, *more],
@@ -1256,7 +1298,7 @@ class Find(Case):
     def test_languages(self):
         _, columns, whole = self.find("--top", "1", "--filter", "0")
         self.assertEqual(columns, ["layer", "neuron", "lape", "languages", "p_en", "p_fr", "p_ja"])
-        for langs in ["ja,en", "en,ja", "fr", "ja,fr,en", "en,fr,ja"]:
+        for langs in ["ja,en", "en,ja", "ja,fr,en", "en,fr,ja"]:
             comments, columns, rows = self.find("--top", "1", "--filter", "0", "--langs", langs)
             names = langs.split(",")
             self.assertIn("# languages: " + " ".join(names), comments)
@@ -1267,8 +1309,10 @@ class Find(Case):
             for row in rows:
                 members = row[3].split(",") if row[3] != "-" else []
                 self.assertEqual(members, [name for name in names if name in members])
-        self.assertEqual([row[2] for row in self.find("--langs", "fr", "--top", "1", "--filter",
-                                                      "0")[2]], ["0"] * len(whole))
+        for method in "lape", "lave":       # all neurons would be ties of entropy 0
+            self.assertIn("one language", self.refused(1, counts(), "find", counts(), "--langs",
+                                                       "fr", "--method", method))
+        self.works("find", counts(), "--langs", "fr", "--method", "lap", "-q")
 
     def test_top(self):
         for top, number in ("0", 0), ("0.00008", 0), ("0.01", 61), ("0.5", 3072), ("1", 6144):
@@ -1509,15 +1553,17 @@ class NoTokenizer(Case):
         model, ids = without_tokenizer(), [1, 2, 3, 4, 15, 0] * 8
         path = self.path("ids.npy", npy(integers(ids, "<i4")))
         self.assertIn(b"no tokenizer", self.works("info", model, "-q"))
-        self.works("count", model, "xx=" + path, "--seq", "8", "-q", "-o", self.path("out"))
+        other = self.path("yy.bin", integers(ids[::-1], "<u2"))
+        both = ["yy=" + other, "--seq", "8", "-q", "-o"]
+        self.works("count", model, "xx=" + path, *both, self.path("out"))
         raw = self.path("ids.bin", integers(ids, "<u2"))
-        self.works("count", model, "xx=" + raw, "--seq", "8", "-q", "-o", self.path("raw"))
+        self.works("count", model, "xx=" + raw, *both, self.path("raw"))
         self.assertEqual(read(self.path("raw")), read(self.path("out")))
         self.works("find", self.path("out"), "--top", "1", "--filter", "0", "-q", "-o",
                    self.path("list.tsv"))
         table = self.works("ppl", model, "xx=" + path, "--seq", "8", "--neurons",
                            self.path("list.tsv"), "-q")
-        self.assertRegex(table, rb"\Aoff\txx\nnone\t[0-9.]+\nxx\t[0-9.]+\n\Z")
+        self.assertRegex(table, rb"\Aoff\txx\nnone\t[0-9.]+\nxx\t[0-9.]+\nyy\t[0-9.]+\n\Z")
 
     def test_text(self):
         model, text = without_tokenizer(), self.path("text.txt", b"Words." * 100)

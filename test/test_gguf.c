@@ -9,6 +9,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "lape.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -49,7 +50,7 @@ static void sweep(void (*run)(const char *what, void (*make)(struct maker *m)), 
 
 static void clean_up(void) {
     char name[700];
-    static const char *const ending[] = {"", ".tmp", ".2", ".2.tmp"};
+    static const char *const ending[] = {"", ".2", ".link"};
     for (size_t i = 0; i < sizeof ending / sizeof *ending; i++) {
         snprintf(name, sizeof name, "%s%s", test.path, ending[i]);
         unlink(name);
@@ -326,7 +327,9 @@ static void make_all_types(struct maker *m) {
     tensor(m, "t.bf16", TENSOR_BF16, 1, 7);
     tensor(m, "t.q8_0", TENSOR_Q8_0, 2, 32);
     info(m, "t.q4_0", 2, (uint64_t[]){32, 1}, 2, 0);
-    info(m, "t.4d", 4, (uint64_t[]){2, 1, 1, 2}, TENSOR_F32, 0);
+    pad(&m->data, m->alignment ? m->alignment : 32);
+    info(m, "t.4d", 4, (uint64_t[]){2, 1, 1, 2}, TENSOR_F32, m->data.n);
+    add_numbers(&m->data, TENSOR_F32, 4, 1);
     tensor(m, "t.i64", TENSOR_I64, 4, 2);
 }
 
@@ -703,6 +706,23 @@ static void test_read_back(void) {
     gguf_close(&g);
 }
 
+static int save(const struct gguf_writer *w, const char *path, struct error *e) {
+    struct output o;
+    if (output_open(&o, path, e)) return -1;
+    gguf_write(w, o.file);
+    return output_finish(&o, e);
+}
+
+/* Files in the tests' folder that are there for a time only. */
+static int temporaries(void) {
+    DIR *folder = opendir(test.directory);
+    int n = 0;
+    for (struct dirent *d; folder && (d = readdir(folder));)
+        n += strlen(d->d_name) > 4 && !strcmp(d->d_name + strlen(d->d_name) - 4, ".tmp");
+    if (folder) closedir(folder);
+    return n;
+}
+
 static void test_writer(void) {
     int64_t *big = new_array(BIG, sizeof *big);
     char second[700], nowhere[700];
@@ -713,26 +733,26 @@ static void test_writer(void) {
     snprintf(nowhere, sizeof nowhere, "%s.none/file", test.path);
     put_everything(&w, big);
     DOING("saving");
-    CHECK(gguf_save(&w, test.path, &e) == 0);
-    CHECK(gguf_save(&w, second, &e) == 0);
+    CHECK(save(&w, test.path, &e) == 0);
+    CHECK(save(&w, second, &e) == 0);
     struct buffer a = read_file(test.path), b = read_file(second), ours = expected_file(big);
     check(same_bytes(a, b), "two saves are the same", "");
     check(same_bytes(a, ours), "the bytes are those of the format", "");
-    CHECK(!exists(".tmp") && !exists(".2.tmp"));
+    CHECK(temporaries() == 0);
     test_read_back();
 
     DOING("saving where one cannot");
-    check(gguf_save(&w, nowhere, &e) == -1 && strstr(e.text, nowhere), "refused", e.text);
+    check(save(&w, nowhere, &e) == -1 && strstr(e.text, nowhere), "refused", e.text);
     unlink(second);
     CHECK(mkdir(second, 0700) == 0);
-    check(gguf_save(&w, second, &e) == -1 && strstr(e.text, second), "a directory", e.text);
-    CHECK(!exists(".2.tmp"));
+    check(save(&w, second, &e) == -1 && strstr(e.text, second), "a directory", e.text);
+    CHECK(temporaries() == 0);
     rmdir(second);
     gguf_discard(&w);
     CHECK(!w.values.at && !w.n_values && !w.offset);
 
     DOING("an empty file saved");
-    CHECK(gguf_save(&w, test.path, &e) == 0);
+    CHECK(save(&w, test.path, &e) == 0);
     struct gguf g;
     const int bad = gguf_open(&g, test.path, &e);
     check(!bad, "it opens", e.text);
@@ -750,9 +770,9 @@ static void test_output(void) {
     unlink(test.path);
     CHECK(output_open(&o, test.path, &e) == 0);
     fprintf(o.file, "half");
-    CHECK(exists(".tmp") && !exists(""));
+    CHECK(temporaries() == 1 && !exists(""));
     output_discard(&o);
-    CHECK(!exists(".tmp") && !exists(""));
+    CHECK(temporaries() == 0 && !exists(""));
     output_discard(&o);
     DOING("an output that is finished");
     CHECK(output_open(&o, test.path, &e) == 0);
@@ -761,7 +781,7 @@ static void test_output(void) {
     CHECK(output_finish(&o, &e) == 0);
     output_discard(&o);
     struct buffer b = read_file(test.path);
-    CHECK(!exists(".tmp") && b.n == 5 && memcmp(b.at, "whole", 5) == 0);
+    CHECK(temporaries() == 0 && b.n == 5 && memcmp(b.at, "whole", 5) == 0);
     free(b.at);
 }
 
@@ -1063,7 +1083,8 @@ static void test_hostile_headers(void) {
     refuse_header("version 0", 4, 0, 4, "version 0");
     refuse_header("version 1", 4, 1, 4, "version 1");
     refuse_header("version 4", 4, 4, 4, "version 4");
-    refuse_header("version 3 of a big-endian file", 4, 0x03000000, 4, "version 50331648");
+    refuse_header("version 3 of a big-endian file", 4, 0x03000000, 4, "big-endian");
+    refuse_header("version 2 of a big-endian file", 4, 0x02000000, 4, "big-endian");
     refuse_header("2^63 tensors", 8, half_most, 8, "9223372036854775808 tensors");
     refuse_header("2^64 - 1 tensors", 8, most, 8, "18446744073709551615 tensors");
     refuse_header("2^63 values", 16, half_most, 8, "9223372036854775808 values");
@@ -1295,21 +1316,25 @@ static void test_wrong_sizes(void) {
                  "llama.attention.head_count_kv");
     m = llama_with("llama.attention.head_count", 3);
     m.without = NULL;
-    refuse_model("heads of one", m, "heads of 1");
+    refuse_model("heads of one", m, "1 of 1 numbers of a head");
     m = (struct maker){.without = "llama.attention.head_count"};
     make_llama(&m, &(struct sizes){4, 3, 2, 2, 8, TENSOR_F32});
     m.without = NULL;
     number(&m, "llama.attention.head_count", GGUF_U32, 3);
     refuse_model("3 heads over 2", m, "3 query heads");
-    refuse_model("odd heads", llama_with("llama.attention.key_length", 3), "heads of 3 keys");
+    refuse_model("odd heads", llama_with("llama.attention.key_length", 3),
+                 "3 of 3 numbers of a head");
     refuse_model("values of another size", llama_with("llama.attention.value_length", 4),
                  "4 values");
     refuse_model("an odd part of a head rotated", llama_with("llama.rope.dimension_count", 1),
-                 "1 rotated");
-    refuse_model("nothing rotated", llama_with("llama.rope.dimension_count", 0), "0 rotated");
+                 "dimension_count");
+    refuse_model("nothing rotated", llama_with("llama.rope.dimension_count", 0), "dimension_count");
     refuse_model("more than a head rotated", llama_with("llama.rope.dimension_count", 10),
                  "llama.rope.dimension_count");
     refuse_model("a context of 0", llama_with("llama.context_length", 0), "llama.context_length");
+    refuse_model("no epsilon", llama_without(eps), "norm_rms_epsilon' is missing");
+    refuse_model("a base that rounds to its limit", llama_with_float(base, 1.0000001e30),
+                 "1.0000000999999999e+30, outside 1 to 1e+30");
     refuse_model("epsilon no number", llama_with_float(eps, NAN), "norm_rms_epsilon");
     refuse_model("epsilon negative", llama_with_float(eps, -1e-5), "norm_rms_epsilon");
     refuse_model("epsilon infinite", llama_with_float(eps, INFINITY), "norm_rms_epsilon");
@@ -1333,6 +1358,61 @@ static void test_wrong_families(void) {
                  "llama.rope.scaling.factor");
     refuse_model("a rope scaling factor, old name", llama_with_float("llama.rope.scale_linear", 4),
                  "llama.rope.scale_linear");
+}
+
+/* Keys that mean another computation, in families where llama.cpp or another program heeds them:
+ * what nobody reads here is refused. */
+static void test_unknown_keys(void) {
+    static const char *const number_of[] = {"llama.embedding_scale",
+                                            "llama.residual_scale",
+                                            "llama.attention.clamp_kqv",
+                                            "llama.attention.temperature_scale",
+                                            "llama.attention.max_alibi_bias",
+                                            "llama.rope.freq_base_swa",
+                                            "llama.rope.scaling.attn_factor",
+                                            "llama.rope.scaling.yarn_log_multiplier",
+                                            "llama.made_up"};
+    static const char *const count_of[] = {"llama.expert_count",
+                                           "llama.expert_used_count",
+                                           "llama.pooling_type",
+                                           "llama.attention.sliding_window_pattern",
+                                           "llama.attention.layer_norm_epsilon",
+                                           "llama.leading_dense_block_count",
+                                           "llama.attention.key_length_mla",
+                                           "llama."};
+    for (size_t i = 0; i < sizeof number_of / sizeof *number_of; i++)
+        refuse_model(number_of[i], llama_with_float(number_of[i], 0.5), number_of[i]);
+    for (size_t i = 0; i < sizeof count_of / sizeof *count_of; i++)
+        refuse_model(count_of[i], llama_with(count_of[i], 8), count_of[i]);
+    static const char *const harmless[] = {"llama.vocab_size", "llamas.expert_count",
+                                           "llama.rope.scaling.original_context_length",
+                                           "general.file_type"};
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++) {
+        struct maker m = llama_with(harmless[i], 8);
+        accept(harmless[i], &m);
+    }
+    refuse_model("a part of a split model", llama_with("split.count", 3), "part of a split model");
+}
+
+/* Only what the forward pass adds may be there: norms by root mean square add no bias. */
+static void test_biases(void) {
+    static const char *const none[] = {"output_norm.bias",    "blk.0.attn_norm.bias",
+                                       "blk.0.ffn_norm.bias", "blk.0.ffn_gate.bias",
+                                       "blk.0.ffn_up.bias",   "token_embd.bias"};
+    char what[128];
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        snprintf(what, sizeof what, "%s besides", none[i]);
+        refuse_model(what,
+                     llama_with_tensor(none[i], TENSOR_F32, 0, strstr(none[i], "ffn_up") ? 3 : 4),
+                     none[i]);
+    }
+    struct maker m = llama_with_tensor("blk.0.attn_qkv.bias", TENSOR_F32, 0, 8);
+    accept("one bias of q, k and v", &m);
+    m = llama_with_tensor("blk.0.attn_qkv.bias", TENSOR_F32, 0, 8);
+    tensor(&m, "blk.0.attn_k.bias", TENSOR_F32, 0, 2);
+    refuse_model("two kinds of bias", m, "blk.0.attn_k.bias");
+    refuse_model("a bias of q, k and v that is too short",
+                 llama_with_tensor("blk.0.attn_qkv.bias", TENSOR_F32, 0, 7), "blk.0.attn_qkv.bias");
 }
 
 static void test_wrong_tensors(void) {
@@ -1378,7 +1458,13 @@ static void test_wrong_tensors(void) {
     }
     m = llama_without(NULL);
     tensor(&m, "blk.0.attn_q.weight", TENSOR_F32, 4, 4);
-    refuse_model("a tensor that stands twice", m, "blk.0.attn_q.weight");
+    refuse_model("a tensor that stands twice", m, "tensor 'blk.0.attn_q.weight' stands twice");
+    m = llama_without("blk.0.attn_q.weight");
+    info(&m, "blk.0.attn_q.weight", 2, (uint64_t[]){4, 4}, TENSOR_F32, 0);
+    refuse_model("tensors of the same bytes", m, "overlap");
+    m = llama_without("blk.0.attn_q.weight");
+    info(&m, "blk.0.attn_q.weight", 2, (uint64_t[]){4, 4}, TENSOR_F32, 32);
+    refuse_model("tensors that share bytes", m, "'blk.0.attn_q.weight' overlap");
     refuse_model("an output of another shape", llama_with_tensor("output.weight", TENSOR_F32, 7, 4),
                  "output.weight");
     m = llama_without("blk.0.attn_q.weight");
@@ -1396,6 +1482,8 @@ int main(void) {
     test_llama();
     test_types_of_matrices();
     test_accepted_llamas();
+    test_unknown_keys();
+    test_biases();
     sweep(test_truncation, "the file of every type", make_all_types);
     sweep(test_truncation, "the llama", make_tiny_llama);
     sweep(test_page_ends, "the file of every type", make_all_types);

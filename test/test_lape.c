@@ -105,6 +105,13 @@ static bool same_counts(const struct counts *a, const struct counts *b) {
     return same;
 }
 
+static int save(const struct counts *c, const char *path, struct error *e) {
+    struct output o;
+    if (output_open(&o, path, e)) return -1;
+    counts_write(c, o.file);
+    return output_finish(&o, e);
+}
+
 static void test_counts_files(const char *folder) {
     static const char *const label[] = {"zz", "a-1", "m_M", NULL};
     struct counts c = random_counts(3, 70, label), back;
@@ -115,15 +122,15 @@ static void test_counts_files(const char *folder) {
     c.language[1].of[SUM][5] = -123456789012345;
     CHECK(strcmp(c.language[0].label, "a-1") == 0 && strcmp(c.language[2].label, "zz") == 0,
           "languages are not sorted");
-    CHECK(counts_save(&c, path, &e) == 0 && counts_open(&back, path, &e) == 0, "%s", e.text);
+    CHECK(save(&c, path, &e) == 0 && counts_open(&back, path, &e) == 0, "%s", e.text);
     CHECK(same_counts(&c, &back), "counts do not come back from their file");
     counts_free(&back);
     c.language[1].of[POSITIVE][71] = (int64_t)c.language[1].tokens + 1;
-    CHECK(counts_save(&c, path, &e) == 0 && counts_open(&back, path, &e) < 0 &&
-              strstr(e.text, "m_M") && strstr(e.text, "layer 1, neuron 1"),
+    CHECK(save(&c, path, &e) == 0 && counts_open(&back, path, &e) < 0 && strstr(e.text, "m_M") &&
+              strstr(e.text, "layer 1, neuron 1"),
           "a count above its tokens is not refused: %s", e.text);
     c.language[1].of[POSITIVE][71] = -1;
-    CHECK(counts_save(&c, path, &e) == 0 && counts_open(&back, path, &e) < 0, "a negative count");
+    CHECK(save(&c, path, &e) == 0 && counts_open(&back, path, &e) < 0, "a negative count");
     remove(path);
     counts_free(&c);
 }
@@ -269,7 +276,7 @@ static void test_selection(void) {
     static const char *const all[] = {"a", "b", "c", "d", "e", NULL};
     struct error e;
     for (int round = 0; round < 300; round++) {
-        const int K = 1 + (int)(test_random() % 5), kinds = round % 3 ? 1000 : 4;
+        const int K = 2 + (int)(test_random() % 4), kinds = round % 3 ? 1000 : 4;
         const char *label[6] = {0};
         for (int k = 0; k < K; k++) label[k] = all[k];
         struct counts c = random_counts(1 + round % 3, 20 + round % 50, label);
@@ -287,6 +294,55 @@ static void test_selection(void) {
         neurons_free(&got);
         counts_free(&c);
     }
+}
+
+/* The entropy of one language is 0 for every neuron: all would be ties. */
+static void test_one_language(void) {
+    static const char *const label[] = {"a", NULL};
+    static const enum method entropies[] = {LAPE, LAVE, PV}, others[] = {LAP, RANDOM};
+    struct counts c = random_counts(2, 10, label);
+    struct neurons got;
+    struct error e;
+    for (int i = 0; i < 3; i++)
+        CHECK(find_neurons(&c, &(struct find){.method = entropies[i]}, &got, &e) < 0 &&
+                  strstr(e.text, "one language"),
+              "one language is no error of method %d", entropies[i]);
+    for (int i = 0; i < 2; i++) {
+        CHECK(find_neurons(&c, &(struct find){.method = others[i], .top = 1}, &got, &e) == 0, "%s",
+              e.text);
+        neurons_free(&got);
+    }
+    counts_free(&c);
+}
+
+/* Shards of a text come together to the text, in any order, and none twice. */
+static void test_parts(void) {
+    static const char *const label[] = {"a", NULL};
+    struct counts c[6], all = {0};
+    struct error e;
+    static const struct part part[6] = {{9, 2, 3}, {9, 0, 3}, {7, 0, 1},
+                                        {9, 1, 3}, {9, 1, 2}, {9, 3, 4}};
+    for (int i = 0; i < 6; i++) {
+        c[i] = random_counts(1, 2, label);
+        add_part(&c[i].language[0], part[i]);
+    }
+    all = small_counts(1, 2, 11, label);
+    for (int i = 0; i < 4; i++) {
+        CHECK(counts_add(&all, &c[i], &e) == 0, "%s", e.text);
+        for (int again = 0; again <= i; again++)
+            CHECK(counts_add(&all, &c[again], &e) < 0 && strstr(e.text, "counted already"),
+                  "part %d is counted twice after %d", again, i);
+    }
+    const struct language *l = &all.language[0];
+    CHECK(l->parts == 2 && by_part(&l->part[0], &(struct part){7, 0, 1}) == 0 &&
+              by_part(&l->part[1], &(struct part){9, 0, 1}) == 0,
+          "three shards of three are not the text");
+    for (int i = 4; i < 6; i++)
+        CHECK(counts_add(&all, &c[i], &e) < 0, "a shard of a text that is counted");
+    CHECK(counts_add(&c[4], &c[5], &e) < 0, "every fourth piece among every second");
+    CHECK(counts_add(&c[1], &c[4], &e) < 0, "every sixth piece in common");
+    for (int i = 0; i < 6; i++) counts_free(&c[i]);
+    counts_free(&all);
 }
 
 /* Ties go by layer and index: of equal neurons the first are taken. */
@@ -478,6 +534,8 @@ int main(void) {
     test_merging();
     test_ranks();
     test_selection();
+    test_one_language();
+    test_parts();
     test_ties();
     test_permuted_ties();
     test_official();

@@ -154,8 +154,8 @@ class Scores(MethodCase):
                 [list(same)])
 
     def test_orders(self):
-        """Every method's whole order, and selections, of counts of 1 to 5 languages."""
-        for k, same in (1, True), (2, True), (3, False), (5, True), (5, False):
+        """Every method's whole order, and selections, of counts of 2 to 5 languages."""
+        for k, same in (2, True), (3, False), (5, True), (5, False):
             rng = random.Random(k)
             tokens = [4000 if same else rng.randrange(3000, 5000) for _ in range(k)]
             positive, sums = self.random_rows(rng, tokens), self.random_rows(rng, tokens)
@@ -167,10 +167,7 @@ class Scores(MethodCase):
                     rows = {"lap": [[max(row)] for row in p], "lave": means}.get(method, p)
                     args = [path, "--method", method] + ["--penalty", repr(penalty)] * (penalty > 0)
                     found = scores(method, p, means, penalty)
-                    if k == 1 and not penalty and method != "lap":
-                        order = list(range(len(p)))      # all entropies of one language are 0
-                    else:
-                        order = in_order(found, rows)
+                    order = in_order(found, rows)
                     self.assertEqual(self.order(len(p), *args), order)
                     for rates in self.RATES:
                         self.check_selection(order, p, rates, *args)
@@ -210,11 +207,12 @@ class Scores(MethodCase):
                 self.assertEqual(self.order(2, path, "--penalty", repr(float(turn) * factor)),
                                  order, (k, factor))
 
-    def test_penalty_of_one_language(self):
-        """Nothing but the highest probability is left; ties by place."""
+    def test_one_language(self):
+        """Its entropy is 0 for every neuron, whatever the penalty; its probability is not."""
         path = self.path("counts", made([10], [[3], [0], [9], [3], [10]]))
-        for penalty in "1e-3", "1", "1e6":
-            self.assertEqual(self.order(5, path, "--penalty", penalty), [4, 2, 0, 3, 1])
+        for penalty in "0", "1e-3", "1":
+            self.refused(1, "one language", "find", path, "--penalty", penalty)
+        self.assertEqual(self.order(5, path, "--method", "lap"), [4, 2, 0, 3, 1])
 
     def test_floor(self):
         """p of less than 1e-12, here a count of 40, are that in a penalised entropy, and what they
@@ -479,9 +477,10 @@ class Moved(MethodCase):
                     self.assertEqual(got.neurons, select(order, p, *rates), (labels, rates))
                     self.assertEqual(got.header["method"],
                                      "pv, penalty %g" % penalty if penalty else "pv")
-            one = self.pv(*files, options=["--langs", "bb"])
-            self.assertEqual(one.labels, ["bb"])
-            self.assertEqual(one.p, {i: ["%.9g" % move] for i, move in enumerate(moves["bb"])})
+            two = self.pv(*files, options=["--langs", "bb,aa"])
+            self.assertEqual(two.labels, ["bb", "aa"])
+            self.assertEqual(two.p, {i: ["%.9g" % move, "%.9g" % moves["aa"][i]]
+                                     for i, move in enumerate(moves["bb"])})
 
     def test_not_finite(self):
         """A weight that is no number, and a neuron that was 0 and is not: no ratio, no selection.
@@ -503,7 +502,7 @@ class Moved(MethodCase):
         dead = self.path("dead", base.changed((0, base.parts(), 63, zeroed)).file())
         self.refused_pv(1, [changed, "layer 0, neuron 63"], "--base", dead, "--tuned",
                         "dd=" + dead, "aa=" + changed)
-        self.pv(plain, "dd=" + dead)
+        self.pv(plain, "dd=" + dead, "ee=" + plain)
 
     def test_order_of_words(self):
         """The models may stand anywhere among the options, and in any order."""
@@ -556,7 +555,7 @@ class Moved(MethodCase):
             self.refused_pv(1, bad, "--base", bad, "--tuned", aa)
             self.refused_pv(1, bad, "--base", path, "--tuned", aa, "bb=" + bad)
             if bad != self.path("none"):     # --langs leaves it out: it is not opened
-                self.pv(path, aa, "bb=" + bad, options=["--langs", "aa"])
+                self.pv(path, aa, "bb=" + bad, "cc=" + path, options=["--langs", "aa,cc"])
 
 
 # ---- An ablation written into the weights ----------------------------------------------------
@@ -775,9 +774,11 @@ class Bake(Case):
         listed = self.path("list.tsv", neuron_list(model, self.members(model)))
         args = ["bake", path, "--neurons", listed, "--off", "aa", "-o", self.path("out")]
         if os.path.exists("/dev/full"):
-            os.symlink("/dev/full", self.path("out.tmp"))
+            os.symlink("/dev/full", self.path("out"))
             _, message = self.lape(1, *args)
             self.assertRegex(message, re.escape(self.path("out")) + ": .*No space left")
+            self.assertEqual(os.readlink(self.path("out")), "/dev/full")
+            os.unlink(self.path("out"))
             self.assertEqual(sorted(os.listdir(self.directory)), ["ids.npy", "list.tsv", "model"])
         size = len(model.file())
         for limit in 0, 4096, size - 1:
