@@ -909,7 +909,8 @@ struct checkpoint {
     struct span *piece;          /* what the tokenizer stands on */
     struct span *merge;
     float *score;
-    int32_t *kind;
+    int32_t *kind, *added;
+    bool *normalised;
     int bos, eos;              /* -1: none */
     bool add_bos;              /* a prompt starts with it */
     struct error no_tokenizer; /* why there is none */
@@ -933,17 +934,39 @@ static int read_switch(const struct gguf *g, const char *key, bool *to, struct e
     return gguf_find(g, key) ? gguf_bool(g, key, to, e) : 0;
 }
 
-/* What GPT-2's tokenizers have besides. */
-static int read_merges(struct checkpoint *c, struct vocabulary *v, struct error *e) {
+/* Merges, which GPT-2's tokenizers have, and SentencePiece's may have in place of scores. */
+static int read_merges(struct checkpoint *c, bool merged, struct vocabulary *v, struct error *e) {
     const struct gguf *g = &c->model.file;
-    if (gguf_string(g, "tokenizer.ggml.pre", &v->pre, e)) return -1;
+    if (!merged && !gguf_find(g, "tokenizer.ggml.merges")) return 0;
+    if (merged && gguf_string(g, "tokenizer.ggml.pre", &v->pre, e)) return -1;
     const struct gguf_value *merges = gguf_array(g, "tokenizer.ggml.merges", GGUF_STRING, e);
     if (!merges) return -1;
     if (merges->count > INT32_MAX / 4)
         return fail(e, "%llu merges are too many", (unsigned long long)merges->count);
     v->merge = c->merge = gguf_strings(merges);
     v->merges = (int32_t)merges->count;
-    c->add_bos = default_bos(v->pre) == 1;
+    if (merged) c->add_bos = default_bos(v->pre) == 1;
+    return 0;
+}
+
+/* Words that were added to the vocabulary, and are found before the rest of a text is encoded. */
+static int read_added(struct checkpoint *c, struct vocabulary *v, struct error *e) {
+    const struct gguf *g = &c->model.file;
+    if (!gguf_find(g, "tokenizer.ggml.added_tokens")) return 0;
+    const struct gguf_value *ids = gguf_array(g, "tokenizer.ggml.added_tokens", GGUF_I32, e);
+    const struct gguf_value *normal =
+        ids ? gguf_array(g, "tokenizer.ggml.added_normalized", GGUF_BOOL, e) : NULL;
+    if (!normal) return -1;
+    if (ids->count != normal->count || ids->count > (uint64_t)v->n)
+        return fail(e, "%llu added tokens, %llu of them normalized or not",
+                    (unsigned long long)ids->count, (unsigned long long)normal->count);
+    v->n_added = (int32_t)ids->count;
+    v->added = c->added = new_array(ids->count, sizeof *c->added);
+    v->normalised = c->normalised = new_array(ids->count, sizeof *c->normalised);
+    for (int32_t i = 0; i < v->n_added; i++) {
+        c->added[i] = (int32_t)get_u32(ids->data.at + 4 * i);
+        c->normalised[i] = normal->data.at[i] != 0;
+    }
     return 0;
 }
 
@@ -973,7 +996,7 @@ static int read_pieces(struct checkpoint *c, bool merged, struct vocabulary *v, 
         v->merge ? pieces : gguf_array(g, "tokenizer.ggml.scores", GGUF_F32, e);
     const struct gguf_value *kinds = gguf_array(g, "tokenizer.ggml.token_type", GGUF_I32, e);
     if (!pieces || !scores || !kinds || check_spaces(g, merged, &v->add_prefix, e) ||
-        gguf_check_used(g, "tokenizer.", harmless, e))
+        read_added(c, v, e) || gguf_check_used(g, "tokenizer.", harmless, e))
         return -1;
     if (pieces->count != (uint64_t)V || scores->count != pieces->count ||
         kinds->count != pieces->count)
@@ -1010,7 +1033,7 @@ static int read_tokenizer(struct checkpoint *c, struct error *e) {
                     "tokenizer '%.*s' is not supported; 'llama' (SentencePiece BPE) and 'gpt2' "
                     "(byte-level BPE) are",
                     width(kind), kind.at);
-    if ((merged && read_merges(c, &v, e)) ||
+    if (read_merges(c, merged, &v, e) ||
         read_switch(g, "tokenizer.ggml.add_bos_token", &c->add_bos, e) ||
         read_pieces(c, merged, &v, e))
         return -1;
@@ -1037,6 +1060,8 @@ static void checkpoint_close(struct checkpoint *c) {
     free(c->merge);
     free(c->score);
     free(c->kind);
+    free(c->added);
+    free(c->normalised);
     pool_free(c->pool);
     model_close(&c->model);
 }

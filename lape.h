@@ -401,7 +401,8 @@ enum piece_kind { /* SentencePiece's numbers, which GGUF uses too */
                   PIECE_NORMAL = 1,
                   PIECE_UNKNOWN = 2, /* stands for what nothing else matches */
                   PIECE_CONTROL = 3, /* never matched in text, decodes to nothing */
-                  PIECE_USER = 4,    /* matched first, wherever it stands, and never merged */
+                  PIECE_USER = 4,    /* matched first, wherever it stands, and never merged; where
+                                        it is not added: in a SentencePiece text behind its prefix */
                   PIECE_UNUSED = 5,  /* never produced */
                   PIECE_BYTE = 6     /* "<0x00>".."<0xFF>" */
 };
@@ -416,8 +417,13 @@ struct vocabulary {
     struct span pre;          /* GPT-2's: which regular expression, by llama.cpp's name: gpt-2,
                                  llama-bpe, bloom, qwen2, phi-2, tekken or command-r. {0}: the
                                  tokenizer is SentencePiece's */
-    const struct span *merge; /* [merges], GPT-2's: "left right", the first ones merge first */
+    const struct span *merge; /* [merges] "left right", the first ones merge first: GPT-2's; in
+                                 place of scores SentencePiece's */
     int32_t merges;
+    const int32_t *added;   /* [n_added] ids that are found in a text as they read before anything
+                               else is done: by their pieces, the longest at a place ... */
+    const bool *normalised; /* ... and which of them only then, in normal form, in what is left */
+    int32_t n_added;
 };
 
 struct tokenizer;

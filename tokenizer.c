@@ -9,7 +9,9 @@
  *
  * GPT-2's: a regular expression cuts the text into words, a word starts as its bytes, and of all
  * neighbours that the list of merges names, those named first are joined, the leftmost of equals
- * first.
+ * first. A list of merges may stand for SentencePiece's scores, too.
+ *
+ * Before all of that, words that were added to a vocabulary are found in the text as they read.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "lape.h"
@@ -124,23 +126,39 @@ static uint8_t *new_classes(const struct pre *pre) {
     return of;
 }
 
+/* Texts by their hash: which of text[] stands in a slot, -1 in free ones. */
+struct table {
+    int32_t *slot;
+    size_t slots; /* a power of two */
+    const struct span *text;
+};
+
+/* Words that are found in a text, the longest of those that start at a place. */
+struct finder {
+    struct table table;
+    struct buffer text; /* struct span, each with bytes of its own */
+    struct buffer id;   /* int32_t, likewise */
+    bool start[256];    /* their first bytes */
+    size_t longest;
+};
+enum { RAW, NORMALISED, MARKED, FINDERS }; /* in which form of the text; MARKED: SentencePiece's */
+
 struct tokenizer {
     struct vocabulary v;
-    int32_t *slot;     /* hash table of pieces that text can match: id or -1 */
-    size_t slots;      /* a power of two */
-    uint64_t *pair;    /* hash table of characters that stand side by side in a piece; 0 is free */
-    size_t pairs;      /* a power of two */
-    int32_t byte[256]; /* ids of the byte pieces; byte[0] is -1 when there are none */
-    int32_t unknown;   /* -1 when there is none */
-    bool user_start[256]; /* first bytes of user-defined pieces */
-    size_t longest_user;
+    struct table table; /* of pieces that text can match, by id */
+    uint64_t *pair;     /* hash table of characters that stand side by side in a piece; 0 is free */
+    size_t pairs;       /* a power of two */
+    int32_t byte[256];  /* ids of the byte pieces; byte[0] is -1 when there are none */
+    int32_t unknown;    /* -1 when there is none */
+    struct finder finder[FINDERS];
+    bool *added;         /* [n] of v.added */
     struct span *raw;    /* [n] what the pieces look like in a text at hand; v.piece is this */
     struct buffer bytes; /* what they are made of */
-    /* GPT-2's only */
+    struct merge *merge; /* hash table by left and right; result -1 is free */
+    size_t merges;       /* a power of two; 0: there are scores instead */
+    bool byte_level;     /* GPT-2's, with all that follows */
     struct pre pre;
     int32_t *kind;       /* [n] likewise v.kind: UNUSED where no text can match */
-    struct merge *merge; /* hash table by left and right; result -1 is free */
-    size_t merges;       /* a power of two; 0: the tokenizer is SentencePiece's */
     uint8_t *class;      /* [CODES] enum class of a code point */
     struct forms *forms; /* for normal form C; NULL: text stays as it is */
 };
@@ -326,27 +344,75 @@ static const uint64_t HASH = 0xcbf29ce484222325;
 
 static uint64_t hash_on(uint64_t h, char byte) { return (h ^ (uint8_t)byte) * 0x100000001b3; }
 
-/* The slot of a piece of that hash: where it is, or where it would go. GPT-2's user-defined pieces
- * are text, the others bytes: one of each may read the same. */
-static size_t hashed_slot(const struct tokenizer *t, uint64_t hash, struct span s, bool user) {
-    size_t i = (hash ^ hash >> 32) & (t->slots - 1);
-    for (; t->slot[i] >= 0; i = (i + 1) & (t->slots - 1)) {
-        struct span p = t->v.piece[t->slot[i]];
-        bool kind = t->merges == 0 || (t->v.kind[t->slot[i]] == PIECE_USER) == user;
-        if (kind && p.n == s.n && memcmp(p.at, s.at, s.n) == 0) break;
-    }
-    return i;
-}
-
-static size_t find_slot(const struct tokenizer *t, struct span s, bool user) {
+static uint64_t hash_of(struct span s) {
     uint64_t hash = HASH;
     for (size_t i = 0; i < s.n; i++) hash = hash_on(hash, s.at[i]);
-    return hashed_slot(t, hash, s, user);
+    return hash;
+}
+
+static void table_new(struct table *t, size_t texts, const struct span *text) {
+    for (t->slots = 64; t->slots < 2 * texts;) t->slots *= 2;
+    t->slot = new_array(t->slots, sizeof *t->slot);
+    memset(t->slot, -1, t->slots * sizeof *t->slot);
+    t->text = text;
+}
+
+/* The slot of a text of that hash: where it is, or where it would go. */
+static int32_t *find_slot(const struct table *t, uint64_t hash, struct span s) {
+    size_t i = (hash ^ hash >> 32) & (t->slots - 1);
+    for (; t->slot[i] >= 0; i = (i + 1) & (t->slots - 1)) {
+        const struct span p = t->text[t->slot[i]];
+        if (p.n == s.n && memcmp(p.at, s.at, s.n) == 0) break;
+    }
+    return &t->slot[i];
 }
 
 /* The id of the piece that is exactly s, or -1. */
 static int32_t find_piece(const struct tokenizer *t, struct span s) {
-    return t->slot[find_slot(t, s, false)];
+    return *find_slot(&t->table, hash_of(s), s);
+}
+
+static void finder_add(struct finder *f, int32_t id, struct span text) {
+    const struct span own = {memcpy(new_array(text.n, 1), text.at, text.n), text.n};
+    buffer_add(&f->text, &own, sizeof own);
+    buffer_add(&f->id, &id, sizeof id);
+    f->start[(uint8_t)text.at[0]] = true;
+    if (text.n > f->longest) f->longest = text.n;
+}
+
+static int finder_close(struct finder *f, struct error *e) {
+    const struct span *text = f->text.at;
+    const int32_t *id = f->id.at, n = (int32_t)(f->id.n / sizeof *id);
+    table_new(&f->table, (size_t)n, text);
+    for (int32_t i = 0; i < n; i++) {
+        int32_t *slot = find_slot(&f->table, hash_of(text[i]), text[i]);
+        if (*slot >= 0) return fail(e, "tokens %d and %d are the same word", id[*slot], id[i]);
+        *slot = i;
+    }
+    return 0;
+}
+
+static void finder_free(struct finder *f) {
+    struct span *text = f->text.at;
+    for (size_t i = 0; i < f->text.n / sizeof *text; i++) free((void *)text[i].at);
+    free(f->table.slot);
+    free(f->text.at);
+    free(f->id.at);
+}
+
+/* Bytes of the longest word at the start of the text, which is not empty; 0 if none is there. */
+static size_t find_word(const struct finder *f, struct span text, int32_t *id) {
+    uint64_t hash = HASH;
+    size_t longest = 0;
+    if (!f->start[(uint8_t)text.at[0]]) return 0;
+    for (size_t n = 1; n <= text.n && n <= f->longest; n++) {
+        hash = hash_on(hash, text.at[n - 1]);
+        const int32_t found = *find_slot(&f->table, hash, (struct span){text.at, n});
+        if (found < 0) continue;
+        *id = ((const int32_t *)f->id.at)[found];
+        longest = n;
+    }
+    return longest;
 }
 
 static size_t find_pair(const struct tokenizer *t, uint64_t pair) {
@@ -364,22 +430,20 @@ static bool can_join(const struct tokenizer *t, uint32_t left, uint32_t right) {
 }
 
 static int add_text_piece(struct tokenizer *t, int32_t id, struct error *e) {
-    struct span p = t->v.piece[id];
-    size_t slot = find_slot(t, p, t->v.kind[id] == PIECE_USER);
+    const struct span p = t->v.piece[id];
+    const bool user = t->v.kind[id] == PIECE_USER;
     uint32_t code, last = 0;
-    if (t->slot[slot] >= 0)
-        return fail(e, "tokens %d and %d are the same piece", t->slot[slot], id);
-    t->slot[slot] = id;
     if (p.n == 0) return fail(e, "token %d is an empty piece", id);
-    for (size_t i = 0, n; t->merges == 0 && i < p.n; i += n, last = code) {
+    for (size_t i = 0, n; !t->byte_level && i < p.n; i += n, last = code) {
         n = character((struct span){p.at + i, p.n - i}, &code);
         if (n == 0) return fail(e, "token %d is not UTF-8", id);
         if (i > 0) t->pair[find_pair(t, pair_of(last, code))] = pair_of(last, code);
     }
-    if (t->v.kind[id] == PIECE_USER) {
-        t->user_start[(uint8_t)p.at[0]] = true;
-        t->longest_user = p.n > t->longest_user ? p.n : t->longest_user;
-    }
+    if (user && !t->added[id]) finder_add(&t->finder[t->byte_level ? RAW : MARKED], id, p);
+    if (user && (t->added[id] || t->byte_level)) return 0; /* the model itself has no such piece */
+    int32_t *slot = find_slot(&t->table, hash_of(p), p);
+    if (*slot >= 0) return fail(e, "tokens %d and %d are the same piece", *slot, id);
+    *slot = id;
     return 0;
 }
 
@@ -401,21 +465,39 @@ static int add_piece(struct tokenizer *t, int32_t id, struct error *e) {
     case PIECE_NORMAL:
     case PIECE_USER: return add_text_piece(t, id, e);
     case PIECE_BYTE: return add_byte_piece(t, id, e);
-    case PIECE_UNKNOWN: t->unknown = id; return 0;
+    case PIECE_UNKNOWN:
+        if (t->unknown >= 0) return fail(e, "tokens %d and %d are both unknown", t->unknown, id);
+        t->unknown = id;
+        return 0;
     case PIECE_CONTROL:
     case PIECE_UNUSED: return 0;
     default: return fail(e, "token %d is of kind %d; 1 to 6 are known", id, t->v.kind[id]);
     }
 }
 
-/* The pieces that text can match, by what they read. */
-static int add_pieces(struct tokenizer *t, struct error *e) {
-    for (t->slots = 64; t->slots < 2 * (size_t)t->v.n;) t->slots *= 2;
-    t->slot = new_array(t->slots, sizeof *t->slot);
-    memset(t->slot, -1, t->slots * sizeof *t->slot);
+/* The pieces that text can match, by what they read, and the words that were added: those are
+ * found by what the vocabulary has for them, in normal form where the text will be. */
+static int add_pieces(struct tokenizer *t, const struct vocabulary *v, struct error *e) {
+    struct buffer normal = {0};
+    table_new(&t->table, (size_t)v->n, t->v.piece);
     t->unknown = -1;
-    for (int32_t i = 0; i < t->v.n; i++)
+    for (int32_t i = 0; i < v->n; i++)
         if (add_piece(t, i, e)) return -1;
+    for (int32_t i = 0; i < v->n_added; i++) {
+        const int32_t id = v->added[i];
+        struct span word = v->piece[id];
+        if (v->kind[id] != PIECE_USER && v->kind[id] != PIECE_NORMAL)
+            return fail(e, "token %d is added, and of kind %d, not 1 or 4", id, v->kind[id]);
+        normal.n = 0;
+        if (v->normalised[i] && t->forms) {
+            normalise(t->forms, word, &normal);
+            word = (struct span){normal.at, normal.n};
+        }
+        finder_add(&t->finder[v->normalised[i] ? NORMALISED : RAW], id, word);
+    }
+    free(normal.at);
+    for (int i = 0; i < FINDERS; i++)
+        if (finder_close(&t->finder[i], e)) return -1;
     return 0;
 }
 
@@ -434,22 +516,6 @@ static void mark_spaces(struct tokenizer *t) {
     const char *at = t->bytes.at;
     for (int32_t i = 0; i < v->n; at += t->raw[i++].n) t->raw[i].at = at;
     t->v.piece = t->raw;
-}
-
-static int fill_tables(struct tokenizer *t, struct error *e) {
-    size_t bytes = 0, missing = 0;
-    mark_spaces(t);
-    for (int32_t i = 0; i < t->v.n; i++) bytes += t->v.piece[i].n;
-    for (t->pairs = 64; t->pairs < 2 * bytes;) t->pairs *= 2;
-    t->pair = new_array(t->pairs, sizeof *t->pair);
-    memset(t->byte, -1, sizeof t->byte);
-    if (add_pieces(t, e)) return -1;
-    for (int b = 0; b < 256; b++) missing += t->byte[b] < 0;
-    if (missing > 0 && missing < 256)
-        return fail(e, "%zu of the 256 byte tokens are missing", missing);
-    if (missing > 0 && t->unknown < 0)
-        return fail(e, "there are neither byte tokens nor an unknown token");
-    return 0;
 }
 
 /* The byte that a character of GPT-2's alphabet stands for, -1 when it is not of it: printable ones
@@ -515,24 +581,31 @@ static struct merge *find_merge(const struct tokenizer *t, int32_t left, int32_t
     return &t->merge[i];
 }
 
-/* A merge is two pieces of the alphabet with a space between, and is a piece itself. */
+/* A merge is two pieces with a space between, and is a piece itself. */
 static int add_merge(struct tokenizer *t, const int16_t *alphabet, int32_t rank, struct error *e) {
-    struct span s = t->v.merge[rank];
+    const struct span s = t->v.merge[rank];
     const char *space = s.n ? memchr(s.at + 1, ' ', s.n - 1) : NULL;
     struct buffer both = {0};
     if (!space) return fail(e, "merge %d is not two pieces with a space between", rank);
-    size_t n = (size_t)(space - s.at);
-    int bad = add_raw(alphabet, (struct span){s.at, n}, &both);
-    n = both.n;
-    if (!bad) bad = add_raw(alphabet, (struct span){space + 1, s.at + s.n - space - 1}, &both);
+    const struct span part[] = {{s.at, (size_t)(space - s.at)},
+                                {space + 1, (size_t)(s.at + s.n - space - 1)}};
+    size_t n[2] = {0};
+    int bad = 0;
+    for (int i = 0; i < 2; i++) {
+        if (alphabet)
+            bad |= add_raw(alphabet, part[i], &both);
+        else
+            buffer_add(&both, part[i].at, part[i].n);
+        n[i] = both.n;
+    }
     const char *at = both.at;
-    if (bad || n == 0 || n == both.n) {
+    if (bad || n[0] == 0 || n[0] == n[1]) {
         free(both.at);
         return fail(e, "merge %d is not two pieces with a space between", rank);
     }
-    int32_t left = find_piece(t, (struct span){at, n});
-    int32_t right = find_piece(t, (struct span){at + n, both.n - n});
-    int32_t result = find_piece(t, (struct span){at, both.n});
+    int32_t left = find_piece(t, (struct span){at, n[0]});
+    int32_t right = find_piece(t, (struct span){at + n[0], n[1] - n[0]});
+    int32_t result = find_piece(t, (struct span){at, n[1]});
     free(both.at);
     if (left < 0 || right < 0 || result < 0)
         return fail(e, "merge %d has a part or a result that is no token", rank);
@@ -542,22 +615,57 @@ static int add_merge(struct tokenizer *t, const int16_t *alphabet, int32_t rank,
     return 0;
 }
 
-/* The tables of GPT-2's. */
-static int fill_merges(struct tokenizer *t, struct error *e) {
-    int16_t alphabet[512];
-    for (uint32_t c = 0; c < 512; c++) alphabet[c] = (int16_t)byte_of(c);
+/* The alphabet is GPT-2's, which its merges are written in; NULL: they are written as they read. */
+static int fill_merges(struct tokenizer *t, const int16_t *alphabet, struct error *e) {
+    if (!t->v.merge) return 0;
     for (t->merges = 64; t->merges < 2 * (size_t)t->v.merges;) t->merges *= 2;
     t->merge = new_array(t->merges, sizeof *t->merge);
     for (size_t i = 0; i < t->merges; i++) t->merge[i].result = -1;
-    if (fill_raw(t, alphabet, e) || add_pieces(t, e)) return -1;
+    for (int32_t i = 0; i < t->v.merges; i++)
+        if (add_merge(t, alphabet, i, e)) return -1;
+    return 0;
+}
+
+/* The tables of SentencePiece's. */
+static int fill_tables(struct tokenizer *t, const struct vocabulary *v, struct error *e) {
+    size_t bytes = 0, missing = 0;
+    mark_spaces(t);
+    for (int32_t i = 0; i < t->v.n; i++) bytes += t->v.piece[i].n;
+    for (t->pairs = 64; t->pairs < 2 * bytes;) t->pairs *= 2;
+    t->pair = new_array(t->pairs, sizeof *t->pair);
+    memset(t->byte, -1, sizeof t->byte);
+    if (add_pieces(t, v, e)) return -1;
+    for (int b = 0; b < 256; b++) missing += t->byte[b] < 0;
+    if (missing > 0 && missing < 256)
+        return fail(e, "%zu of the 256 byte tokens are missing", missing);
+    if (missing > 0 && t->unknown < 0)
+        return fail(e, "there are neither byte tokens nor an unknown token");
+    return fill_merges(t, NULL, e);
+}
+
+/* The tables of GPT-2's. */
+static int fill_byte_level(struct tokenizer *t, const struct vocabulary *v, struct error *e) {
+    int16_t alphabet[512];
+    for (uint32_t c = 0; c < 512; c++) alphabet[c] = (int16_t)byte_of(c);
+    t->class = new_classes(&t->pre);
+    if (t->pre.composed) t->forms = new_forms();
+    if (fill_raw(t, alphabet, e) || add_pieces(t, v, e)) return -1;
     for (int b = 0; b < 256; b++) {
         t->byte[b] = find_piece(t, (struct span){&(const char){(char)b}, 1});
         if (t->byte[b] < 0) return fail(e, "the byte 0x%02X has no token", (unsigned)b);
     }
-    for (int32_t i = 0; i < t->v.merges; i++)
-        if (add_merge(t, alphabet, i, e)) return -1;
-    t->class = new_classes(&t->pre);
-    if (t->pre.composed) t->forms = new_forms();
+    return fill_merges(t, alphabet, e);
+}
+
+/* Marks the ids of words that were added. */
+static int mark_added(struct tokenizer *t, const struct vocabulary *v, struct error *e) {
+    t->added = new_array((size_t)v->n + 1, sizeof *t->added);
+    for (int32_t i = 0; i < v->n_added; i++) {
+        const int32_t id = v->added[i];
+        if (id < 0 || id >= v->n) return fail(e, "token %d is added, and outside %d", id, v->n);
+        if (t->added[id]) return fail(e, "token %d is added twice", id);
+        t->added[id] = true;
+    }
     return 0;
 }
 
@@ -572,15 +680,18 @@ struct tokenizer *tokenizer_new(const struct vocabulary *v, struct error *e) {
     }
     struct tokenizer *t = new_array(1, sizeof *t);
     t->v = *v;
+    t->byte_level = pre != NULL;
     if (pre) t->pre = *pre;
-    if ((pre ? fill_merges(t, e) : fill_tables(t, e)) == 0) return t;
+    if (!mark_added(t, v, e) && !(pre ? fill_byte_level(t, v, e) : fill_tables(t, v, e))) return t;
     tokenizer_free(t);
     return NULL;
 }
 
 void tokenizer_free(struct tokenizer *t) {
     if (!t) return;
-    free(t->slot);
+    for (int i = 0; i < FINDERS; i++) finder_free(&t->finder[i]);
+    free(t->table.slot);
+    free(t->added);
     free(t->pair);
     free(t->raw);
     free(t->kind);
@@ -597,7 +708,7 @@ void tokenizer_free(struct tokenizer *t) {
 struct symbol {
     struct span text;
     int32_t left, right; /* neighbours, -1 at the ends */
-    int32_t id;          /* GPT-2's: which piece it is */
+    int32_t id;          /* which piece it is, -1 for none; where there are merges */
 };
 
 /* Two neighbours that could be joined. It is out of date when they are not `bytes` long any more.
@@ -666,6 +777,7 @@ static struct candidate heap_pop(struct encoder *c) {
 static void consider(struct encoder *c, const struct symbol *s, int32_t left, int32_t right) {
     if (left < 0 || right < 0) return;
     if (c->t->merges) {
+        if (s[left].id < 0 || s[right].id < 0) return;
         const struct merge *m = find_merge(c->t, s[left].id, s[right].id);
         size_t bytes = s[left].text.n + s[right].text.n;
         if (m->result >= 0) heap_push(c, (struct candidate){-m->rank, left, right, bytes});
@@ -696,11 +808,10 @@ static void encode_stretch(struct encoder *c, struct span text) {
     if (text.n == 0) return;
     c->symbols.n = c->heap.n = 0;
     for (size_t i = 0, bytes; i < text.n; i += bytes, n++) {
-        bytes = c->t->merges ? 1 : character((struct span){text.at + i, text.n - i}, &code);
-        struct symbol s = {{text.at + i, bytes},
-                           n - 1,
-                           i + bytes < text.n ? n + 1 : -1,
-                           c->t->byte[(uint8_t)text.at[i]]};
+        bytes = c->t->byte_level ? 1 : character((struct span){text.at + i, text.n - i}, &code);
+        struct symbol s = {{text.at + i, bytes}, n - 1, i + bytes < text.n ? n + 1 : -1, -1};
+        if (c->t->merges)
+            s.id = c->t->byte_level ? c->t->byte[(uint8_t)text.at[i]] : find_piece(c->t, s.text);
         buffer_add(&c->symbols, &s, sizeof s);
     }
     struct symbol *s = c->symbols.at;
@@ -710,29 +821,16 @@ static void encode_stretch(struct encoder *c, struct span text) {
         join(c, s, &best);
     }
     for (int32_t i = 0; i >= 0; i = s[i].right)
-        if (c->t->merges)
+        if (c->t->byte_level)
             emit(c, s[i].id);
         else
             emit_text(c, s[i].text);
 }
 
-/* Bytes of the longest user-defined piece at the start of the text, 0 if none is there. */
-static size_t user_piece(const struct tokenizer *t, struct span text) {
-    uint64_t hash = HASH;
-    size_t longest = 0;
-    if (!t->user_start[(uint8_t)text.at[0]]) return 0;
-    for (size_t n = 1; n <= text.n && n <= t->longest_user; n++) {
-        hash = hash_on(hash, text.at[n - 1]);
-        int32_t id = t->slot[hashed_slot(t, hash, (struct span){text.at, n}, true)];
-        if (id >= 0 && t->v.kind[id] == PIECE_USER) longest = n;
-    }
-    return longest;
-}
-
-/* Whether byte i is so near the end of a part that a user-defined piece, or the character there,
- * may reach into the next. */
-static bool is_open(const struct tokenizer *t, struct span text, size_t i, bool last) {
-    return !last && i + (t->longest_user > 4 ? t->longest_user : 4) > text.n;
+/* Whether byte i is so near the end of a part that a word, or the character there, may reach into
+ * the next. */
+static bool is_open(const struct finder *f, struct span text, size_t i, bool last) {
+    return !last && i + (f->longest > 4 ? f->longest : 4) > text.n;
 }
 
 /* Cuts the text where nothing can join, and encodes what lies between. How many bytes: to the last
@@ -740,14 +838,15 @@ static bool is_open(const struct tokenizer *t, struct span text, size_t i, bool 
 static size_t encode_all(struct encoder *c, struct span text, bool last_part) {
     size_t start = 0, n;
     uint32_t code = 0, last = 0;
+    int32_t id;
     for (size_t i = 0; i < text.n; i += n, last = code) {
         struct span rest = {text.at + i, text.n - i};
-        if (is_open(c->t, text, i, last_part)) return start;
-        size_t user = user_piece(c->t, rest);
+        if (is_open(&c->t->finder[MARKED], text, i, last_part)) return start;
+        size_t user = find_word(&c->t->finder[MARKED], rest, &id);
         n = user ? user : character(rest, &code);
         if (!user && (i == start || can_join(c->t, last, code))) continue;
         encode_stretch(c, (struct span){text.at + start, i - start});
-        if (user) emit_text(c, (struct span){rest.at, user});
+        if (user) emit(c, id);
         start = i + user;
     }
     encode_stretch(c, (struct span){text.at + start, text.n - start});
@@ -886,19 +985,16 @@ static size_t line_start(const struct tokenizer *t, struct span s, size_t i) {
     return stays && is_in(t->class[code], LETTERS | NUMBERS) ? n : 0;
 }
 
-/* Takes out user-defined pieces, and encodes the lines between. How many bytes: to the last cut
- * that is sure. */
+/* Encodes line by line. How many bytes: to the last cut that is sure. */
 static size_t encode_lines(struct encoder *c, struct span text, bool last_part) {
-    size_t start = 0, n;
-    for (size_t i = 0, user; i < text.n; i += user ? user : 1) {
-        struct span rest = {text.at + i, text.n - i};
-        if (is_open(c->t, text, i, last_part)) return start;
-        if ((user = user_piece(c->t, rest)) == 0 && (n = line_start(c->t, text, i)) == 0) continue;
+    size_t start = 0;
+    for (size_t i = 0, n; i < text.n; i++) {
+        if ((n = line_start(c->t, text, i)) == 0) continue;
         /* what follows decides where white space before it ends */
-        encode_words(c, (struct span){text.at + start, i - start + (user ? 0 : n)}, i - start);
-        if (user) emit(c, c->t->slot[find_slot(c->t, (struct span){rest.at, user}, true)]);
-        start = i + user;
+        encode_words(c, (struct span){text.at + start, i - start + n}, i - start);
+        start = i;
     }
+    if (!last_part) return start;
     encode_words(c, (struct span){text.at + start, text.n - start}, text.n - start);
     return text.n;
 }
@@ -932,6 +1028,47 @@ static size_t bytes_written_for(struct span text, size_t written) {
     return i;
 }
 
+/* A stretch between words that were added. How many bytes: to the last cut that is sure. */
+static size_t encode_between(struct encoder *c, struct span text, bool last) {
+    if (text.n == 0) return 0;
+    if (c->t->byte_level) return encode_lines(c, text, last);
+    const size_t more = write_spaces(text, c->t->v.add_prefix && !c->begun, &c->written);
+    const size_t n = encode_all(c, (struct span){c->written.at, c->written.n}, last);
+    c->begun |= n > 0;
+    return n > more ? bytes_written_for(text, n - more) : 0;
+}
+
+/* Takes out the words of one finder after the other, those of the text as it is first, as the
+ * tokenizers library does. How many bytes: to the last cut that is sure. */
+static size_t encode_around(struct encoder *c, int finder, struct span text, bool last) {
+    const struct finder *f = &c->t->finder[finder];
+    struct buffer normal = {0};
+    const size_t bytes = text.n;
+    size_t start = 0, n;
+    int32_t id;
+    if (finder > NORMALISED) return encode_between(c, text, last);
+    if (f->longest == 0) return encode_around(c, finder + 1, text, last);
+    const bool composed = finder == NORMALISED && c->t->forms;
+    if (composed && !last) return 0; /* cuts of the normal form are not known in the text */
+    if (composed) {
+        normalise(c->t->forms, text, &normal);
+        text = (struct span){normal.at, normal.n};
+    }
+    for (size_t i = 0; i < text.n; i += n ? n : 1) {
+        if (is_open(f, text, i, last)) text.n = i;
+        if (i == text.n) break;
+        n = find_word(f, (struct span){text.at + i, text.n - i}, &id);
+        if (n == 0) continue;
+        encode_around(c, finder + 1, (struct span){text.at + start, i - start}, true);
+        emit(c, id);
+        c->begun = true;
+        start = i + n;
+    }
+    start += encode_around(c, finder + 1, (struct span){text.at + start, text.n - start}, last);
+    free(normal.at);
+    return composed ? bytes : start;
+}
+
 struct encoder *encoder_new(const struct tokenizer *t) {
     struct encoder *c = new_array(1, sizeof *c);
     c->t = t;
@@ -948,7 +1085,6 @@ void encoder_free(struct encoder *c) {
 
 int encode_part(struct encoder *c, struct span text, bool last, struct buffer *ids, size_t *used,
                 struct error *e) {
-    const struct tokenizer *t = c->t;
     if (text.n > INT32_MAX / SPACE_BYTES)
         return fail(e, "%zu bytes are too long for one text, %d are not", text.n,
                     INT32_MAX / SPACE_BYTES);
@@ -960,14 +1096,7 @@ int encode_part(struct encoder *c, struct span text, bool last, struct buffer *i
     c->ids = ids;
     *used = 0;
     if (text.n == 0) return 0;
-    if (t->merges) {
-        *used = encode_lines(c, text, last);
-    } else {
-        const size_t more = write_spaces(text, t->v.add_prefix && !c->begun, &c->written);
-        const size_t n = encode_all(c, (struct span){c->written.at, c->written.n}, last);
-        *used = n > more ? bytes_written_for(text, n - more) : 0;
-        c->begun |= n > 0;
-    }
+    *used = encode_around(c, RAW, text, last);
     c->offset += *used;
     return 0;
 }
@@ -992,12 +1121,12 @@ static void add_spaced(struct buffer *text, struct span piece) {
 
 int decode(const struct tokenizer *t, const int32_t *ids, size_t n, struct buffer *text,
            struct error *e) {
-    bool at_start = t->v.add_prefix && t->merges == 0;
+    bool at_start = t->v.add_prefix && !t->byte_level;
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= t->v.n)
             return fail(e, "token id %d is outside the vocabulary of %d", ids[i], t->v.n);
         struct span piece = t->v.piece[ids[i]];
-        if (t->merges) { /* the bytes themselves */
+        if (t->byte_level) { /* the bytes themselves */
             if (t->v.kind[ids[i]] != PIECE_CONTROL) buffer_add(text, piece.at, piece.n);
             continue;
         }
