@@ -405,6 +405,163 @@ static void test_bad_merges(void) {
     expect_refused(s, "kind 6");
 }
 
+/* ---- Words that were added --------------------------------------------------------------------
+ */
+
+/* "ab" of the vocabulary and "bab", as they read; "xba" and e acute with n, in normal form. */
+static void add_words(struct small *s) {
+    static int32_t id[4];
+    static const bool normalised[] = {false, false, true, true};
+    id[0] = s->v.pre.at ? 256 : 5;
+    for (int i = 1; i < 4; i++) {
+        id[i] = s->v.n;
+        add_piece_to(s, i == 1 ? "bab" : i == 2 ? "xba" : "\u00e9n", 0, PIECE_USER);
+    }
+    s->v.added = id;
+    s->v.normalised = normalised;
+    s->v.n_added = 4;
+}
+
+/* The ids, those of the three words that the vocabulary lacked as A, B and C. */
+static const char *named_ids(const struct tokenizer *t, const char *s, int first) {
+    static char room[4096];
+    struct error e;
+    char name[16];
+    strcpy(room, ids_of(t, text(s), &e));
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "%d", first + i);
+        for (char *at; (at = strstr(room, name));) {
+            *at = (char)('A' + i);
+            memmove(at + 1, at + strlen(name), strlen(at + strlen(name)) + 1);
+        }
+    }
+    return room;
+}
+
+static void test_added(void) {
+    struct error e;
+    static const struct {
+        const char *pre, *text, *ids; /* pre NULL: SentencePiece's */
+    } row[] = {
+        {NULL, "a bab b", "8 2 A 2 4"}, /* a prefix before the first stretch only */
+        {NULL, "bab", "A"},             /* and before no word */
+        {NULL, "bab a", "A 8"},
+        {NULL, "babbab", "A A"},
+        {NULL, "ab", "5"}, /* a piece of the vocabulary is found, too */
+        {NULL, "aab", "8 5"},
+        {NULL, "xbab", "2 132 A"}, /* as the text reads before its normal form */
+        {NULL, "xba", "B"},
+        {NULL, "\u00e9n", "C"},
+        {NULL, "e\u0301n", "2 113 216 141 122"}, /* SentencePiece's has no normal form here */
+        {NULL, "[x]xba[x]", "2 10 B 10"},        /* its own words are found behind the prefix */
+        {"qwen2", "a bab b", "97 32 A 32 98"},
+        {"qwen2", "xbab", "120 A"},
+        {"qwen2", "ab", "256"},
+        {"qwen2", "ab\u0301", "256 204 129"}, /* before what follows joins */
+        {"qwen2", "e\u0301n", "C"},           /* in normal form */
+        {"qwen2", "xba\u0301", "120 98 195 161"},
+        {"qwen2", "\u00e9n\u0303", "195 169 195 177"},
+        {"command-r", "xe\u0301nx", "120 C 120"},
+        {"gpt-2", "e\u0301n", "101 204 129 110"}, /* text has no normal form there */
+        {"gpt-2", "xbab xba", "120 A 32 B"},
+        {"llama-bpe", "abab", "256 256"},
+        {"bloom", "  xba  ", "32 32 B 32 32"},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct small *s =
+            row[i].pre ? merged_vocabulary(row[i].pre, some_merges(), 2) : small_vocabulary(true);
+        const int first = s->v.n;
+        if (row[i].pre) s->kind[263] = PIECE_UNUSED; /* two spaces */
+        add_words(s);
+        struct tokenizer *t = tokenizer_new(&s->v, &e);
+        CHECK(t, "%s", e.text);
+        const char *got = t ? named_ids(t, row[i].text, first) : "";
+        CHECK(strcmp(got, row[i].ids) == 0, "%s: '%s' gave %s, not %s",
+              row[i].pre ? row[i].pre : "SentencePiece", row[i].text, got, row[i].ids);
+        tokenizer_free(t);
+        free(s);
+    }
+}
+
+/* A word is what it reads as, whatever its piece stands for; and pieces stay what they were. */
+static void test_added_byte(void) {
+    struct error e;
+    struct small *s = merged_vocabulary("gpt-2", some_merges(), 5);
+    static const int32_t id[] = {0xf1, 'a'};
+    static const bool normalised[] = {true, false};
+    s->v.added = id;
+    s->v.normalised = normalised;
+    s->v.n_added = 2;
+    struct tokenizer *t = tokenizer_new(&s->v, &e);
+    CHECK(t && !strcmp(ids_of(t, text("\u00f1"), &e), "241"), "what stands for a byte reads as n");
+    CHECK(t && !strcmp(ids_of(t, text("bb aa"), &e), "98 98 32 97 97"), "a word stands alone");
+    tokenizer_free(t);
+    free(s);
+}
+
+static void test_bad_added(void) {
+    static const struct {
+        int32_t id[2];
+        const char *why;
+    } row[] = {{{1, 3}, "kind 3"}, {{268, 3}, "outside"}, {{-1, 3}, "outside"}, {{3, 3}, "twice"}};
+    static const bool normalised[2] = {false};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct small *s = small_vocabulary(true);
+        s->v.added = row[i].id;
+        s->v.normalised = normalised;
+        s->v.n_added = 2;
+        expect_refused(s, row[i].why);
+    }
+    struct small *s = merged_vocabulary("qwen2", NULL, 0); /* two words of one normal form */
+    static const int32_t both[] = {268, 269};
+    static const bool composed[] = {true, true};
+    add_piece_to(s, "\u00e9", 0, PIECE_USER);
+    add_piece_to(s, "e\u0301", 0, PIECE_USER);
+    s->v.added = both;
+    s->v.normalised = composed;
+    s->v.n_added = 2;
+    expect_refused(s, "same word");
+    s = small_vocabulary(true);
+    s->kind[3] = PIECE_UNKNOWN;
+    expect_refused(s, "both unknown");
+}
+
+/* SentencePiece's pieces, merged by the rank of a pair instead of the score of what it makes. */
+static void test_ranks(void) {
+    struct error e;
+    struct small *s = small_vocabulary(true);
+    const struct span merge[] = {text("b a"), text("a b"), text("a a"), text("aa aa"),
+                                 text("\u2581 a")};
+    static const struct {
+        const char *text, *ids;
+    } row[] = {{"", ""},
+               {"a", "8"},
+               {"bab", "2 6 4"},
+               {"aaa", "2 7 3"},
+               {"baaaa", "2 6 7 3"},
+               {"a[x]b", "8 10 4"},
+               {"\u4e2d", "2 240 196 185"}};
+    s->v.merge = merge;
+    s->v.merges = 5;
+    for (int i = 0; i < s->v.n; i++) s->score[i] = (float)-s->score[i]; /* which do not matter */
+    struct tokenizer *t = tokenizer_new(&s->v, &e);
+    CHECK(t, "%s", e.text);
+    for (size_t i = 0; t && i < sizeof row / sizeof *row; i++) {
+        const char *got = ids_of(t, text(row[i].text), &e);
+        CHECK(strcmp(got, row[i].ids) == 0, "by rank '%s' gave %s, not %s", row[i].text, got,
+              row[i].ids);
+    }
+    tokenizer_free(t);
+    s->v.merges = 4; /* what no merge makes is not made */
+    t = tokenizer_new(&s->v, &e);
+    CHECK(t && !strcmp(ids_of(t, text("a"), &e), "2 3"), "a piece was made without a merge");
+    tokenizer_free(t);
+    const struct span bad[] = {text("a c")};
+    s->v.merge = bad;
+    s->v.merges = 1;
+    expect_refused(s, "no token");
+}
+
 /* ---- The demo model's vocabulary ------------------------------------------------------------- */
 
 /* In place: backslash escapes of line ends, tabs, carriage returns and backslashes. */
@@ -485,9 +642,9 @@ static void test_parts(const struct tokenizer *t, const char *name, struct span 
 /* Characters that pre-tokenizers disagree about, in lines. */
 static struct span mixed_text(size_t n) {
     static const char *const part[] = {
-        "a",      "b",      "ab",     "A",      "B ",         " ",      "  ",      "\n",
-        "\n",     "\n\n",   "\r\n",   "\t",     "'s",         "'",      "1",       "23",
-        "...",    "!\n",    "/",      "(",      "<x>",        "\u00e9", "e\u0301", "\u0323",
+        "a",      "b",      "ab",     "A",      "B ",         " ",      "  ",      "\n",    "\n",
+        "\n\n",   "\r\n",   "\t",     "'s",     "'",          "1",      "23",      "...",   "!\n",
+        "/",      "(",      "<x>",    "\u00e9", "e\u0301",    "\u0323", "\u00e9n", "xba",   "bab",
         "\u4e2d", "\u3002", "\u1100", "\u1161", "\U0001f468", "\u00a0", "[x]",     "\u2581"};
     struct buffer b = {0};
     while (n--) {
@@ -507,6 +664,11 @@ static void test_streams(const struct tokenizer *demo) {
         struct tokenizer *t = tokenizer_new(&s->v, &e);
         CHECK(t, "%s", e.text);
         if (t) test_parts(t, pre[i], mixed);
+        add_words(s);
+        struct tokenizer *added = tokenizer_new(&s->v, &e);
+        CHECK(added, "%s", e.text);
+        if (added) test_parts(added, "with words added", mixed);
+        tokenizer_free(added);
         /* white space leaves its last character to the word that follows, if one does */
         const char *got = i == 0 && t ? ids_of(t, text("\n\na\n\n"), &e) : "10 10 97 267";
         CHECK(strcmp(got, "10 10 97 267") == 0, "line feeds gave %s", got);
@@ -518,6 +680,11 @@ static void test_streams(const struct tokenizer *demo) {
         struct tokenizer *t = tokenizer_new(&s->v, &e);
         CHECK(t, "%s", e.text);
         if (t) test_parts(t, bytes ? "small" : "small, without bytes", mixed);
+        tokenizer_free(t);
+        add_words(s);
+        t = tokenizer_new(&s->v, &e);
+        CHECK(t, "%s", e.text);
+        if (t) test_parts(t, "small, with words added", mixed);
         tokenizer_free(t);
         free(s);
     }
@@ -536,6 +703,10 @@ int main(void) {
     test_merges();
     test_composing();
     test_bad_merges();
+    test_added();
+    test_added_byte();
+    test_bad_added();
+    test_ranks();
     CHECK(checkpoint_open(&m, "demo/model.gguf", 1, &e) == 0, "%s", e.text);
     if (m.tokenizer) {
         test_golden_ids(m.tokenizer);
