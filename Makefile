@@ -53,6 +53,10 @@ test: lape $(TESTS)
 	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_diff.py \
 		test/test_methods.py test/test_experiments.py test/test_golden.py
 
+# Both commands on a bare Debian: gcc, make, python3, warnings being errors. Root, and debootstrap.
+bare:
+	@test/bare.sh $(SUITE)
+
 # Against transformers, tokenizers, sentencepiece and PyTorch, which are installed into .venv.
 oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/oracle.py
@@ -117,5 +121,5 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo reproduce card test oracle golden identical precision tokenizers peers train-test \
-	scale-test bench format clean force
+.PHONY: spec demo reproduce card test bare oracle golden identical precision tokenizers peers \
+	train-test scale-test bench format clean force
