@@ -21,6 +21,7 @@ import sys
 import tempfile
 import traceback
 import unittest
+import warnings
 import zipfile
 
 import report
@@ -375,6 +376,13 @@ with open(CONVERT, encoding="utf-8") as _file:
     PROGRAM = compile(_file.read(), CONVERT, "exec")
 
 
+def warning(name, kind="UserWarning"):
+    """A prelude after which a library's function warns, in two lines, whenever it is called."""
+    return ("import {0}, warnings\ndef doubtful(*args, real={1}, warn=warnings.warn, **options):\n"
+            "    warn('doubt\\nand more', {2})\n    return real(*args, **options)\n"
+            "{1} = doubtful\n".format(name.split(".")[0], name, kind))
+
+
 def run_forked(args, prelude=""):
     """The program in a forked process: as good as a new interpreter, and ten times as fast."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -403,6 +411,7 @@ def run_forked(args, prelude=""):
             file.seek(0)
             texts.append(file.read().decode("utf-8"))
     code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+    assert "Warning: " not in texts[1], texts[1]     # whatever the program says beside it
     return subprocess.CompletedProcess(args, code, *texts)
 
 
@@ -824,6 +833,113 @@ class Damage(Case):
                 self.write("model.safetensors", raw)
                 self.refuse("model.safetensors")
 
+    def header(self, change):
+        """model.safetensors, with change applied to its header's text and to its data."""
+        whole = safetensors(weights())
+        length, = struct.unpack("<Q", whole[:8])
+        text, data = change(whole[8:8 + length], whole[8 + length:])
+        self.write("model.safetensors", struct.pack("<Q", len(text)) + text + data)
+
+    def test_rules_of_the_header(self):
+        """What the format's description demands beyond JSON."""
+        self.checkpoint()
+        again = b'"model.norm.weight": {"dtype": "BF16", "shape": [32], "data_offsets": [%d, %d]}, '
+        for name, change, words in (
+                ("a name twice", lambda text, data: (
+                    text.replace(b'"__m', again % (0, 64) + b'"__m'), data),
+                 ["model.norm.weight", "twice"]),
+                ("a key twice", lambda text, data: (text.replace(
+                    b'"dtype": "BF16"', b'"dtype": "F32", "dtype": "BF16"', 1), data),
+                 ["dtype", "twice"]),
+                ("__metadata__ of a number", lambda text, data: (text.replace(b'"pt"', b"1"), data),
+                 ["__metadata__", "texts"]),
+                ("__metadata__ of a list", lambda text, data: (text.replace(b'"pt"', b'["pt"]'),
+                                                               data), ["__metadata__", "texts"]),
+                ("__metadata__ a text", lambda text, data: (text.replace(
+                    b'{"format": "pt"}', b'"pt"'), data), ["__metadata__", "texts"]),
+                ("__metadata__ null", lambda text, data: (text.replace(
+                    b'{"format": "pt"}', b"null"), data), ["__metadata__", "texts"]),
+                ("space before it", lambda text, data: (b" " + text, data), ["header"]),
+                ("a mark before it", lambda text, data: (b"\xef\xbb\xbf" + text, data),
+                 ["header"])):
+            with self.subTest(name):
+                self.header(change)
+                self.refuse("model.safetensors", *words)
+        self.header(lambda text, data: (text + b" " * (-len(text) % 8), data))
+        self.convert()                               # padded, as the format allows
+
+    def test_data_without_holes(self):
+        """The tensors lie one after the other from the first byte to the last."""
+        self.checkpoint()
+        norm, first = "model.norm.weight", "model.embed_tokens.weight"
+        size = sum(len(raw) for _, _, raw in weights().values())
+
+        def moved(move):
+            def change(text, data):
+                header = json.loads(text)
+                data = move(header, data)
+                return json.dumps(header).encode(), data
+            return change
+
+        def from_byte(start):
+            def move(header, data):
+                for name, entry in header.items():
+                    if name != "__metadata__" and entry["data_offsets"][0] >= start:
+                        entry["data_offsets"] = [at + 2 for at in entry["data_offsets"]]
+                return data[:start] + b"\0\0" + data[start:]
+            return move
+
+        def over(header, data):
+            header[norm]["data_offsets"] = [0, 64]
+            return data
+
+        for name, move, words in (
+                ("hole at the start", from_byte(0), [first, "byte 2 ", "ends at 0"]),
+                ("hole", from_byte(768), [norm, "byte 770 ", "ends at 768"]),
+                ("bytes at the end", lambda header, data: data + b"\0",
+                 ["end at byte %d" % size, "%d bytes are there" % (size + 1)]),
+                ("overlap", over, [first, "begins at byte 0", "ends at 64"])):
+            with self.subTest(name):
+                self.header(moved(move))
+                self.refuse("model.safetensors", *words)
+        tensors = weights()                          # no numbers are no hole, wherever they are
+        for at in 0, 3, len(tensors):
+            names = list(tensors)
+            names.insert(at, "model.layers.0.self_attn.rotary_emb.inv_freq")
+            self.checkpoint({name: tensors.get(name, ("F32", [0], b"")) for name in names})
+            self.convert()
+            os.remove(self.out)
+        shard = safetensors(tensors)
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        self.write("model.safetensors.index.json", {"weight_map": dict.fromkeys(tensors, "a")})
+        self.write("a", shard + b"\0")
+        self.refuse(os.path.join(self.model, "a") + ":", "bytes are there")
+
+    def test_keys_twice(self):
+        """In every JSON file that is read."""
+        tensors = weights()
+        self.checkpoint(tensors)
+        self.write("tokenizer.model", sentencepiece())
+        for name in "added_tokens.json", "tokenizer_config.json":
+            path = self.write(name, b'{"a": {"b": 1, "c": 2, "b": 1}}')
+            self.refuse(name, "the key b is twice")
+            os.remove(path)
+        os.remove(os.path.join(self.model, "tokenizer.model"))
+        for name in "tokenizer.json", "vocab.json":
+            path = self.write(name, b'{"a": 1, "a": 1}')
+            self.refuse(name, "the key a is twice")
+            os.remove(path)
+        os.rename(os.path.join(self.model, "model.safetensors"), os.path.join(self.model, "a"))
+        places = ", ".join('"%s": "a"' % name for name in tensors)
+        index = "model.safetensors.index.json"
+        self.write(index, ('{"weight_map": {%s, "lm_head.weight": "b"}}' % places).encode())
+        self.refuse(index, "the key lm_head.weight is twice")
+        os.remove(os.path.join(self.model, index))
+        text = json.dumps(CONFIG).encode()
+        for change in b'{"rope_theta": 1.0, ', b'{"x": [{"vocab_size": 1, "vocab_size": 2}], ':
+            self.write("config.json", change + text[1:])
+            self.refuse("config.json", "the key ", "is twice")
+
     def test_huge_header(self):
         """A header over the format's limit is refused unread, even where the file is that large."""
         self.checkpoint()
@@ -858,6 +974,32 @@ class Damage(Case):
         self.write(index, {"weight_map": place})
         self.write(b, safetensors(tensors))
         self.refuse(b, moved, a)
+
+    def test_index_says_where(self):
+        """Every tensor lies in the shard that the index names for it, and is named by it."""
+        self.checkpoint()
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        tensors = weights()
+        inv, head = "model.layers.0.self_attn.rotary_emb.inv_freq", "lm_head.weight"
+        halves = [dict(list(tensors.items())[i::2]) for i in range(2)]
+        place = {name: "ab"[i] + ".safetensors" for i in range(2) for name in halves[i]}
+        index = "model.safetensors.index.json"
+
+        def written(place, halves):
+            self.write(index, {"metadata": {"total_size": 1}, "weight_map": place})
+            for name, half in zip("ab", halves):
+                self.write(name + ".safetensors", safetensors(half))
+
+        written(place, halves)
+        self.convert()
+        os.remove(self.out)
+        other = {"a.safetensors": "b.safetensors", "b.safetensors": "a.safetensors"}[place[head]]
+        written(dict(place, **{head: other}), halves)
+        self.refuse(place[head], head, index, "in " + other)
+        written({name: shard for name, shard in place.items() if name != head}, halves)
+        self.refuse(place[head], head, index, "nowhere")
+        written(place, [dict(halves[0], **{inv: ("F32", [4], bytes(16))}), halves[1]])
+        self.refuse("a.safetensors", inv, "nowhere")
 
     def test_other_kinds_of_checkpoint(self):
         self.checkpoint()
@@ -1731,13 +1873,16 @@ class Counts(CountsCase):
     def test_usage(self):
         file = self.write("a.pt", counts_file([1], (1, 1), 9))
         for args in (["en=" + file, "en=" + file], ["=" + file], ["en="], [file], ["e n=" + file],
-                     ["e" * 25 + "=" + file], ["\u00e9=" + file], ["en\n=" + file], []):
+                     ["e" * 25 + "=" + file], ["\u00e9=" + file], ["en\n=" + file], [],
+                     ["none=" + file], ["-=" + file]):
             with self.subTest(str(args)):
                 done = run_forked(["counts", *args, "-o", self.out])
                 self.assertEqual(done.returncode, 2)
                 self.assertNotIn("Traceback", done.stderr)
                 self.assert_no_output()
         self.counts("e" * 24 + "=" + file)
+        for label in "None", "none-", "_":           # not what stands for no language
+            self.counts(label + "=" + file)
 
     def npy(self, name, data):
         return "%s=%s" % (name, self.write(name + ".npy", data))
@@ -2026,6 +2171,38 @@ class Released(CountsCase):
             done = run_forked(["counts", gguf, "-o", out])
             self.assert_refused(done, "c.gguf", *words)
 
+    def test_counts_out_once(self):
+        """Names that are there twice, labels of no language, integers that are another's."""
+        gguf = self.counts_gguf(nome=counts_file(range(6), (2, 3), 9),
+                                nose=counts_file(range(6), (2, 3), 9))
+        with open(gguf, "rb") as file:
+            whole = file.read()
+        out = os.path.join(self.dir, "out.gguf.LANG")
+        self.assertEqual(run_forked(["counts", gguf, "-o", out]).returncode, 0)
+        for name in "nome", "nose":
+            os.remove(os.path.join(self.dir, "out.gguf." + name))
+        label = struct.pack("<Q", 4) + b"nose"
+        at = whole.index(b"nose.positive") + 13
+        self.assertEqual(struct.unpack_from("<I2QIQ", whole, at), (2, 3, 2, I64_TYPE, 64))
+        for name, lie, words in (
+                ("two languages", whole.replace(label, label.replace(b"s", b"m")), ["not a counts"]),
+                ("no language", whole.replace(b"nose", b"none"), ["not a counts"]),
+                ("two tensors", whole.replace(b"nose.positive", b"nome.positive"), ["damaged"]),
+                ("two keys", whole.replace(struct.pack("<Q", 19) + b"lape-counts.neurons",
+                                           struct.pack("<Q", 18) + b"lape-counts.layers").replace(
+                    struct.pack("<Q", 7) + b"unknown", struct.pack("<Q", 8) + b"unknown."),
+                 ["damaged"]),
+                ("of one place", whole[:at + 24] + bytes(8) + whole[at + 32:], ["nose.positive"]),
+                ("a hole", whole[:at + 24] + struct.pack("<Q", 96) + whole[at + 32:] + bytes(32),
+                 ["nose.positive"]),
+                ("of another type", whole[:at + 20] + struct.pack("<I", 28) + whole[at + 24:],
+                 ["nose.positive"]),
+                ("bytes at the end", whole + bytes(32), ["bytes of tensors"])):
+            with self.subTest(name):
+                self.assertNotEqual(lie, whole)
+                self.write("c.gguf", lie)
+                self.assert_refused(run_forked(["counts", gguf, "-o", out]), "c.gguf", *words)
+
     def refuse_neurons(self, *words, args=()):
         self.assert_refused(run_forked(["neurons", *args, "-o", self.out]), *words)
 
@@ -2052,7 +2229,7 @@ class Released(CountsCase):
         self.refuse_neurons("wants os.system", args=[path] + ab)
         path = self.write("x.neuron.pth", b"PK and no more")
         self.refuse_neurons("damaged", args=[path] + ab)
-        for langs in "a,a", "", "a,,b", "a b", "a" * 25:
+        for langs in "a,a", "", "a,,b", "a b", "a" * 25, "none", "a,none", "-,a":
             done = run_forked(["neurons", path, "--langs", langs, "-o", self.out])
             self.assertEqual(done.returncode, 2)
         for number in "0", "-1", "x", "1e3":
@@ -2065,6 +2242,14 @@ class Released(CountsCase):
                 ("layer\tneuron", "neuron\tlayer", ["neither"]), ("# layers: 2\n", "", ["neither"]),
                 ("layers: 2", "layers: 0", ["neither"]), ("layers: 2", "layers: two", ["neither"]),
                 ("languages: b a", "languages: b  a", ["neither"]),
+                ("languages: b a", "languages: b a -", ["neither"]),
+                ("languages: b a", "languages: none b a", ["neither"]),
+                ("languages: b a", "languages: b a b", ["neither"]),
+                ("languages: b a\n", "languages: a b\n# languages: b a\n", ["neither"]),
+                ("layers: 2\n", "layers: 2\n# layers: 3\n", ["neither"]),
+                ("\tlanguages\n0", "\tlanguages of it\n0", ["neither"]),
+                ("layers: 2\n", "layers: 2\n0\t0\n", ["neither"]),
+                ("nan\tb,a", "nan\tb,b", ["line 8"]), ("nan\tb,a", "nan\tnone", ["line 8"]),
                 ("0\t5\tnan", "2\t5\tnan", ["line 8"]), ("0\t5\tnan", "0\t6\tnan", ["line 8"]),
                 ("0\t5\tnan", "0\t0\tnan", ["line 8"]), ("0\t5\tnan", "0\t-5\tnan", ["line 8"]),
                 ("nan\tb,a", "nan\tb,c", ["line 8"]), ("nan\tb,a", "nan", ["line 8"]),
@@ -2219,7 +2404,7 @@ class HostilePickles(CountsCase):
         for where in (0, len(whole) - 60, 0xFFFFFFF0):           # of the first storage
             lie = whole[:start] + struct.pack("<I", where) + whole[start + 4:]
             self.write("pytorch_model.bin", lie)
-            self.refuse("pytorch_model.bin", "damaged")
+            self.refuse("pytorch_model.bin", "damaged" if where else "x/data.pkl and x/data/0 lie")
         sizes = start - 22                           # a storage that claims more than the file
         lie = whole[:sizes] + struct.pack("<II", len(whole), len(whole)) + whole[sizes + 8:]
         self.write("pytorch_model.bin", lie)
@@ -2276,6 +2461,90 @@ class HostilePickles(CountsCase):
                 self.refuse_counts("en.pt", "damaged", data=data)
         self.refuse_counts("absent.pt", "No such file", args=["en=absent.pt"])
         self.refuse_counts(self.dir, args=["en=" + self.dir])
+
+
+    def test_entries_of_their_own(self):
+        """No entry is there twice, and none has another's bytes, whatever zipfile says of it."""
+        pt = Pt()
+        value = {"n": 9, "over_zero": pt.tensor([1] * 6, (2, 3)), "x": pt.tensor([2] * 6, (2, 3))}
+        whole = pt.file(value)
+        self.counts(self.pt("en", whole))
+        os.remove(self.out)
+        last = whole.rindex(b"PK\1\2")             # of the directory: x/data/1
+        first = whole.rindex(b"PK\1\2", 0, last)
+
+        def placed(at):                              # with x/data/1 there
+            return whole[:last + 42] + struct.pack("<I", at) + whole[last + 46:]
+
+        place, = struct.unpack_from("<I", whole, first + 42)
+        again = io.BytesIO(whole)
+        with warnings.catch_warnings(), zipfile.ZipFile(again, "a") as archive:
+            warnings.simplefilter("ignore")          # of what is written here
+            archive.writestr("x/data.pkl", b"\x80\2" + pickled({"n": 1}) + b".")
+        self.checkpoint()
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        lie = "x/data/0 and x/data/1 lie over each other"
+        for name, data, word in (
+                ("one place", placed(place), lie), ("within", placed(place + 8), lie),
+                ("too long", whole[:first + 20] + struct.pack("<II", 64, 64) + whole[first + 28:],
+                 lie),
+                ("of two sizes", whole[:first + 24] + struct.pack("<I", 20) + whole[first + 28:],
+                 "damaged"),
+                ("in the directory", placed(whole.index(b"PK\1\2") - 30), "damaged"),
+                ("two of a name", whole.replace(b"x/data/1", b"x/data/0"),
+                 "the entry x/data/0 is there twice"),
+                ("two pickles", again.getvalue(), "the entry x/data.pkl is there twice")):
+            with self.subTest(name):
+                file = self.pt("en", data)
+                self.write("pytorch_model.bin", data)
+                for prelude in "", warning("zipfile.ZipFile.open") * (word != "damaged"):
+                    self.refuse("pytorch_model.bin: ", word, prelude=prelude)
+                    self.assert_refused(run_forked(["counts", file, "-o", self.out], prelude),
+                                        "en.pt: ", word)
+
+    def test_storages_may_be_shared(self):
+        """Two tensors of one storage, as tied embeddings are."""
+        self.checkpoint(weights("F32"), tie_word_embeddings=True)
+        os.remove(os.path.join(self.model, "model.safetensors"))
+        pt, made = Pt(), {}
+        for name, (_, shape, raw) in weights("F32").items():
+            if name != "lm_head.weight":
+                made[name] = pt.tensor(struct.unpack("<%df" % product(shape), raw), shape, "f")
+        made["lm_head.weight"] = made["model.embed_tokens.weight"]
+        self.write("pytorch_model.bin", pt.file(made))
+        self.convert()
+
+
+class Warnings(CountsCase):
+    """What a library warns of is refused, in one line of ours."""
+
+    WORDS = "refused, since there is a warning of it: doubt and more\n"
+
+    def test_of_files(self):
+        self.checkpoint()
+        for kind in "UserWarning", "FutureWarning", "RuntimeWarning", "BytesWarning":
+            self.refuse("config.json: " + self.WORDS, prelude=warning("json.loads", kind))
+        file = self.pt("en", counts_file([1] * 6, (2, 3), 9))
+        for name in ("zipfile.ZipFile.__init__", "zipfile.ZipFile.read", "zipfile.ZipFile.infolist",
+                     "struct.unpack", "pickletools.genops"):
+            done = run_forked(["counts", file, "-o", self.out], warning(name))
+            self.assert_refused(done, "en.pt: " + self.WORDS)
+
+    def test_of_all_else(self):
+        self.checkpoint()
+        self.refuse("hf: " + self.WORDS, prelude=warning("os.replace"))
+
+    @needs_numpy
+    def test_of_numpy(self):
+        self.checkpoint(weights("F32"))
+        self.refuse("hf: " + self.WORDS, prelude=warning("numpy.frombuffer"),
+                    args=["--type", "f16"])
+
+    def test_of_programs(self):
+        """That something will be written otherwise one day says nothing of a file."""
+        self.checkpoint()
+        for kind in "DeprecationWarning", "PendingDeprecationWarning", "ResourceWarning":
+            self.convert(prelude=warning("json.loads", kind))
 
 
 class Sparse(io.FileIO):
@@ -2418,6 +2687,53 @@ class Output(Case):
             done = run_forked(["hf", self.model, "-o", out, "-q"])
             self.assert_refused(done, out, word)
         self.assertEqual(os.listdir(self.model), before)
+
+    def test_links(self):
+        """A link stays one, and what it names is written; in place of nothing, nothing is."""
+        self.checkpoint()
+        folder = os.path.join(self.dir, "elsewhere")
+        target, pipe = os.path.join(folder, "x"), os.path.join(folder, "pipe")
+        os.mkdir(folder)
+        os.mkfifo(pipe)
+        os.symlink(os.path.join("elsewhere", "y"), self.out)
+        os.symlink("x", os.path.join(folder, "y"))
+        done = run_forked(["hf", self.model, "-o", self.out, "-q"])
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1))
+        self.assertIn("out.gguf: is a link to " + os.path.realpath(target), done.stderr)
+        self.assertEqual(sorted(os.listdir(folder)), ["pipe", "y"])
+        with open(target, "w") as file:
+            file.write("older")
+        full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))"
+        for prelude, status, start in ((full, 1, b"older"), ("", 0, b"GGUF\3")):
+            done = run_forked(["hf", self.model, "-o", self.out, "-q"], prelude)
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (status, status))
+            self.assertEqual(os.readlink(self.out), os.path.join("elsewhere", "y"))
+            self.assertEqual(os.readlink(os.path.join(folder, "y")), "x")
+            self.assertFalse(os.path.islink(target))
+            with open(target, "rb") as file:
+                self.assertEqual(file.read(5), start)
+            self.assertEqual(sorted(os.listdir(folder)), ["pipe", "x", "y"])
+        for name, word in ((pipe, "plain file"), (os.path.join(self.model, "model.safetensors"),
+                                                  "input"), (self.out, "is a link to")):
+            os.remove(self.out)
+            os.symlink(name, self.out)
+            done = run_forked(["hf", self.model, "-o", self.out, "-q"])
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1))
+            self.assertIn(word, done.stderr)
+        self.assertEqual(sorted(os.listdir(self.dir)), ["elsewhere", "out.gguf", "tiny"])
+
+    def test_others_files_beside_it(self):
+        """What has the name of the temporary file is not written over, nor removed."""
+        self.checkpoint()
+        other = os.path.join(self.dir, "out.gguf.%d.tmp")
+        done = run_forked(["hf", self.model, "-o", self.out, "-q"],
+                          "import os\nwith open(%r %% os.getpid(), 'w') as file:\n"
+                          "    file.write('theirs')" % other)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1))
+        self.assertIn(".tmp is in the way", done.stderr)
+        name, = (name for name in os.listdir(self.dir) if name != "tiny")
+        with open(os.path.join(self.dir, name)) as file:
+            self.assertEqual(file.read(), "theirs")
 
     def test_interrupt(self):
         """At the last moment before the file gets its name."""

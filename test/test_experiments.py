@@ -7,15 +7,20 @@ what `lape` itself says when asked directly, its messages.
 Standard library only; the demo model with tiny settings.
 """
 
+import contextlib
 import functools
+import io
 import math
 import os
 import random
+import struct
 import subprocess
 import sys
 import tempfile
 import types
 import unittest
+import unittest.mock
+import warnings
 
 import report
 
@@ -207,6 +212,45 @@ class Files(unittest.TestCase):
         self.assertEqual(tables.read_table(path), (["made: so"], [{"a": "x", "b": "0.333333"},
                                                                   {"a": "y", "b": "2"}]))
 
+    def test_columns_of_one_name(self):
+        """Neither written nor read: the last would hide the others."""
+        with self.assertRaisesRegex(tables.Refused, "two columns are named 'off'"):
+            tables.write_table(shared("twice.tsv"), [], ["off", "en", "off"], [[1, 2, 3]])
+        self.assertFalse(os.path.exists(shared("twice.tsv")))
+        with self.assertRaisesRegex(tables.Refused, "two columns are named 'en'"):
+            tables.read_table(write("twice.tsv", "off\ten\ten\n1\t2\t3\n"))
+
+    def test_links_and_pipes(self):
+        """A link stays one, a pipe takes what is written, and nobody's file is written over."""
+        folder = shared("links")
+        os.mkdir(folder)
+        link, target = (os.path.join(folder, name) for name in ("link", "target"))
+        os.symlink("target", link)
+        with self.assertRaisesRegex(tables.Refused, "link: is a link to .*target, which is not"):
+            tables.write_text(link, "new")
+        self.assertEqual(os.listdir(folder), ["link"])
+        write(os.path.join("links", "target"), "older")
+        tables.write_text(link, "new")
+        self.assertEqual(os.readlink(link), "target")
+        with open(target) as file:
+            self.assertEqual(file.read(), "new")
+        pipe = os.path.join(folder, "pipe")
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        tables.write_text(pipe, "through")
+        self.assertEqual(os.read(reader, 99), b"through")
+        os.close(reader)
+        tables.write_text(os.devnull, "through")
+        with self.assertRaisesRegex(tables.Refused, "links: is not a plain file"):
+            tables.write_text(folder, "new")
+        theirs = write(os.path.join("links", "target.%d.tmp" % os.getpid()), "theirs")
+        with self.assertRaisesRegex(tables.Refused, "tmp is in the way"):
+            tables.write_text(link, "newer")
+        with open(theirs) as file:
+            self.assertEqual(file.read(), "theirs")
+        self.assertEqual(sorted(os.listdir(folder)),
+                         ["link", "pipe", "target", os.path.basename(theirs)])
+
     def test_neurons(self):
         found = tables.NeuronList(neurons())
         self.assertEqual(found.languages, LANGUAGES)
@@ -263,6 +307,30 @@ class Files(unittest.TestCase):
                      "0\t0\t1\tfr\n"):
             with self.assertRaises(tables.Refused, msg=text):
                 tables.NeuronList(write("bad.tsv", text))
+
+    def test_once(self):
+        """Lists and counts in which something is there twice, or a label that is none."""
+        good = ("# layers: 1\n# neurons: 2\n# languages: en fr\nlayer\tneuron\tlape\tlanguages\n"
+                "0\t0\t1\ten\n0\t1\t1\tfr\n")
+        self.assertEqual(len(tables.NeuronList(write("bad.tsv", good)).rows), 2)
+        for old, new, word in (
+                ("en fr", "en fr en", "'en'"), ("en fr", "en fr none", "'none'"),
+                ("en fr", "en fr -", "'-'"), ("en fr", "en fr e.n", "'e.n'"),
+                ("# layers", "# layers: 7\n# layers", "'layers' twice"),
+                ("# languages", "# languages: en\n# languages", "'languages' twice"),
+                ("0\t1\t1", "0\t0\t1", "must ascend")):
+            with self.assertRaisesRegex(tables.Refused, word, msg=new):
+                tables.NeuronList(write("bad.tsv", good.replace(old, new, 1)))
+        with open(counts(), "rb") as file:
+            whole = file.read()
+        for old, new in ((b"zh.positive", b"fr.positive"), (b"zh", b"fr"), (b"zh", b"z."),
+                         (b"lape-counts.bos", b"lape-counts.layers")):
+            old, new = (struct.pack("<Q", len(name)) + name for name in (old, new))
+            self.assertIn(old, whole)
+            with open(shared("cut.gguf"), "wb") as file:
+                file.write(whole.replace(old, new, 1))
+            with self.assertRaises(tables.Refused, msg=str(new)):
+                tables.Counts(shared("cut.gguf"))
 
     def test_npy(self):
         """What is written for `lape ppl` is what it reads."""
@@ -574,6 +642,19 @@ class Complaints(unittest.TestCase):
         self.refused(1, "no such file", "matrix", DEMO, "en=nowhere.txt", *given)
         self.refused(1, "twice", "matrix", DEMO, text, text, *given)
         self.refused(1, "LANG=FILE", "matrix", DEMO, "e n=x", *given)
+        for label in "none", "off", "perplexity":
+            self.refused(1, "LANG=FILE", "matrix", DEMO, text, label + text[2:], *given)
+        self.refused(2, "unknown option", "matrix", DEMO, text, "-" + text[2:], *given)
+        with self.assertRaisesRegex(tables.Refused, "neither none nor -"):
+            common.language_files(["-" + text[2:]])
+        for name in "random", "random-2", "lape":
+            self.refused(1, "two selections", "matrix", DEMO, *texts("eval"), *given, "--also",
+                         name + "=" + neurons())
+        self.refused(1, "two selections", "matrix", DEMO, *texts("eval"), *given, "--methods",
+                     "lape", "--draws", "0")
+        self.refused(1, "two columns are named 'distinct'", "layers", write(
+            "distinct.tsv", "# layers: 1\n# neurons: 2\n# languages: distinct\n"
+            "layer\tneuron\tlape\tlanguages\n"))
         self.refused(1, "LANG=FILE", "matrix", DEMO, *given)
         self.refused(1, "MODEL", "matrix", text, *given)
         self.refused(1, "de", "dose", DEMO, text.replace("fr=", "de="), *given)
@@ -584,6 +665,29 @@ class Complaints(unittest.TestCase):
         self.refused(1, "lies", "layers", write("lies.tsv", "lies\n"))
         self.refused(1, "4, 8, 16", "reliability", DEMO, text, "--of", "5")
         self.refused(1, "--check", "steer", DEMO, *prompts(), "--check", text, *given)
+
+    def test_warnings(self):
+        """Of a library, as one line and a refusal."""
+        for kind, status in ((UserWarning, 1), (DeprecationWarning, 0)):
+            with unittest.mock.patch.object(selection.tables, "NeuronList", side_effect=(
+                    lambda path: warnings.warn("doubt\nand more", kind))), \
+                    unittest.mock.patch.object(selection, "about_neurons", side_effect=(
+                        tables.Refused("past it"))), warnings.catch_warnings(), \
+                    contextlib.redirect_stderr(io.StringIO()) as said:
+                self.assertEqual(experiments.main(["layers", "x", "-o", shared("refused")]), 1)
+            self.assertEqual(said.getvalue(), "experiments.py: layers: refused, since there is a "
+                             "warning of it: doubt and more\n" if status else
+                             "experiments.py: past it\n")
+
+    def test_models_of_reproduce(self):
+        """Whose tables would land, or delete, where others are."""
+        for path in "..", ".", "/", "nowhere.gguf", write("report.gguf", ""), write(
+                "texts.gguf", ""), write("a-texts.gguf", ""):
+            args = types.SimpleNamespace(lape="", texts=None, threads=None, model=path)
+            with self.assertRaises(tables.Refused, msg=path):
+                reproduce.Run(args)
+        self.assertTrue(reproduce.Run(types.SimpleNamespace(
+            lape="", texts=None, threads=None, model=DEMO)).tables.endswith("/model"))
 
     def test_usage(self):
         self.refused(2, "--draws", "matrix", DEMO, "--counts", "x", "--draws", "many")

@@ -127,6 +127,35 @@ class Plots(unittest.TestCase):
         for name in os.listdir(self.pictures):
             self.assertLess(len(read(self.pictures, name)), 60000, name)
 
+    def test_links(self):
+        """A picture goes where a link of its name leads."""
+        os.mkdir(self.pictures)
+        for kind in "png", "svg":
+            link = os.path.join(self.pictures, "layers." + kind)
+            os.symlink("target." + kind, link)
+            status, _, wrong = plot(self.folder, "-o", self.pictures, "--only", "layers")
+            self.assertEqual((status, wrong.count("\n")), (1, 1))
+            self.assertIn("is a link to", wrong)
+            with open(link, "w"):
+                pass
+        self.draw("--only", "layers")
+        for kind in "png", "svg":
+            self.assertTrue(os.path.islink(os.path.join(self.pictures, "layers." + kind)))
+            self.assertGreater(os.path.getsize(os.path.join(self.pictures, "target." + kind)), 999)
+        self.assertEqual(len(os.listdir(self.pictures)), 4)
+
+    def test_warnings(self):
+        """Of matplotlib, as one line and a refusal."""
+        with open(os.path.join(self.folder, "sitecustomize.py"), "w") as file:
+            file.write("import io, warnings\nclass Doubtful(io.StringIO):\n"
+                       "    def getvalue(self):\n        warnings.warn('doubt\\nand more')\n"
+                       "        return super().getvalue()\nio.StringIO = Doubtful\n")
+        os.environ["PYTHONPATH"] = self.folder
+        self.addCleanup(os.environ.pop, "PYTHONPATH")
+        status, _, wrong = plot(self.folder, "-o", self.pictures, "--only", "layers", "--svg")
+        self.assertEqual((status, wrong), (1, "plot.py: %s: a figure: refused, since there is a "
+                                              "warning of it: doubt and more\n" % self.folder))
+
     def test_what_is_there(self):
         for name in os.listdir(self.folder):
             if name.endswith(".tsv") and name != "layers.tsv":

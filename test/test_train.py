@@ -21,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import warnings
+from unittest import mock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tools"))
@@ -194,6 +196,9 @@ class Parts(Folder):
                 ([self.texts, "-o", self.path("new"), "--resume"], "nothing to resume"),
                 ([self.folder, "-o", self.path("new")], "no LANG.train.txt"),
                 ([self.texts, "-o", self.path("new"), "--langs", "de"], "de.train.txt is not"),
+                ([self.texts, "-o", self.path("new"), "--langs", "en,none"], "'none' is no label"),
+                ([self.texts, "-o", self.path("new"), "--langs", "-"], "'-' is no label"),
+                ([self.texts, "-o", self.path("new"), "--langs", "../en"], "'../en' is no label"),
                 ([self.texts, "-o", self.path("new"), "--mix", "de=2"], "de=2 is not LANG=WEIGHT"),
                 ([self.texts, "-o", self.path("new"), "--width", "100"], "multiple"),
                 ([self.texts, "-o", self.path("new"), "--vocab", "99999"], "cannot be trained"),
@@ -206,6 +211,33 @@ class Parts(Folder):
             file.write(b".")
         with self.assertRaisesRegex(train.Refused, "the texts have changed"):
             quietly(other, *again[1:])
+        checkpoint = os.path.join(run, "checkpoint.pt")
+        with mock.patch.object(train.torch, "load", lambda *_, **__: warnings.warn("doubt")):
+            with self.assertRaisesRegex(train.Refused, "a warning of it: doubt"):
+                quietly(*again)
+        for data in read(checkpoint)[:-99], b"", b"PK", b"\x80\2}.":
+            with open(checkpoint, "wb") as file:
+                file.write(data)
+            with self.assertRaisesRegex(train.Refused, "is damaged"):
+                quietly(*again)
+
+    def test_what_is_written(self):
+        """A link stays one; what has the temporary file's name is not written over."""
+        folder = self.path("links")
+        os.mkdir(folder)
+        link = os.path.join(folder, "link")
+        os.symlink("target", link)
+        with self.assertRaisesRegex(train.Refused, "is a link to"):
+            train.write(link, b"new")
+        with open(link, "w"):
+            pass
+        train.write(link, b"new")
+        self.assertEqual((os.readlink(link), read(folder, "target")), ("target", b"new"))
+        with open("%s.%d.tmp" % (os.path.join(folder, "target"), os.getpid()), "w") as file:
+            file.write("theirs")
+        with self.assertRaisesRegex(train.Refused, "is in the way"):
+            train.write(link, b"newer")
+        self.assertEqual((read(file.name), read(folder, "target")), (b"theirs", b"new"))
 
 
 class Runs(Folder):

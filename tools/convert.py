@@ -30,7 +30,8 @@ import sys
 import zlib
 
 import torch_zip
-from torch_zip import Refused, is_count
+from guard import LABELS_ARE, Refused, doubt, is_label, new_file, no_warnings, warnings_are_errors
+from torch_zip import is_count
 
 try:
     import numpy
@@ -57,9 +58,18 @@ def read_small(path):
 
 
 def parse_json(path, raw):
-    """The JSON object in raw bytes that come from path."""
+    """The JSON object in raw bytes that come from path; no object in it names a key twice."""
+    def once(pairs):
+        found = dict(pairs)
+        if len(found) < len(pairs):                  # all but the last would be lost, silently
+            counted = collections.Counter(key for key, _ in pairs)
+            raise Refused(path, "the key %.200s is twice in one object: once is expected"
+                          % counted.most_common(1)[0][0])
+        return found
+
     try:
-        value = json.loads(raw.decode("utf-8"))
+        with no_warnings(path):
+            value = json.loads(raw.decode("utf-8"), object_pairs_hook=once)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
@@ -107,28 +117,6 @@ def gguf_head(metadata, tensors):
         size = math.prod(dims) // kind.block * kind.size
         offset += size + -size % ALIGNMENT
     return head + bytes(-len(head) % ALIGNMENT)
-
-
-@contextlib.contextmanager
-def new_file(path, inputs):
-    """A file that gets its name only when it is whole; after any failure nothing is left of it."""
-    if os.path.exists(path):
-        if not os.path.isfile(path):
-            raise Refused(path, "is not a plain file: -o wants the name of a file to write")
-        if any(os.path.samefile(path, source) for source in inputs):
-            raise Refused(path, "is read as input too: -o wants another name")
-    temporary = "%s.%d.tmp" % (path, os.getpid())
-    try:
-        file = open(temporary, "xb")
-    except OSError as problem:
-        raise Refused(path, "cannot be written there: %s" % problem.strerror)
-    try:
-        with file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def write_gguf(args, metadata, tensors, inputs):
@@ -241,6 +229,21 @@ def check_entry(path, name, entry, data_start, file_size):
     return Stored(path, name, DTYPES.get(dtype, dtype), tuple(shape), data_start + offsets[0])
 
 
+def check_tiling(path, header, size):
+    """That the tensors fill the data, one after the other: so the format has it, and a hole or an
+    overlap is the trace of a file that was not written as it was meant."""
+    end = 0
+    for name in sorted(header, key=lambda name: header[name]["data_offsets"]):
+        start, end, before = header[name]["data_offsets"] + [end]
+        if start != before:
+            raise Refused(path, "tensor %s begins at byte %d of the data, where what is before it "
+                          "ends at %d: no hole and no overlap are expected"
+                          % (name, start, before))
+    if end != size:
+        raise Refused(path, "the tensors end at byte %d of the data: %d bytes are there, which "
+                      "should all be of a tensor" % (end, size))
+
+
 def read_safetensors(path):
     """name -> Stored for every tensor of one file."""
     file_size = os.path.getsize(path)
@@ -248,10 +251,17 @@ def read_safetensors(path):
         length = int.from_bytes(file.read(8), "little")
         if length > min(file_size - 8, HEADER_LIMIT):
             raise Refused(path, "a header of %d bytes does not fit: is it safetensors?" % length)
-        header = parse_json(path, file.read(length))
-    header.pop("__metadata__", None)
-    return {name: check_entry(path, name, entry, 8 + length, file_size)
-            for name, entry in header.items()}
+        raw = file.read(length)
+        if raw[:1] != b"{":
+            raise Refused(path, "the header is no JSON object: is it safetensors?")
+        header = parse_json(path, raw)
+    about = header.pop("__metadata__", {})
+    if not isinstance(about, dict) or not all(isinstance(text, str) for text in about.values()):
+        raise Refused(path, "__metadata__ is not an object of texts")
+    found = {name: check_entry(path, name, entry, 8 + length, file_size)
+             for name, entry in header.items()}
+    check_tiling(path, header, file_size - 8 - length)
+    return found
 
 
 def read_bin(path):
@@ -300,6 +310,9 @@ def read_shards(directory, index, read):
         for name, stored in read(os.path.join(directory, shard)).items():
             if name in found:
                 raise Refused(stored.path, "tensor %s is in %s too" % (name, found[name].path))
+            if place.get(name) != shard:
+                raise Refused(stored.path, "holds tensor %s, which %s has %s" % (
+                    name, index, "in " + place[name] if name in place else "nowhere"))
             found[name] = stored
     for name in place:
         if name not in found:
@@ -1433,16 +1446,23 @@ class GgufHead:
                 raise ValueError
             for _ in range(values):
                 key = self.value(STRING)
-                self.values[key] = self.value(*self.take("<I"))
+                self.once(self.values, key, self.value(*self.take("<I")))
             for _ in range(tensors):
                 name, (rank,) = self.value(STRING), self.take("<I")
-                dims = self.take("<%dQ" % min(rank, 5))
-                self.tensors[name] = (dims,) + self.take("<IQ")
+                if rank > 4:
+                    raise ValueError("more dimensions than GGUF knows")
+                dims = self.take("<%dQ" % rank)
+                self.once(self.tensors, name, (dims,) + self.take("<IQ"))
             if self.values.get("general.alignment", ALIGNMENT) != ALIGNMENT:
                 raise ValueError
         except (KeyError, ValueError, RecursionError, struct.error):
             raise Refused(path, "is damaged, or not GGUF of version 3")
         self.start = self.at + -self.at % ALIGNMENT
+
+    def once(self, found, key, value):
+        if key in found:
+            raise ValueError("a name that is there twice")
+        found[key] = value
 
     def take(self, form):
         values = struct.unpack_from(form, self.raw, self.at)
@@ -1470,16 +1490,25 @@ def read_counts_file(path):
             is_count(layers) and is_count(neurons) and layers * neurons
             and isinstance(languages, list) and isinstance(totals, list)
             and len(languages) == len(totals) and all(map(is_count, totals))
-            and all(isinstance(name, str) and re.fullmatch(LABEL, name) for name in languages)):
+            and all(isinstance(name, str) and is_label(name) for name in languages)
+            and len(set(languages)) == len(languages)):
         raise Refused(path, "is not a counts file, or says no layers, neurons, languages, tokens")
+    end = 0
+    for name, (dims, kind, offset) in head.tensors.items():
+        if kind != TYPES["i64"].ggml or offset != end + -end % ALIGNMENT:
+            raise Refused(path, "tensor %s is no integers that begin where those before it end"
+                          % name)
+        end = offset + 8 * math.prod(dims)
+    if not 0 <= len(raw) - head.start - end < ALIGNMENT:
+        raise Refused(path, "has %d bytes of tensors, which should be %d"
+                      % (len(raw) - head.start, end))
     found, count = {}, layers * neurons
     for language, total in zip(languages, totals):
-        dims, kind, offset = head.tensors.get(language + ".positive", (None, None, 0))
-        at = head.start + offset
-        if dims != (neurons, layers) or kind != TYPES["i64"].ggml or at + 8 * count > len(raw):
+        dims, _, offset = head.tensors.get(language + ".positive", (None, None, 0))
+        if dims != (neurons, layers):
             raise Refused(path, "has no tensor %s.positive of %d x %d integers"
                           % (language, layers, neurons))
-        found[language] = total, struct.unpack_from("<%dq" % count, raw, at)
+        found[language] = total, struct.unpack_from("<%dq" % count, raw, head.start + offset)
         check_counts(path, language, found[language][1], total, (layers, neurons))
     return (layers, neurons), found
 
@@ -1546,19 +1575,27 @@ def lists_to_table(args, path):
         out.write(("\n".join(lines) + "\n").encode("utf-8", "replace"))
 
 
+def table_head(lines):
+    """Of a table: the line that names its columns, layers, neurons a layer, and languages; or a
+    ValueError."""
+    start = next(i for i, line in enumerate(lines + ["end"]) if line and line[0] != "#")
+    found = re.findall("^# (layers|neurons|languages): (.*)$", "\n".join(lines[:start]), re.M)
+    said = dict(found)
+    languages = said.get("languages", "").split(" ")
+    if lines[start:] == [] or lines[start].split("\t")[:4] != [
+            "layer", "neuron", "lape", "languages"] or len(found) != 3 or not all(
+                re.fullmatch("[1-9][0-9]{0,7}", said.get(key, "")) for key in ("layers", "neurons")
+            ) or not all(map(is_label, languages)) or len(set(languages)) < len(languages):
+        raise ValueError("no head")
+    return start, int(said["layers"]), int(said["neurons"]), languages
+
+
 def read_table(path):
     """(layers, neurons a layer, languages) and (layer, index, languages) of every line."""
     try:
         lines = read_small(path).decode("utf-8").split("\n")
+        start, layers, neurons, languages = table_head(lines)
     except ValueError:
-        lines = [""]
-    said = dict(re.findall(r"^# (layers|neurons|languages): (.*)$", "\n".join(lines), re.M))
-    start = next((i for i, line in enumerate(lines)
-                  if line.startswith("layer\tneuron\tlape\tlanguages")), None)
-    languages = said.get("languages", "").split(" ")
-    sizes = [int(said[key]) if re.fullmatch("[1-9][0-9]{0,7}", said.get(key, "")) else 0
-             for key in ("layers", "neurons")]
-    if start is None or not all(sizes) or not all(re.fullmatch(LABEL, word) for word in languages):
         raise Refused(path, "is neither lists as torch.save writes them, nor a table as lape find "
                       "does")
     rows, last = [], (-1, -1)
@@ -1568,13 +1605,13 @@ def read_table(path):
             continue
         place = (int(part[1]), int(part[2])) if part else last
         members = [] if not part or part[3] == "-" else part[3].split(",")
-        if place <= last or place[0] >= sizes[0] or place[1] >= sizes[1] or not (
-                set(members) <= set(languages)):
+        if place <= last or place[0] >= layers or place[1] >= neurons or not (
+                set(members) <= set(languages)) or len(set(members)) < len(members):
             raise Refused(path, "line %d is no layer, neuron, lape and languages of the header, in "
                           "ascending order" % number)
         rows.append(place + (members,))
         last = place
-    return sizes[0], languages, rows
+    return layers, languages, rows
 
 
 def table_to_lists(args, path):
@@ -1606,17 +1643,14 @@ def convert_neurons(args):
 
 # ---- The command line -----------------------------------------------------------------------
 
-LABEL = "[A-Za-z0-9_-]{1,24}"
-
-
 def language_file(text):
     """LANG=FILE of the command line as a pair; (None, FILE.gguf) of a counts file."""
     language, _, path = text.partition("=")
     if text.endswith(".gguf") and "=" not in text:
         return None, text
-    if not path or not re.fullmatch(LABEL, language):
-        raise argparse.ArgumentTypeError("%r: LANG=FILE is expected, LANG being 1 to 24 letters, "
-                                         "digits, _ or -" % text)
+    if not path or not is_label(language):
+        raise argparse.ArgumentTypeError("%r: LANG=FILE is expected, LANG being %s"
+                                         % (text, LABELS_ARE))
     return language, path
 
 
@@ -1631,9 +1665,9 @@ def language_tokens(text):
 def labels(text):
     """A,B,... of the command line as a list of labels."""
     found = text.split(",")
-    if len(set(found)) < len(found) or not all(re.fullmatch(LABEL, label) for label in found):
-        raise argparse.ArgumentTypeError("%r: A,B,... is expected, each label once, of 1 to 24 "
-                                         "letters, digits, _ or -" % text)
+    if len(set(found)) < len(found) or not all(map(is_label, found)):
+        raise argparse.ArgumentTypeError("%r: A,B,... is expected, each label once, of %s"
+                                         % (text, LABELS_ARE))
     return found
 
 
@@ -1695,6 +1729,7 @@ def parse_arguments(argv):
 def main(argv):
     args = parse_arguments(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)        # to clean up then too
+    warnings_are_errors()
     try:
         args.run(args)
     except KeyboardInterrupt:
@@ -1702,6 +1737,9 @@ def main(argv):
         return 130
     except Refused as problem:
         complain(str(problem))
+        return 1
+    except Warning as warning:                       # that no reader has caught
+        complain("%s: %s" % (args.command, doubt(warning)))
         return 1
     except OSError as problem:                       # one without a name comes from writing
         complain("%s: %s" % (problem.filename or args.output, problem.strerror))

@@ -17,11 +17,11 @@ import argparse
 import os
 import sys
 
+from guard import Refused, doubt, warnings_are_errors
 from lab.ablation import dose, matrix, sweep
 from lab.program import Failed
 from lab.selection import layers, reliability
 from lab.steering import fallback, steer
-from lab.tables import Refused
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -166,11 +166,15 @@ def parse_arguments(argv):
 
 def main(argv):
     args = parse_arguments(argv)
+    warnings_are_errors()
     try:
         os.makedirs(args.output, exist_ok=True)
         args.function(args)
     except (Refused, OSError) as problem:
         print("experiments.py: %s" % problem, file=sys.stderr)
+        return 1
+    except Warning as warning:
+        print("experiments.py: %s: %s" % (args.command, doubt(warning)), file=sys.stderr)
         return 1
     except Failed:
         return 1

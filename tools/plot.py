@@ -20,6 +20,7 @@ except ImportError:
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from guard import Refused, no_warnings
 from lab import tables
 
 STYLE = {
@@ -263,7 +264,9 @@ FIGURES = {function.__name__: function
 def save(figure, path):
     """Without the date, so that the same figure is the same file."""
     if path.endswith(".png"):
-        return figure.savefig(path, metadata={"Software": None})
+        png = io.BytesIO()
+        figure.savefig(png, format="png", metadata={"Software": None})
+        return tables.write_bytes(path, png.getvalue())
     svg = io.StringIO()
     figure.savefig(svg, format="svg", metadata={"Date": None})
     tables.write_text(path, lighter(svg.getvalue()))
@@ -311,9 +314,10 @@ def main(argv):
     if unknown:
         parser.error("no figure is named %s" % unknown[0])
     try:
-        paths = draw(args.folder, args.pictures or args.folder, names,
-                     ["svg"] if args.svg else ["png", "svg"])
-    except (tables.Refused, KeyError, ValueError, OSError) as problem:
+        with no_warnings("a figure"):
+            paths = draw(args.folder, args.pictures or args.folder, names,
+                         ["svg"] if args.svg else ["png", "svg"])
+    except (Refused, KeyError, ValueError, OSError) as problem:
         print("plot.py: %s: %s" % (args.folder, problem), file=sys.stderr)
         return 1
     if not paths:

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 
+from guard import Refused
 from lab import report, tables
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -56,6 +57,10 @@ class Run:
         self.model = MODEL
         if args.model:
             name = os.path.splitext(os.path.basename(args.model))[0]
+            if not os.path.isfile(args.model) or name == "report" or (
+                    ("-" + name).endswith("-texts")):
+                raise Refused(args.model, "is no file, or has the name of other tables' folder in "
+                              + OUT)
             self.model, self.document = os.path.abspath(args.model), None
             self.tables = "%s/%s%s" % (OUT, name, "-texts" if args.texts else "")
             self.report = self.tables + "/REPORT.md"
@@ -172,7 +177,7 @@ def settle(run, section, write):
     new = with_section(path, section)
     if new is None:
         if write:
-            raise tables.Refused("%s: lacks the marks %s" % (path, MARKS[0].strip()))
+            raise Refused("%s: lacks the marks %s" % (path, MARKS[0].strip()))
         run.say("%s has no section of results" % run.document)
         return True
     if write:
@@ -205,11 +210,11 @@ def main():
     parser.add_argument("--again", action="store_true",
                         help="only the report, from the tables that are there")
     args = parser.parse_args()
-    run = Run(args)
     try:
+        run = Run(args)
         drawn = not args.texts and can_draw()
         if args.write and not drawn and not args.texts:
-            raise tables.Refused("--write wants pictures, too: run it by a python with matplotlib")
+            raise Refused("--write wants pictures, too: run it by a python with matplotlib")
         if not args.again:
             shutil.rmtree(os.path.join(ROOT, run.tables), ignore_errors=True)
             os.makedirs(os.path.join(ROOT, run.tables))
@@ -223,7 +228,7 @@ def main():
         return 0 if settle(run, write_report(run, drawn), args.write) else 1
     except subprocess.CalledProcessError as problem:
         print("reproduce.py: failed: %s" % " ".join(problem.cmd[:4]), file=sys.stderr)
-    except (tables.Refused, OSError) as problem:
+    except (Refused, OSError) as problem:
         print("reproduce.py: %s" % problem, file=sys.stderr)
     return 1
 

@@ -14,6 +14,8 @@ import pickletools
 import struct
 import zipfile
 
+from guard import Refused, no_warnings
+
 # The storages that torch.save names, as struct's letters; H of bfloat16 needs a step more.
 STORAGES = {"ByteStorage": "B", "CharStorage": "b", "ShortStorage": "h", "IntStorage": "i",
             "LongStorage": "q", "BoolStorage": "?", "HalfStorage": "e", "BFloat16Storage": "H",
@@ -24,13 +26,6 @@ INTEGERS = "Bbhiq"
 # A storage: its letter, its length, its numbers, or where in the file they start.
 Storage = collections.namedtuple("Storage", "code count numbers start", defaults=(None, None))
 Tensor = collections.namedtuple("Tensor", "storage offset shape strides")
-
-
-class Refused(Exception):
-    """Input that is not converted: its file, what is wrong with it, and what would be right."""
-
-    def __init__(self, path, text):
-        super().__init__("%s: %s" % (path, text))
 
 
 def is_count(value):
@@ -110,7 +105,8 @@ class Unpickler(pickle.Unpickler):
 
     def __init__(self, path, archive, lazy):
         self.path, self.archive, self.lazy, self.storages = path, archive, lazy, {}
-        self.size = self.left = os.path.getsize(path)
+        self.left = os.path.getsize(path)
+        self.check_places()
         self.prefix, = [name[:-8] for name in archive.namelist() if name.endswith("/data.pkl")]
         order = "little"
         if self.prefix + "byteorder" in archive.namelist():
@@ -121,6 +117,19 @@ class Unpickler(pickle.Unpickler):
         data = self.entry("data.pkl")
         self.check(data)
         super().__init__(io.BytesIO(data))
+
+    def check_places(self):
+        """That no two entries have one name, or one byte; some versions of zipfile only warn."""
+        names = collections.Counter(self.archive.namelist()).most_common(1)
+        if names and names[0][1] > 1:
+            raise Refused(self.path, "the entry %.200s is there twice: once is expected"
+                          % names[0][0])
+        end, before = 0, None
+        for info in sorted(self.archive.infolist(), key=lambda info: info.header_offset):
+            if info.header_offset < end:
+                raise Refused(self.path, "the entries %.200s and %.200s lie over each other: every "
+                              "one should have bytes of its own" % (before, info.filename))
+            end, before = self.start_of(info) + info.compress_size, info.filename
 
     def check(self, data):
         """Refuse a program that does what torch.save's do not, before any of it is run."""
@@ -148,24 +157,31 @@ class Unpickler(pickle.Unpickler):
         """A plain entry; all of them together are stored in no more than the file."""
         info = self.archive.getinfo(self.prefix + name)
         self.left -= info.file_size
-        if info.compress_type != zipfile.ZIP_STORED or self.left < 0:
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or (
+                self.left < 0):
             raise ValueError("a compressed entry")
         return info
 
     def entry(self, name):
         return self.archive.read(self.found(name))
 
-    def place(self, name):
-        """Where in the file an entry's bytes start, and how many there are."""
-        info, file = self.found(name), self.archive.fp
+    def start_of(self, info):
+        """Where in the file an entry's bytes start."""
+        file = self.archive.fp
         file.seek(info.header_offset)
         head = file.read(30)                         # much as in the directory
         start = info.header_offset + 30 + sum(struct.unpack("<HH", head[26:]))
         named = file.read(int.from_bytes(head[26:28], "little"))
-        if head[:4] != b"PK\3\4" or named != info.orig_filename.encode() or (
-                info.flag_bits & 1 or start + info.file_size > self.size):
-            raise ValueError("an entry beyond the file")
-        return start, info.file_size
+        name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
+        if head[:4] != b"PK\3\4" or named != name or info.flag_bits & 1 or (
+                start + info.compress_size > self.archive.start_dir):
+            raise ValueError("an entry beyond the data")
+        return start
+
+    def place(self, name):
+        """Where in the file an entry's bytes start, and how many there are."""
+        info = self.found(name)
+        return self.start_of(info), info.file_size
 
     def persistent_load(self, identity):
         _, code, key, _, count = identity
@@ -194,7 +210,7 @@ def load(path, lazy=False):
     """What torch.save wrote to path: dicts, lists, tuples, plain values, and Tensors."""
     with open(path, "rb") as file:
         try:
-            with zipfile.ZipFile(file) as archive:
+            with no_warnings(path), zipfile.ZipFile(file) as archive:
                 return Unpickler(path, archive, lazy).load()
         except Refused:
             raise

@@ -24,9 +24,12 @@ import io
 import json
 import math
 import os
+import pickle
 import signal
 import sys
 import time
+
+from guard import LABELS_ARE, Refused, is_label, new_file, no_warnings
 
 # name, type or choices, default, what it is and why the default is what it is
 OPTIONS = {
@@ -111,10 +114,6 @@ BLOCK = 1 << 20              # bytes of text that are encoded at a time
 EVAL_TOKENS = 4096           # at once; and of every language, in validations on the way
 
 
-class Refused(Exception):
-    """What cannot be done, in one line."""
-
-
 def import_libraries():
     """Late, so that --help needs none of them."""
     global np, safetensors, sentencepiece, torch, transformers
@@ -159,7 +158,7 @@ def parse_options(words):
     if args.resume:
         if not os.path.exists(path):
             raise Refused("%s is not there: there is nothing to resume" % path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_checkpoint(path)
         parser.set_defaults(**checkpoint["options"])
         args = parser.parse_args(words)
         for key, saved in checkpoint["options"].items():
@@ -170,6 +169,15 @@ def parse_options(words):
     check_options(args)
     args.steps = args.steps or (0 if args.minutes else DEFAULT_STEPS)
     return args, checkpoint
+
+
+def read_checkpoint(path):
+    """What save_checkpoint wrote."""
+    try:
+        with no_warnings(path):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError):
+        raise Refused("%s is damaged: there is nothing to resume" % path)
 
 
 def check_options(args):
@@ -199,6 +207,9 @@ def find_languages(args):
     """Those of --langs, or all that have a text to train on; in both cases with both texts."""
     found = sorted(name[:-10] for name in os.listdir(args.texts) if name.endswith(".train.txt"))
     languages = list(dict.fromkeys(args.langs.split(","))) if args.langs else found
+    for language in languages:
+        if not is_label(language):
+            raise Refused("%r is no label of a language: it should be %s" % (language, LABELS_ARE))
     for path in (text_path(args, language, part) for language in languages for part in PARTS):
         if not os.path.isfile(path) or not os.path.getsize(path):
             raise Refused("%s is not there, or empty" % path)
@@ -297,10 +308,9 @@ def map_ids(tokenizer, source, target):
     """A text's ids, raw as lape reads them: 16 bits each if the vocabulary fits in, else 32."""
     dtype = "<u2" if tokenizer.vocab_size() <= 1 << 16 else "<u4"
     if not os.path.exists(target):
-        with open(target + ".tmp", "wb") as file:
+        with new_file(target) as file:
             for ids in encode(tokenizer, source):
                 file.write(np.array(ids, dtype).tobytes())
-        os.replace(target + ".tmp", target)
     return np.memmap(target, dtype, "r")
 
 
@@ -491,9 +501,8 @@ def print_table(table):
 
 def write(path, data):
     """Whole or not at all."""
-    with open(path + ".tmp", "wb") as file:
+    with new_file(path) as file:
         file.write(data)
-    os.replace(path + ".tmp", path)
 
 
 def write_json(path, value):

@@ -10,6 +10,8 @@ Python whose own unicodedata is of that version.
 import os
 import sys
 
+from guard import new_file
+
 try:
     import unicodedata2 as unicodedata
 except ImportError:
@@ -117,8 +119,8 @@ def main():
         table("COMPOSED[][3]", triples(pairs)),
         "\n/* it becomes the two, or the one when the second is 0, for good */\n",
         table("DECOMPOSED[][3]", triples(decompositions(False))), TAIL]
-    with open(os.path.join(ROOT, "unicode.h"), "w", encoding="ascii") as f:
-        f.write("".join(parts))
+    with new_file(os.path.join(ROOT, "unicode.h")) as f:
+        f.write("".join(parts).encode("ascii"))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ only.
 
 import math
 
+from guard import Refused
 from lab import tables
 from lab.common import (about_neurons, language_files, mean, model_and_files, neurons_of, percent,
                         program_of, say, spread, write)
-from lab.tables import Refused
 
 
 def judge(change):
@@ -53,18 +53,25 @@ class Growing:
 
 def selections(args, lape, found):
     """{selection: {language: neurons}}: the list, its baselines at equal budget, random draws."""
-    lists = {found.header.get("method", "list").split(",")[0]:
-             {language: found.of(language) for language in found.languages}}
+    lists = {}
+
+    def add(name, by):
+        if name in lists or args.draws and (name + "-").startswith("random-"):
+            raise Refused("two selections of the table would be named %s" % name)
+        lists[name] = by
+
+    add(found.header.get("method", "list").split(",")[0],
+        {language: found.of(language) for language in found.languages})
     for name, path in language_files(args.also).items():
         other = tables.NeuronList(path)
         if other.layers != found.layers or other.neurons != found.neurons:
             raise Refused("%s: is of another model than %s" % (path, found.path))
-        lists[name] = {language: other.of(language) for language in other.languages}
+        add(name, {language: other.of(language) for language in other.languages})
     for method in args.methods.split(",") if args.methods else []:
         say(args, "baseline %s, as many neurons for every language" % method)
         growing = Growing(lape, args, found, method)
-        lists[method] = {language: growing.first(language, len(found.of(language)))
-                         for language in found.languages}
+        add(method, {language: growing.first(language, len(found.of(language)))
+                     for language in found.languages})
     for seed in range(1, args.draws + 1):
         draw = lape.find(args.counts, found.languages, method="random", like=found.path, seed=seed)
         lists["random-%d" % seed] = {language: draw.of(language) for language in draw.languages}

@@ -7,9 +7,14 @@ import os
 import statistics
 import sys
 
+from guard import LABELS_ARE, Refused, is_label
 from lab import tables
 from lab.program import Program
-from lab.tables import Refused, write_table
+from lab.tables import write_table
+
+# Columns that stand beside the languages' in tables of these experiments, or of `lape ppl`.
+COLUMNS = ("distinct", "language", "layer", "most", "off", "perplexity", "prompt", "quarter",
+           "step")
 
 
 def say(args, text):
@@ -34,8 +39,10 @@ def language_files(words):
     files = {}
     for word in words:
         label, _, path = word.partition("=")
-        if not path or not tables.LABEL.match(label):
-            raise Refused("LANG=FILE is wanted, LANG of 1 to 24 letters, digits, _ or -: " + word)
+        if not path or not is_label(label):
+            raise Refused("LANG=FILE is wanted, LANG of %s: %s" % (LABELS_ARE, word))
+        if label in COLUMNS:
+            raise Refused("LANG=FILE is wanted, LANG being no column of a table: " + word)
         if label in files:
             raise Refused("a language is named twice: " + word)
         if not os.path.isfile(path):

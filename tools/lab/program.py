@@ -7,6 +7,7 @@ import struct
 import subprocess
 import tempfile
 
+from guard import Refused
 from lab import tables
 
 MOST_TEXTS = 200         # in one call: the program takes 255
@@ -32,7 +33,7 @@ class Program:
         try:
             done = subprocess.run(words, check=False, **options)
         except OSError as problem:
-            raise tables.Refused("%s: cannot be run: %s" % (self.path, problem.strerror))
+            raise Refused("%s: cannot be run: %s" % (self.path, problem.strerror))
         if done.returncode:
             raise Failed()
         return done

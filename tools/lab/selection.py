@@ -4,9 +4,9 @@
 import math
 import os
 
+from guard import Refused
 from lab import tables
 from lab.common import about_neurons, mean, model_and_files, program_of, say, write
-from lab.tables import Refused
 
 Z = 1.959963984540054    # standard deviations on either side of a 95 % interval
 

@@ -7,10 +7,10 @@ import concurrent.futures
 import math
 import os
 
+from guard import Refused
 from lab import bayes, tables
 from lab.common import (about_neurons, geometric, language_files, mean, model_and_files, neurons_of,
                         program_of, say, write)
-from lab.tables import Refused
 
 SURE = 0.95      # of outputs' languages: what naive Bayes must reach on held-out text
 

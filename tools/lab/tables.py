@@ -6,17 +6,11 @@ Standard library only. What cannot be read is refused in one line that names the
 import array
 import collections
 import mmap
-import os
 import re
 import struct
 import sys
 
-LABEL = re.compile(r"[A-Za-z0-9_-]{1,24}$")      # of a language, as the program takes it
-
-
-class Refused(Exception):
-    """Input that is not worked on: what it is, and what is wrong with it."""
-
+from guard import Refused, is_label, new_file
 
 # ---- Tables: `#` lines that say how they were made, the columns' names, rows -------------------
 
@@ -25,21 +19,29 @@ def show(value):
     return "%.6g" % value if isinstance(value, float) else str(value)
 
 
-def write_text(path, text):
-    """The file appears whole or not at all."""
-    temporary = "%s.%d.tmp" % (path, os.getpid())
+def write_bytes(path, data):
+    """The file appears whole or not at all; a pipe takes it, too."""
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.replace(temporary, path)
+        with new_file(path, streams=True) as file:
+            file.write(data)
     except OSError as problem:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise Refused("%s: cannot be written: %s" % (path, problem.strerror))
+        raise Refused(path, "cannot be written: %s" % problem.strerror)
+
+
+def write_text(path, text):
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def once(path, columns):
+    """That no two columns have one name, of which a reader would see one alone."""
+    for number, name in enumerate(columns):
+        if name in columns[:number]:
+            raise Refused(path, "two columns are named '%s'" % name)
 
 
 def write_table(path, made, columns, rows):
     """made: the header's lines."""
+    once(path, columns)
     lines = ["# " + line for line in made] + ["\t".join(columns)]
     lines += ["\t".join(show(value) for value in row) for row in rows]
     write_text(path, "\n".join(lines) + "\n")
@@ -64,12 +66,22 @@ def read_table(path):
                           % (path, len(row), len(cells[0]), "\t".join(row)[:60]))
     if not cells:
         raise Refused("%s: no table: it ends before its columns are named" % path)
+    once(path, cells[0])
     return made, [dict(zip(cells[0], row)) for row in cells[1:]]
 
 
 # ---- Neuron lists ------------------------------------------------------------------------------
 
+# What the header says to the experiments.
+KEYS = ("model", "layers", "neurons", "languages", "method", "top", "filter", "bar", "tokens")
 Neuron = collections.namedtuple("Neuron", "place lape languages p")    # place: (layer, index)
+
+
+def check_labels(path, languages):
+    """That every language has a label, and a different one."""
+    for number, name in enumerate(languages):
+        if not is_label(name) or name in languages[:number]:
+            raise Refused("%s: '%s' is no language's label, or stands twice" % (path, name))
 
 
 class NeuronList:
@@ -78,7 +90,8 @@ class NeuronList:
     def __init__(self, path):
         made, table = read_table(path)
         self.path = path
-        self.header = dict(line.split(": ", 1) for line in made if ": " in line)
+        said = [line.split(": ", 1) for line in made if ": " in line]
+        self.header = dict(said)
         self.model = self.header.get("model", "unknown")
         self.languages = self.header.get("languages", "").split()
         try:
@@ -90,6 +103,10 @@ class NeuronList:
                           "`# languages` and columns layer, neuron, lape, languages" % path)
         if not self.languages:
             raise Refused("%s: the header names no languages" % path)
+        for name in KEYS:
+            if sum(key == name for key, _ in said) > 1:
+                raise Refused("%s: the header says '%s' twice" % (path, name))
+        check_labels(path, self.languages)
         self.check()
 
     def read_row(self, row):
@@ -99,8 +116,11 @@ class NeuronList:
         return Neuron((int(row["layer"]), int(row["neuron"])), row["lape"], languages, p)
 
     def check(self):
-        for row in self.rows:
+        for row, before in zip(self.rows, [None] + self.rows):
             layer, index = row.place
+            if before and row.place <= before.place:
+                raise Refused("%s: layer %d, neuron %d: neurons must ascend, each once"
+                              % (self.path, layer, index))
             if not (0 <= layer < self.layers and 0 <= index < self.neurons):
                 raise Refused("%s: layer %d, neuron %d: the header says %d layers of %d"
                               % (self.path, layer, index, self.layers, self.neurons))
@@ -164,13 +184,18 @@ class Counts:
         tensors, values = self.take("Q"), self.take("Q")
         if max(tensors, values) > len(self.bytes):
             raise ValueError
-        value = {self.text(): self.value(self.take("I")) for _ in range(values)}
+        value = {}
+        for _ in range(values):
+            self.once(value, self.text(), self.value(self.take("I")))
         if value["general.architecture"] != "lape-counts":
             raise ValueError
         self.model = value["general.name"]
         self.layers, self.neurons = value["lape-counts.layers"], value["lape-counts.neurons"]
         self.piece = value.get("lape-counts.piece_length", 0)      # 0: imported, not known
         self.languages = value["lape-counts.languages"]
+        check_labels(self.path, self.languages)
+        if len(value["lape-counts.tokens"]) != len(self.languages):
+            raise ValueError
         self.tokens = dict(zip(self.languages, value["lape-counts.tokens"]))
         self.tensor = {}
         for _ in range(tensors):
@@ -178,8 +203,13 @@ class Counts:
             size = 1
             for _ in range(dims):
                 size *= self.take("Q")
-            self.tensor[name] = self.take("I"), size, self.take("Q")
+            self.once(self.tensor, name, (self.take("I"), size, self.take("Q")))
         self.data = self.at + -self.at % value.get("general.alignment", 32)
+
+    def once(self, found, name, value):
+        if name in found:
+            raise ValueError
+        found[name] = value
 
     def take(self, kind):
         """The next number."""
