@@ -1661,7 +1661,13 @@ class ByteLevel(Case):
         self.refuse("tokenizer.json", "normal form")
         twice[1]["normalized"] = False
         self.file(self.split(regex), normalizer=self.NFC, added_tokens=twice)
-        self.assertEqual(self.convert().keys["tokenizer.ggml.added_normalized"][1], [1, 0])
+        keys = self.convert().keys
+        self.assertEqual(keys["tokenizer.ggml.added_normalized"][1], [1, 0])
+        self.assertEqual(keys["tokenizer.ggml.tokens"][1][5:7], ["\u00e9", "e\u0301"])
+        twice[1].update(normalized=True, content="o\u0301")
+        self.file(self.split(regex), normalizer=self.NFC, added_tokens=twice)
+        keys = self.convert().keys                   # a normalized word is written in normal form
+        self.assertEqual(keys["tokenizer.ggml.tokens"][1][5:7], ["\u00e9", "\u00f3"])
         os.remove(self.out)
         for settings in ({"add_prefix_space": True}, {"tokenizer_class": "Qwen2Tokenizer"},
                          {"tokenizer_class": "CohereTokenizerFast"}):

@@ -1360,14 +1360,19 @@ def place(path, words, vocabulary, made):
     return texts, types
 
 
-def check_forms(path, words):
-    """Refuses two normalized words that are one in normal form: only one of them could be found."""
+def write_forms(path, words, vocabulary, texts):
+    """Writes normalized words in normal form, in which they are found and become text again. Of
+    two that are one there only one could be found."""
     forms = {}
     for word in words:
         form = unicodedata.normalize("NFC", word.text)
-        if not word.special and word.normalized and forms.setdefault(form, word) != word:
+        if word.special or not word.normalized:
+            continue
+        if forms.setdefault(form, word) != word:
             raise Refused(path, "the added tokens %.60s and %.60s are the same in normal form C"
                           % (forms[form].text, word.text))
+        if word.text not in vocabulary:
+            texts[word.id] = form
 
 
 def read_byte_level(path, values, words, arch, settings):
@@ -1377,9 +1382,9 @@ def read_byte_level(path, values, words, arch, settings):
     check_model(path, values, pre, byte_fallback=(None, False), ignore_merges=whole)
     check_decoder(path, values, "ByteLevel")
     vocabulary, merges = read_bpe(path, values)
-    if pre in NORMALIZED:
-        check_forms(path, words)
     texts, types = place(path, words, vocabulary, made_by_text(vocabulary, merges, True in whole))
+    if pre in NORMALIZED:
+        write_forms(path, words, vocabulary, texts)
     return texts, types, [("tokenizer.ggml.model", STRING, "gpt2"),
                           ("tokenizer.ggml.pre", STRING, pre)], merges
 
