@@ -1840,9 +1840,11 @@ class OlderFiles(Case):
         for files in (
                 {"tokenizer_config": dict(special, add_bos_token=True),
                  "added_tokens": {"<new>": 7}},
-                {"tokenizer_config": {"add_bos_token": True, "tokenizer_class": "GPT2TokenizerFast",
-                                      "added_tokens_decoder": {"7": {"content": "<new>"}}},
-                 "added_tokens": {"<old>": 7},
+                {"tokenizer_config": dict(
+                    special, add_bos_token=True, tokenizer_class="GPT2TokenizerFast",
+                    added_tokens_decoder={"7": {"content": "<new>"}}),
+                 "added_tokens": {"<old>": 7}, "special_tokens_map": {"bos_token": "<old>"}},
+                {"tokenizer_config": {"add_bos_token": True}, "added_tokens": {"<new>": 7},
                  "special_tokens_map": special},
                 {"tokenizer_config": dict(special, add_bos_token=True, unk_token=None),
                  "special_tokens_map": {"unk_token": "nowhere"}, "added_tokens": {"<new>": 7}}):
@@ -1922,6 +1924,7 @@ class OlderFiles(Case):
                  ["x", "not special"]),
                 ("special_tokens_map.json", {"pad_token": "<far>"}, ["<far>", "no id"]),
                 ("special_tokens_map.json", b"[]", ["special_tokens_map.json"]),
+                ("special_tokens_map.json", {"pad_token": 1}, ["special_tokens_map", "no text"]),
                 ("added_tokens.json", {"x": 8}, ["x", "should be 7"]),
                 ("added_tokens.json", {"x": 7, "y": 8, "z": 9}, ["vocab_size", "id 9"])):
             with self.subTest(str(value)):
@@ -1932,7 +1935,11 @@ class OlderFiles(Case):
                 os.remove(path)
                 if before:
                     self.write(name, before)
-        os.remove(os.path.join(self.model, "merges.txt"))
+        self.write("special_tokens_map.json", {"bos_token": {"content": "a"}})
+        self.write("tokenizer_config.json", {"bos_token": "b"})
+        self.refuse("special_tokens_map.json", "bos_token is a", "it is b")
+        for name in "special_tokens_map.json", "tokenizer_config.json", "merges.txt":
+            os.remove(os.path.join(self.model, name))
         self.refuse("merges.txt", "No such file")
         self.assertEqual(self.convert("--no-tokenizer").keys["tokenizer.ggml.model"],
                          ("string", "none"))

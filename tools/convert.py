@@ -1008,10 +1008,17 @@ def read_optional(directory, name):
 
 
 def read_settings(directory):
-    """tokenizer_config.json, completed by special_tokens_map.json, which is older."""
+    """tokenizer_config.json, completed by special_tokens_map.json, which is older: no one reads
+    that beside a list of added tokens."""
     settings = read_optional(directory, "tokenizer_config.json")
-    settings.values = dict(read_optional(directory, "special_tokens_map.json").values,
-                           **settings.values)
+    older = read_optional(directory, "special_tokens_map.json")
+    if settings.values.get("added_tokens_decoder") is None:
+        for name in NAMED:
+            texts = special_tokens(settings, [name]) + special_tokens(older, [name])
+            if len(set(texts)) > 1:
+                raise Refused(older.path, "%s is %.60s: in tokenizer_config.json it is %.60s"
+                              % (name, texts[1], texts[0]))
+        settings.values = dict(older.values, **settings.values)
     for key, known in (("sp_model_kwargs", (None, {})), ("fix_mistral_regex", (None, False)),
                        ("fast_tokenizer_files", (None, [], ["tokenizer.json"]))):
         if settings.values.get(key) not in known:
