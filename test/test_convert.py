@@ -199,8 +199,14 @@ def field(number, value):
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 PIECES = [("<unk>", 0.0, UNKNOWN), ("<s>", 0.0, CONTROL), ("</s>", 0.0, CONTROL),
-          ("<0x0A>", 0.0, BYTE), ("<0xFF>", 0.0, BYTE), ("\u2581the", -0.5, None),
+          ("a", -3.0, NORMAL), ("\u2581", -4.0, NORMAL), ("\u2581the", -0.5, None),
           ("\u8a9e", -1.25, NORMAL), ("<user>", 0.0, USER)]
+
+
+def added(text, special=False, **flags):
+    """What a file says of a token that is added to a vocabulary."""
+    return dict({"content": text, "lstrip": False, "rstrip": False, "single_word": False,
+                 "normalized": False, "special": special}, **flags)
 
 
 def sentencepiece(pieces=PIECES, trainer=((3, 2),), normalizer=((4, 0),)):
@@ -1034,19 +1040,164 @@ class Tokenizer(Case):
         self.assertEqual(self.keys(), self.EXPECTED)
 
     def test_as_many_pieces_as_rows(self):
-        pieces = PIECES + [(letter, -2.0, NORMAL) for letter in "abcd"]
+        pieces = PIECES + [(letter, -2.0, NORMAL) for letter in "bcde"]
         self.assertEqual(self.keys(sentencepiece(pieces))["tokens"],
                          ("[string]", [text for text, _, _ in pieces]))
 
-    def test_added_tokens(self):
-        self.write("added_tokens.json", {"<one>": 8, "<two>": 10, "<s>": 1, "<far>": 12})
-        self.write("tokenizer_config.json", {"added_tokens_decoder": {
-            "0": {"content": "<unk>"}, "10": {"content": "<zwei>"}, "11": {"content": "\u00fc"}}})
+    def test_special_tokens_are_names(self):
+        self.write("special_tokens_map.json", {"additional_special_tokens": ["<one>", "<two>"],
+                                               "pad_token": {"content": "<far>"}})
+        self.write("added_tokens.json", {"<two>": 10, "<one>": 8, "<s>": 1, "<far>": 12})
+        self.write("tokenizer_config.json", {"bos_token": "<s>"})
         keys = self.keys()
-        self.assertEqual(keys["tokens"][1][8:], ["<one>", "[PAD9]", "<zwei>", "\u00fc"])
-        self.assertEqual(keys["token_type"][1][8:], [CONTROL, UNUSED, CONTROL, CONTROL])
+        self.assertEqual(keys["tokens"][1][8:], ["<one>", "[PAD9]", "<two>", "[PAD11]"])
+        self.assertEqual(keys["token_type"][1][8:], [CONTROL, UNUSED, CONTROL, UNUSED])
+        self.write("tokenizer_config.json", {"added_tokens_decoder": {
+            "11": added("\u00fc", True), "0": added("<unk>", True)}})
+        keys = self.keys()                           # which added_tokens.json has no part in
+        self.assertEqual(keys["tokens"][1][8:], ["[PAD8]", "[PAD9]", "[PAD10]", "\u00fc"])
+        self.assertEqual(keys["token_type"][1][8:], [UNUSED, UNUSED, UNUSED, CONTROL])
         self.assertEqual(keys["tokens"][1][:8], self.EXPECTED["tokens"][1][:8])
+        self.assertEqual(keys["token_type"][1][:8], self.EXPECTED["token_type"][1][:8])
         self.assertEqual(keys["scores"], self.EXPECTED["scores"])
+        self.assertNotIn("added_tokens", keys)
+
+    WORDS = {"8": added("b\u00e1nh"), "9": added("<s>x", True), "10": added("a b", normalized=True)}
+
+    def words(self, *ids, **settings):
+        """The metadata with words of these ids, and with settings beside them."""
+        self.write("tokenizer_config.json", dict({"added_tokens_decoder": {
+            key: self.WORDS[key] for key in ids}, "legacy": False}, **settings))
+        return self.keys()
+
+    def test_added_words(self):
+        expected = dict(
+            self.EXPECTED, added_tokens=("[i32]", [8, 10]), added_normalized=("[bool]", [0, 1]),
+            tokens=("[string]", [text for text, _, _ in PIECES] + ["b\u00e1nh", "<s>x", "a b",
+                                                                   "[PAD11]"]),
+            token_type=("[i32]", [kind or NORMAL for _, _, kind in PIECES] + [USER, CONTROL, USER,
+                                                                              UNUSED]))
+        self.assertEqual(self.words("10", "8", "9"), expected)
+        for settings in ({"tokenizer_class": "LlamaTokenizer"},
+                         {"tokenizer_class": "LlamaTokenizerFast", "add_prefix_space": True},
+                         {"legacy": None}, {"pad_token": "<s>x"}):
+            self.assertEqual(self.words("10", "8", "9", **settings), expected)
+
+    def test_flags_that_are_left_out(self):
+        """Of a token that is not special: it is normalized; added_tokens.json has none at all."""
+        words = {"8": {"content": "x", "special": False}, "9": {"content": "y"}}
+        self.write("tokenizer_config.json", {"added_tokens_decoder": words})
+        keys = self.keys()
+        os.remove(os.path.join(self.model, "tokenizer_config.json"))
+        self.write("added_tokens.json", {"y": 9, "x": 8})
+        self.assertEqual(self.keys(), keys)
+        self.assertEqual(keys["added_tokens"], ("[i32]", [8, 9]))
+        self.assertEqual(keys["added_normalized"], ("[bool]", [1, 1]))
+
+    def test_words_that_the_pieces_have(self):
+        """They stay pieces; those that the model itself looks for are left to it."""
+        self.write("tokenizer_config.json", {"added_tokens_decoder": {
+            "3": added("a"), "5": added("\u2581the"), "6": added("\u8a9e", True),
+            "7": added("<user>", normalized=True), "8": added("new")}})
+        keys = self.keys()
+        self.assertEqual(keys["added_tokens"], ("[i32]", [3, 5, 8]))
+        self.assertEqual(keys["added_normalized"], ("[bool]", [0, 0, 0]))
+        self.assertEqual(keys["token_type"][1][:9], self.EXPECTED["token_type"][1][:8] + [USER])
+
+    def beside(self, *words, **values):
+        """tokenizer.json beside tokenizer.model."""
+        vocabulary = {text: i for i, (text, _, _) in enumerate(PIECES)}
+        self.write("tokenizer.json", dict({"model": {"vocab": vocabulary}, "added_tokens": [
+            dict(word, id=number) for number, word in words]}, **values))
+
+    def test_words_of_a_tokenizer_json_beside_it(self):
+        expected = self.words("8", "9", "10")
+        self.beside((1, added("<s>", True)), *((int(i), word) for i, word in self.WORDS.items()))
+        self.assertEqual(self.words("8", "9", "10"), expected)
+        self.write("tokenizer_config.json", {"legacy": False})
+        self.assertEqual(self.keys(), expected)
+        self.write("added_tokens.json", {"a b": 10})
+        self.assertEqual(self.keys(), expected)
+
+    def test_words_refused(self):
+        """What libraries do in another way, or each in its own."""
+        self.checkpoint()
+        self.write("tokenizer.model", sentencepiece())
+        for words, settings, says in (
+                ({"9": added("x")}, {}, ["id of", "x", "9", "8"]),
+                ({"8": added("a")}, {}, ["id of", "a", "8", "3"]),
+                ({"4": added("x")}, {}, ["id of", "x", "4", "8"]),
+                ({"8": added("x"), "9": added("x")}, {}, ["x", "twice"]),
+                ({"8": added("x", lstrip=True)}, {}, ["spaces beside it"]),
+                ({"8": added("x", rstrip=True)}, {}, ["spaces beside it"]),
+                ({"8": added("x", single_word=True)}, {}, ["whole words"]),
+                ({"8": added("x", single_word=1)}, {}, ["neither true nor false"]),
+                ({"8": added("x", stride=1)}, {}, ["x", "stride"]),
+                ({"1": added("<s>")}, {}, ["<s>", "not special"]),
+                ({"0": added("<unk>")}, {}, ["<unk>", "not special"]),
+                ({"5": added("x", True)}, {}, ["x", "\u2581the"]),
+                ({str(i): added("x%d" % i) for i in range(8, 13)}, {}, ["x12", "vocab_size"]),
+                ({"8": added("x<us")}, {}, ["x<us", "<user>"]),
+                ({"8": added("r>")}, {}, ["r>", "<user>"]),
+                ({"8": added("<user>s")}, {}, ["<user>s", "<user>"]),
+                ({"8": added("x")}, {"legacy": True}, ["x", "LlamaTokenizer", "legacy false"]),
+                ({"8": added("x")}, {"legacy": "no"}, ["legacy", "true or false"]),
+                ({"8": added("x")}, {"tokenizer_class": "PreTrainedTokenizerFast"}, ["legacy"]),
+                ({"8": added("x")}, {"tokenizer_class": "GemmaTokenizer"}, ["x", "legacy"]),
+                ({"8": added("x")}, {"additional_special_tokens": ["x"]}, ["x", "not special"]),
+                ({"8": added("x")}, {"extra_special_tokens": {"x": "x"}}, ["x", "not special"]),
+                ({}, {"add_prefix_space": False}, ["add_prefix_space", "add_dummy_prefix"]),
+                ({}, {"sp_model_kwargs": {"enable_sampling": True}}, ["sp_model_kwargs"]),
+                ({}, {"fix_mistral_regex": True}, ["fix_mistral_regex"]),
+                ({}, {"fast_tokenizer_files": ["tokenizer.4.0.json"]}, ["tokenizer.4.0.json"])):
+            with self.subTest(words=words, settings=settings):
+                self.write("tokenizer_config.json", dict(settings, added_tokens_decoder=words))
+                self.refuse("tokenizer_config.json", *says)
+        self.write("tokenizer_config.json", {"added_tokens_decoder": {"8": added("x")}})
+        self.checkpoint(architectures=["MistralForCausalLM"], model_type="mistral")
+        self.refuse("x", "legacy false")
+
+    def test_contradictions_refused(self):
+        self.checkpoint()
+        self.write("tokenizer.model", sentencepiece())
+        x, y = (8, added("x")), (9, added("y"))
+        for words, others, says in (
+                ([x], {"tokenizer_config": {"added_tokens_decoder": {}}}, ["x"]),
+                ([x], {"tokenizer_config": {"added_tokens_decoder": {
+                    "8": added("x", normalized=True)}}}, ["x"]),
+                ([x], {"tokenizer_config": {"added_tokens_decoder": {"8": x[1], "9": y[1]}}},
+                 ["y"]),
+                ([x], {"tokenizer_config": {"pad_token": "x"}}, ["x"]),
+                ([x], {"added_tokens": {"y": 9}}, ["y"]),
+                ([x], {"added_tokens": {"x": 9}}, ["x"]),
+                ([(8, dict(content="x", special=False))], {}, ["all flags", "normalized"]),
+                ([(8, dict(content="x"))], {}, ["all flags"]),
+                ([(None, added("x"))], {}, ["no id"])):
+            with self.subTest(words=words, others=others):
+                self.beside(*words)
+                paths = [self.write(name + ".json", value) for name, value in others.items()]
+                self.refuse("tokenizer.json", *says)
+                for path in paths:
+                    os.remove(path)
+        for values, says in (
+                ({"model": {"vocab": {"<unk>": 0}}}, ["vocab", "tokenizer.model"]),
+                ({"model": {"vocab": [["<unk>", 0]]}}, ["vocab"]), ({"model": None}, ["vocab"]),
+                ({"added_tokens": {"x": 8}}, ["added_tokens"])):
+            with self.subTest(values=values):
+                self.beside(**values)
+                self.refuse("tokenizer.json", *says)
+
+    def test_bytes(self):
+        """All 256 or none, as the setting says."""
+        pieces = PIECES + [("<0x%02X>" % i, 0.0, BYTE) for i in range(256)]
+        self.checkpoint(weights(vocab=264), vocab_size=264)
+        self.write("tokenizer.model", sentencepiece(pieces, ((3, 2), (35, 1))))
+        self.assertEqual(self.convert().keys["tokenizer.ggml.token_type"][1][8:], [BYTE] * 256)
+        os.remove(self.out)
+        for some, trainer in ((pieces, ((3, 2),)), (PIECES, ((3, 2), (35, 1))),
+                              (pieces[:-1], ((3, 2), (35, 1)))):
+            self.write("tokenizer.model", sentencepiece(some, trainer))
+            self.refuse("tokenizer.model", "pieces for bytes", "byte_fallback")
 
     def test_special_ids(self):
         pieces = [PIECES[i] for i in (1, 3, 0, 2, 4, 5)]
@@ -1100,6 +1251,8 @@ class Tokenizer(Case):
                 (sentencepiece(normalizer=((4, 1),)), ["remove_extra_whitespaces"]),
                 (sentencepiece(normalizer=plain + ((5, 0),)), ["escape_whitespaces"]),
                 (sentencepiece(trainer=bpe + ((24, 1),)), ["treat_whitespace_as_suffix"]),
+                (sentencepiece(trainer=bpe + ((44, "?"),)), ["unk_surface"]),
+                (sentencepiece() + field(5, field(2, b"rules")), ["denormalizer_spec", "rules"]),
                 (sentencepiece(PIECES + [("old", 0.0, UNUSED)]), ["old", "UNUSED"]),
                 (sentencepiece(PIECES + [("x%d" % i, 0.0, NORMAL) for i in range(5)]),
                  ["13 pieces", "12"]),
@@ -1134,7 +1287,10 @@ class Tokenizer(Case):
                 ("tokenizer_config.json", {"added_tokens_decoder": {"8": "y"}}),
                 ("tokenizer_config.json", {"added_tokens_decoder": {"8": {"content": 8}}}),
                 ("tokenizer_config.json", {"added_tokens_decoder": ["y"]}),
+                ("tokenizer_config.json", {"added_tokens_decoder": {"-8": {"content": "y"}}}),
                 ("tokenizer_config.json", {"add_bos_token": "yes"}),
+                ("tokenizer_config.json", {"add_prefix_space": "yes"}),
+                ("special_tokens_map.json", b"[]"),
                 ("tokenizer_config.json", b"nothing")):
             with self.subTest(str(value)):
                 path = self.write(name, value)
@@ -1143,6 +1299,10 @@ class Tokenizer(Case):
         for key in "bos_token_id", "eos_token_id":
             self.checkpoint(**{key: 12})
             self.refuse("config.json", key[:3], "12")
+        self.checkpoint()
+        for trainer in ((46, "<unk>"),), ((42, 3),), ((41, 99),):
+            self.write("tokenizer.model", sentencepiece(trainer=((3, 2),) + trainer))
+            self.refuse("tokenizer.model", "_id is", "not the piece")
 
 
 class Families(Case):
@@ -1507,6 +1667,7 @@ class ByteLevel(Case):
     """tokenizer.json."""
 
     LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    NFC = {"type": "NFC"}
 
     def split(self, regex):
         return {"type": "Sequence", "pretokenizers": [
@@ -1518,20 +1679,28 @@ class ByteLevel(Case):
             "a": 0, "b": 1, "c": 2, "ab": 3, "abc": 4}}, **change.pop("model", {}))
         self.checkpoint(bos_token_id=5)
         self.write("tokenizer.json", dict({
+            "version": "1.0", "truncation": None, "padding": None,
             "pre_tokenizer": pre or self.LEVEL, "normalizer": None, "model": model,
-            "added_tokens": [{"id": 5, "content": "<s>", "special": True},
-                             {"id": 7, "content": "  ", "special": False}]}, **change))
+            "decoder": self.LEVEL, "post_processor": None, "added_tokens": self.words(
+                (5, added("<s>", True)), (6, added("  ")))}, **change))
+
+    def words(self, *words):
+        return [dict(word, id=number) for number, word in words]
+
+    def keys(self, *args, **change):
+        """The tokenizer's part of the metadata."""
+        self.file(*args, **change)
+        return {name[15:]: value for name, value in self.convert().keys.items()
+                if name.startswith("tokenizer.ggml.")}
 
     def test_keys(self):
         for merges in ["a b", "ab c"], [["a", "b"], ["ab", "c"]]:
-            self.file(merges=merges)
-            keys = {name[15:]: value for name, value in self.convert().keys.items()
-                    if name.startswith("tokenizer.ggml.")}
-            self.assertEqual(keys, {
+            self.assertEqual(self.keys(merges=merges), {
                 "model": ("string", "gpt2"), "pre": ("string", "gpt-2"),
-                "tokens": ("[string]", ["a", "b", "c", "ab", "abc", "<s>", "[PAD6]", "  "]
-                           + ["[PAD%d]" % i for i in range(8, 12)]),
-                "token_type": ("[i32]", [NORMAL] * 5 + [CONTROL, UNUSED, USER] + [UNUSED] * 4),
+                "tokens": ("[string]", ["a", "b", "c", "ab", "abc", "<s>", "  "]
+                           + ["[PAD%d]" % i for i in range(7, 12)]),
+                "token_type": ("[i32]", [NORMAL] * 5 + [CONTROL, USER] + [UNUSED] * 5),
+                "added_tokens": ("[i32]", [6]), "added_normalized": ("[bool]", [0]),
                 "merges": ("[string]", ["a b", "ab c"]), "bos_token_id": ("u32", 5),
                 "add_bos_token": ("bool", False), "add_eos_token": ("bool", False)})
 
@@ -1543,17 +1712,21 @@ class ByteLevel(Case):
                   + "+" + lower + r"*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
         digits = {"type": "Sequence", "pretokenizers": [
             {"type": "Digits", "individual_digits": True}, self.LEVEL]}
-        for pre, name, merging in (
-                (self.split(words + r"\p{N}{1,3}" + rest), "llama-bpe", True),
-                (self.split(words + r"\p{N}" + rest), "qwen2", False),
-                (self.split(tekken), "tekken", True), (digits, "command-r", False),
+        for pre, name, merging, normalizer in (
+                (self.split(words + r"\p{N}{1,3}" + rest), "llama-bpe", True, None),
+                (self.split(words + r"\p{N}" + rest), "qwen2", False, self.NFC),
+                (self.split(tekken), "tekken", True, None),
+                (digits, "command-r", False, self.NFC),
                 (self.split(" ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"),
-                 "bloom", False)):
-            self.file(pre, model={"ignore_merges": merging})
+                 "bloom", False, None)):
+            self.file(pre, model={"ignore_merges": merging}, normalizer=normalizer)
             self.assertEqual(self.convert().keys["tokenizer.ggml.pre"], ("string", name))
             os.remove(self.out)
-            self.file(pre, model={"ignore_merges": not merging})
+            self.file(pre, model={"ignore_merges": not merging}, normalizer=normalizer)
             self.refuse("tokenizer.json", "ignore_merges", name)
+            self.file(pre, model={"ignore_merges": merging},
+                      normalizer=self.NFC if normalizer is None else None)
+            self.refuse("tokenizer.json", "normalizer", name)
         for pre in (self.split(words), dict(self.LEVEL, add_prefix_space=True),
                     {"type": "Whitespace"}, dict(self.LEVEL, use_regex=False),
                     {"type": "Sequence", "pretokenizers": 1}):
@@ -1569,21 +1742,206 @@ class ByteLevel(Case):
         self.file(post_processor={"type": "Sequence", "processors": [self.LEVEL, template]})
         self.assertEqual(self.convert().keys["tokenizer.ggml.add_bos_token"], ("bool", True))
 
+    def test_words_that_the_vocabulary_has(self):
+        """They stay what text becomes by merges, and are found as they read, too."""
+        keys = self.keys(added_tokens=self.words((0, added("a")), (3, added("ab", normalized=True)),
+                                                 (5, added("\u00f1"))))
+        self.assertEqual(keys["token_type"], ("[i32]", [NORMAL] * 5 + [USER] + [UNUSED] * 6))
+        self.assertEqual(keys["added_tokens"], ("[i32]", [0, 3, 5]))
+        self.assertEqual(keys["added_normalized"], ("[bool]", [0, 1, 0]))
+
+    def test_special_tokens_that_text_becomes(self):
+        """Single bytes and what merges take or make; where words that are tokens stay whole, all
+        that may be a word."""
+        vocabulary = {"a": 0, "b": 1, "ab": 2, "<a>": 3, "aa": 4, ".": 5}
+        words = self.words(*((vocabulary[text], added(text, True))
+                             for text in ("a", "ab", "<a>", "aa", ".")))
+        model = {"vocab": vocabulary, "merges": ["a b"]}
+        keys = self.keys(model=model, added_tokens=words)
+        self.assertEqual(keys["token_type"][1][:6], [NORMAL] * 3 + [CONTROL] * 2 + [NORMAL])
+        self.assertNotIn("added_tokens", keys)
+        regex = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+                 r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+        keys = self.keys(self.split(regex), model=dict(model, ignore_merges=True),
+                         added_tokens=words)
+        self.assertEqual(keys["token_type"][1][:6], [NORMAL] * 3 + [CONTROL] + [NORMAL] * 2)
+
     def test_refusals(self):
+        words = self.words
         for change, word in (
                 ({"model": {"merges": ["a b c"]}}, "merges"),
                 ({"model": {"merges": ["b a"]}}, "merges"), ({"model": {"vocab": [1]}}, "vocab"),
+                ({"model": {"merges": ["a b", "ab c", "a b"]}}, "each once"),
                 ({"model": {"vocab": {"a": 0, "b": 0}}}, "vocab"),
                 ({"model": {"type": "Unigram"}}, "Unigram"),
-                ({"model": {"byte_fallback": True}}, "byte_fallback"),
-                ({"normalizer": {"type": "NFKC"}}, "normalizer"),
+                ({"model": {"dropout": 0.5}}, "dropout"), ({"model": {"stride": 1}}, "stride"),
+                ({"model": {"end_of_word_suffix": "</w>"}}, "end_of_word_suffix"),
+                ({"model": {"continuing_subword_prefix": "##"}}, "continuing_subword_prefix"),
+                ({"model": {"byte_fallback": 1}}, "byte_fallback"),
+                ({"normalizer": {"type": "NFKC"}}, "normalizer"), ({"special": 1}, "special"),
+                ({"version": "2.0"}, "2.0"), ({"decoder": {"type": "WordPiece"}}, "decoder"),
                 ({"post_processor": {"type": "Roberta"}}, "post_processor"),
-                ({"added_tokens": [{"id": 12, "content": "x", "special": True}]}, "12"),
-                ({"added_tokens": [{"id": 4, "content": "x", "special": True}]}, "added_tokens"),
-                ({"added_tokens": [{"id": 7, "content": "x", "special": False, "rstrip": True}]},
-                 "spaces beside it"), ({"added_tokens": [1]}, "added_tokens")):
+                ({"added_tokens": words((12, added("x", True)))}, "12"),
+                ({"added_tokens": words((4, added("x", True)))}, "abc"),
+                ({"added_tokens": words((4, added("x")))}, "should be 5"),
+                ({"added_tokens": words((6, added("x")))}, "should be 5"),
+                ({"added_tokens": words((6, added("x")), (5, added("y")))}, "should be 5"),
+                ({"added_tokens": words((5, added("ab")))}, "should be 3"),
+                ({"added_tokens": words((5, added("ab", True)))}, "should be 3"),
+                ({"added_tokens": words((5, added("x")), (5, added("y", True)))}, "twice"),
+                ({"added_tokens": words((5, added("x", rstrip=True)))}, "spaces beside it"),
+                ({"added_tokens": words((5, dict(added("x"), stride=1)))}, "stride"),
+                ({"added_tokens": [{"id": 5, "content": "x", "special": False}]}, "all flags"),
+                ({"added_tokens": [1]}, "added token"), ({"added_tokens": {"x": 5}}, "not a list")):
+            with self.subTest(change):
+                self.file(**change)
+                self.refuse("tokenizer.json", word)
+        regex = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+                 r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+        twice = words((5, added("\u00e9", normalized=True)), (6, added("e\u0301", normalized=True)))
+        self.file(self.split(regex), normalizer=self.NFC, added_tokens=twice)
+        self.refuse("tokenizer.json", "normal form")
+        twice[1]["normalized"] = False
+        self.file(self.split(regex), normalizer=self.NFC, added_tokens=twice)
+        keys = self.convert().keys
+        self.assertEqual(keys["tokenizer.ggml.added_normalized"][1], [1, 0])
+        self.assertEqual(keys["tokenizer.ggml.tokens"][1][5:7], ["\u00e9", "e\u0301"])
+        twice[1].update(normalized=True, content="o\u0301")
+        self.file(self.split(regex), normalizer=self.NFC, added_tokens=twice)
+        keys = self.convert().keys                   # a normalized word is written in normal form
+        self.assertEqual(keys["tokenizer.ggml.tokens"][1][5:7], ["\u00e9", "\u00f3"])
+        os.remove(self.out)
+        for settings in ({"add_prefix_space": True}, {"tokenizer_class": "Qwen2Tokenizer"},
+                         {"tokenizer_class": "CohereTokenizerFast"}):
+            self.file()
+            self.write("tokenizer_config.json", settings)
+            self.refuse("tokenizer_config.json", "gpt-2")
+
+
+class Ranked(Case):
+    """SentencePiece's BPE in tokenizer.json, where merges have ranks and no scores."""
+
+    LEVEL, words, keys = ByteLevel.LEVEL, ByteLevel.words, ByteLevel.keys
+    META = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first",
+            "split": False}
+    REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
+             "invert": False}
+    DECODER = {"type": "Sequence", "decoders": [
+        {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+        {"type": "ByteFallback"}, {"type": "Fuse"}]}
+    STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    FIRST = ["<unk>", "<s>"] + ["<0x%02X>" % i for i in range(256)]
+    PIECES = FIRST + ["\u2581", "a", "b", "ab", "\u2581ab"]
+    ROWS = 266
+
+    def file(self, model=(), words=((0, added("<unk>", True)), (1, added("<s>", True))), **change):
+        """As transformers 5 writes LLaMA's."""
+        model = dict({"type": "BPE", "dropout": None, "unk_token": None, "fuse_unk": True,
+                      "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                      "byte_fallback": True, "ignore_merges": False, "merges": [
+                          ["a", "b"], ["\u2581", "ab"]],
+                      "vocab": {text: i for i, text in enumerate(self.PIECES)}}, **dict(model))
+        self.checkpoint(weights(vocab=self.ROWS), vocab_size=self.ROWS)
+        self.write("tokenizer.json", dict({
+            "version": "1.0", "truncation": None, "padding": None, "normalizer": None,
+            "pre_tokenizer": self.META, "post_processor": None, "model": model,
+            "decoder": dict(self.DECODER, decoders=self.DECODER["decoders"] + [self.STRIP]),
+            "added_tokens": self.words(*words)}, **change))
+
+    EXPECTED = {
+        "model": ("string", "llama"), "pre": ("string", "default"),
+        "tokens": ("[string]", PIECES + ["[PAD263]", "[PAD264]", "[PAD265]"]),
+        "token_type": ("[i32]", [CONTROL] * 2 + [BYTE] * 256 + [NORMAL] * 5 + [UNUSED] * 3),
+        "scores": ("[f32]", [-2] * 261 + [0, -1] + [-2] * 3),
+        "merges": ("[string]", ["a b", "\u2581 ab"]), "add_space_prefix": ("bool", True),
+        "add_bos_token": ("bool", False), "add_eos_token": ("bool", False)}
+
+    def test_keys(self):
+        self.assertEqual(self.keys(), self.EXPECTED)
+        scheme = dict(self.META, prepend_scheme="always")
+        self.assertEqual(self.keys(pre_tokenizer=scheme, decoder=None), self.EXPECTED)
+        expected = dict(self.EXPECTED, unknown_token_id=("u32", 0), token_type=(
+            "[i32]", [UNKNOWN] + self.EXPECTED["token_type"][1][1:]))
+        self.assertEqual(self.keys({"unk_token": "<unk>"}), expected)
+
+    def test_without_a_space_before(self):
+        """And in Gemma's form, whose normalizer leaves no spaces to its splitter."""
+        expected = dict(self.EXPECTED, add_space_prefix=("bool", False))
+        scheme = dict(self.META, prepend_scheme="never")
+        self.assertEqual(self.keys(pre_tokenizer=scheme, decoder=self.DECODER), expected)
+        for pre in self.SPLIT, None:
+            self.assertEqual(self.keys(pre_tokenizer=pre, normalizer=self.REPLACE,
+                                       decoder=self.DECODER), expected)
+
+    def test_words(self):
+        words = [(0, added("<unk>", True)), (262, added("\u2581ab")), (261, added("ab", True)),
+                 (263, added("b\u00e1nh", normalized=True)), (264, added("a b"))]
+        self.assertEqual(self.keys(words=words), dict(
+            self.EXPECTED, added_tokens=("[i32]", [262, 263, 264]),
+            added_normalized=("[bool]", [0, 1, 0]),
+            tokens=("[string]", self.PIECES + ["b\u00e1nh", "a b", "[PAD265]"]),
+            token_type=("[i32]", [CONTROL, NORMAL] + self.EXPECTED["token_type"][1][2:263]
+                        + [USER, USER, UNUSED])))
+
+    def test_refusals(self):
+        word = (263, added("x"))
+        prefix = {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "\u2581"}, self.REPLACE]}
+        always, never = (dict(self.META, prepend_scheme=name) for name in ("always", "never"))
+        for change, says in (
+                ({"model": {"byte_fallback": False}}, ["pre_tokenizer"]),
+                ({"model": {"ignore_merges": True}}, ["ignore_merges"]),
+                ({"model": {"dropout": 0.1}}, ["dropout"]),
+                ({"model": {"unk_token": "<none>"}}, ["<none>"]),
+                ({"model": {"unk_token": "ab"}}, ["ab", "unknown"]),
+                ({"model": {"unk_token": ["<unk>"]}}, ["unknown"]),
+                ({"model": {"vocab": {"a": 0}, "merges": []}, "words": []}, ["<0x00>"]),
+                ({"words": [(12, added("<0x0A>"))]}, ["<0x0A>", "not special"]),
+                ({"words": [(0, added("<unk>"))], "model": {"unk_token": "<unk>"}}, ["<unk>"]),
+                ({"words": [(265, added("x"))]}, ["should be 263"]),
+                ({"words": [word] * 2}, ["twice"]),
+                ({"words": [(263 + i, added("x%d" % i)) for i in range(4)]}, ["266", "vocab_size"]),
+                ({"words": [word], "pre_tokenizer": always}, ["always", "added tokens"]),
+                ({"pre_tokenizer": dict(self.META, split=True)}, ["Metaspace"]),
+                ({"pre_tokenizer": dict(self.META, replacement="_")}, ["Metaspace"]),
+                ({"pre_tokenizer": dict(self.META, prepend_scheme="last")}, ["last"]),
+                ({"pre_tokenizer": dict(self.META, more=1)}, ["more"]),
+                ({"pre_tokenizer": {"type": "Metaspace"}}, ["Metaspace"]),
+                ({"pre_tokenizer": None}, ["Metaspace"]),
+                ({"pre_tokenizer": None, "normalizer": prefix}, ["Prepend"]),
+                ({"pre_tokenizer": None, "normalizer": prefix, "words": [word]}, ["Prepend"]),
+                ({"normalizer": self.REPLACE}, ["Metaspace"]), ({"normalizer": 1}, ["Metaspace"]),
+                ({"decoder": self.DECODER}, ["decoder", "Strip"]),
+                ({"decoder": self.LEVEL}, ["decoder", "ByteFallback"]),
+                ({"normalizer": self.REPLACE, "pre_tokenizer": None, "decoder": None, "words": [
+                    (263, added("x y", normalized=True))]}, ["x y", "has a space"])):
+            with self.subTest(change):
+                self.file(**change)
+                self.refuse("tokenizer.json", *says)
+        for settings, change, says in (
+                ({"legacy": True}, {"words": [word]}, ["always", "first"]),
+                ({"add_prefix_space": False}, {}, ["never", "first"]),
+                ({}, {"pre_tokenizer": never, "decoder": None}, ["first", "never"])):
             self.file(**change)
-            self.refuse("tokenizer.json", word)
+            self.write("tokenizer_config.json", dict(settings, tokenizer_class="LlamaTokenizer"))
+            self.refuse("tokenizer_config.json", *says)
+        self.write("tokenizer_config.json", {"tokenizer_class": "GemmaTokenizer"})
+        self.file()
+        self.refuse("tokenizer_config.json", "never", "first")
+
+    def test_classes(self):
+        """Those that agree, and those that do not ask."""
+        word = (263, added("x"))
+        for settings in ({"tokenizer_class": "LlamaTokenizer", "legacy": False},
+                         {"tokenizer_class": "LlamaTokenizerFast", "add_prefix_space": None},
+                         {"tokenizer_class": "PreTrainedTokenizerFast", "legacy": True},
+                         {"add_prefix_space": False}):
+            self.write("tokenizer_config.json", settings)
+            keys = self.keys(words=[word])
+            self.assertEqual((keys["add_space_prefix"][1], keys["added_tokens"][1]), (True, [263]))
+        self.write("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer", "legacy": True})
+        self.assertTrue(self.keys()["add_space_prefix"][1])
 
 
 class OlderFiles(Case):
@@ -1619,17 +1977,32 @@ class OlderFiles(Case):
             "token_type": ("[i32]", [CONTROL] + [NORMAL] * 5 + [CONTROL, USER, UNUSED]),
             "merges": ("[string]", ["a b", "# a"]), "bos_token_id": ("u32", 0),
             "add_bos_token": ("bool", True), "eos_token_id": ("u32", 0),
-            "add_eos_token": ("bool", False)}
+            "add_eos_token": ("bool", False), "added_tokens": ("[i32]", [7]),
+            "added_normalized": ("[bool]", [1])}
         for files in (
                 {"tokenizer_config": dict(special, add_bos_token=True),
                  "added_tokens": {"<new>": 7}},
-                {"tokenizer_config": {"add_bos_token": True, "tokenizer_class": "GPT2TokenizerFast",
-                                      "added_tokens_decoder": {"7": {"content": "<new>"}}},
+                {"tokenizer_config": dict(
+                    special, add_bos_token=True, tokenizer_class="GPT2TokenizerFast",
+                    added_tokens_decoder={"7": {"content": "<new>"}}),
+                 "added_tokens": {"<old>": 7}, "special_tokens_map": {"bos_token": "<old>"}},
+                {"tokenizer_config": {"add_bos_token": True}, "added_tokens": {"<new>": 7},
                  "special_tokens_map": special},
                 {"tokenizer_config": dict(special, add_bos_token=True, unk_token=None),
                  "special_tokens_map": {"unk_token": "nowhere"}, "added_tokens": {"<new>": 7}}):
             for merges in self.MERGES, "a b\r\n# a":
                 self.assertEqual(self.keys(merges=merges, **files), expected)
+
+    def test_words(self):
+        """Those that are in the vocabulary stay there; of those that name a special token one that
+        text becomes."""
+        keys = self.keys(tokenizer_config={"bos_token": "a", "pad_token": "<pad>",
+                                           "added_tokens_decoder": {
+            "4": added("ab"), "7": added("<x>", True), "8": added("a b", normalized=True)}})
+        self.assertEqual(keys["token_type"][1], [NORMAL] * 6 + [CONTROL, CONTROL, USER])
+        self.assertEqual(keys["added_tokens"], ("[i32]", [4, 8]))
+        self.assertEqual(keys["added_normalized"], ("[bool]", [0, 1]))
+        self.assertEqual(keys["bos_token_id"], ("u32", 1))
 
     def test_same_as_tokenizer_json(self):
         """The file that stands for these: GPT-2's own special token, which no file names."""
@@ -1641,7 +2014,7 @@ class OlderFiles(Case):
             older = file.read()
         self.write("tokenizer.json", {
             "normalizer": None, "pre_tokenizer": ByteLevel.LEVEL, "added_tokens": [
-                {"id": 7, "content": "<|endoftext|>", "special": True}],
+                dict(added("<|endoftext|>", True), id=7)],
             "model": {"type": "BPE", "vocab": vocab, "merges": ["a b", "# a"]}})
         self.write("tokenizer_config.json", {name: "<|endoftext|>" for name in (
             "bos_token", "eos_token", "unk_token")})
@@ -1675,7 +2048,7 @@ class OlderFiles(Case):
                 ("vocab.json", dict(self.VOCAB, z=9), ["vocab_size", "id 9"]),
                 ("vocab.json", [], ["JSON"]),
                 ("tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}, ["T5Tokenizer"]),
-                ("tokenizer_config.json", {"tokenizer_class": ["GPT2Tokenizer"]}, ["is none of"]),
+                ("tokenizer_config.json", {"tokenizer_class": ["GPT2Tokenizer"]}, ["a name is"]),
                 ("tokenizer_config.json", {"add_prefix_space": True}, ["add_prefix_space"]),
                 ("tokenizer_config.json", {"bos_token": "<far>"}, ["<far>", "no id"]),
                 ("tokenizer_config.json", {"bos_token": 7}, ["no text"]),
@@ -1683,10 +2056,19 @@ class OlderFiles(Case):
                 ("tokenizer_config.json", {"added_tokens_decoder": {"7": {
                     "content": "x", "lstrip": True}}}, ["spaces beside it"]),
                 ("tokenizer_config.json", {"added_tokens_decoder": {"7": {
-                    "content": "x", "special": "yes"}}}, ["added_tokens"]),
+                    "content": "x", "special": "yes"}}}, ["neither true nor false"]),
+                ("tokenizer_config.json", {"added_tokens_decoder": {"8": {"content": "x"}}},
+                 ["x", "should be 7"]),
+                ("tokenizer_config.json", {"added_tokens_decoder": {"7": {"content": "ab"}}},
+                 ["ab", "should be 4"]),
+                ("tokenizer_config.json", {"added_tokens_decoder": {"7": {
+                    "content": "x", "special": False}}, "additional_special_tokens": ["x"]},
+                 ["x", "not special"]),
                 ("special_tokens_map.json", {"pad_token": "<far>"}, ["<far>", "no id"]),
                 ("special_tokens_map.json", b"[]", ["special_tokens_map.json"]),
-                ("added_tokens.json", {"x": 9}, ["vocab_size", "id 9"])):
+                ("special_tokens_map.json", {"pad_token": 1}, ["special_tokens_map", "no text"]),
+                ("added_tokens.json", {"x": 8}, ["x", "should be 7"]),
+                ("added_tokens.json", {"x": 7, "y": 8, "z": 9}, ["vocab_size", "id 9"])):
             with self.subTest(str(value)):
                 path = os.path.join(self.model, name)
                 before = open(path, "rb").read() if os.path.exists(path) else None
@@ -1695,7 +2077,11 @@ class OlderFiles(Case):
                 os.remove(path)
                 if before:
                     self.write(name, before)
-        os.remove(os.path.join(self.model, "merges.txt"))
+        self.write("special_tokens_map.json", {"bos_token": {"content": "a"}})
+        self.write("tokenizer_config.json", {"bos_token": "b"})
+        self.refuse("special_tokens_map.json", "bos_token is a", "it is b")
+        for name in "special_tokens_map.json", "tokenizer_config.json", "merges.txt":
+            os.remove(os.path.join(self.model, name))
         self.refuse("merges.txt", "No such file")
         self.assertEqual(self.convert("--no-tokenizer").keys["tokenizer.ggml.model"],
                          ("string", "none"))

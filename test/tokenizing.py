@@ -6,10 +6,11 @@
 For every kind a tokenizer is trained here and brought in by tools/convert.py. Then ids are compared
 over every line of the texts and over whole texts, over every Unicode scalar value in three contexts
 and over random strings of hard characters; and the text of the same ids, of random ids and, while
-it is printed, of `lape generate`. Prints a line a check and writes build/tokenizers.json; the last
-line is `N passed, N failed`.
+it is printed, of `lape generate`. Words that are added to a vocabulary stand in those strings at
+random. Prints a line a check and writes build/tokenizers.json; the last line is `N passed, N
+failed`.
 
-Needs tokenizers, sentencepiece, unicodedata2, safetensors and numpy.
+Needs transformers, tokenizers, sentencepiece, unicodedata2, safetensors and numpy.
 """
 
 import argparse
@@ -27,12 +28,15 @@ import subprocess
 import sys
 import tempfile
 
-os.environ.update(RAYON_NUM_THREADS="1")       # a process for every processor does as well
+os.environ.update(RAYON_NUM_THREADS="1",       # a process for every processor does as well
+                  HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 import numpy as np                                                           # noqa: E402
 import sentencepiece                                                         # noqa: E402
+import transformers                                                          # noqa: E402
 import unicodedata2                                                          # noqa: E402
 from safetensors.numpy import save_file                                      # noqa: E402
+from sentencepiece import sentencepiece_model_pb2                            # noqa: E402
 from tokenizers import AddedToken, Regex, Tokenizer                          # noqa: E402
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
 
@@ -105,6 +109,28 @@ def hard_strings(n, words, pieces, seed=1):
                 parts += [any_character(rng) for _ in range(length)]
         found.append("".join(parts))
     return found
+
+
+def sprinkled(strings, words, rng):
+    """The strings, most of them with some of the words in them: as they are, in normal forms, and
+    with a mark that joins their last letter."""
+    found = []
+    for string in strings:
+        for _ in range(rng.randrange(4)):
+            word = rng.choice(words)
+            if rng.randrange(4) == 0:
+                word = unicodedata2.normalize(rng.choice(("NFC", "NFD")), word)
+            at = rng.choice((0, len(string), rng.randint(0, len(string))))
+            word += "\u0301" * (rng.randrange(8) == 0)
+            string = string[:at] + word + string[at:]
+        found.append(string)
+    return found
+
+
+def cut(string, words):
+    """The words in a string and what is between, in turn: the leftmost, the longest at a place."""
+    pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.split("(%s)" % pattern, string) if words else [string]
 
 
 # A character between letters; between white space and a number; between an apostrophe and white
@@ -184,7 +210,14 @@ PATTERNS = {
               r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*" + WHITE,
     "bloom": r" ?[^(\s|[.,!?…。，、।۔،])]+",
 }
-ADDED = ["<tool>", "    ", "  ", "<é>", "<e\u0301", "\t\t"]     # in every byte-level tokenizer
+# Words added to byte-level tokenizers: text -> whether it is normalized. The second of these holds
+# such as are in the vocabulary, too, overlap, or are in another normal form; none shares letters
+# with the special token, under which the library would hide them.
+ADDED = dict.fromkeys(["<tool>", "    ", "  ", "<é>", "<e\u0301", "\t\t"], False)
+MORE = {"the": False, "a": False, "\u00f1": False, "\u0120a": False, "os": True, "qu": True,
+        "b\u00e1n": True, "Kikundi": True, "Kiku": False, "ku": True, "\u00f3": False,
+        "u\u0301x": True, "u\u0301": False, " b": True, "   ": True, "    ": False,
+        "\u1ec7": True, "\u212b": True, "\t1": True, "\n ": False}
 STOP = "<|end|>"
 ALPHABET = pre_tokenizers.ByteLevel.alphabet()
 BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]    # which the alphabet shows as such
@@ -204,19 +237,19 @@ def pre_tokenizer(kind, digits=None):
         [pre_tokenizers.Split(Regex(PATTERNS[kind]), "isolated", invert=False), level])
 
 
-def finished(kind, vocabulary, merges):
+def finished(kind, vocabulary, merges, added):
     """A tokenizer of a kind, with what is added to the vocabulary."""
     t = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=kind in ("llama-bpe", "tekken")))
     if kind in NFC_KINDS:
         t.normalizer = normalizers.NFC()
     t.pre_tokenizer, t.decoder = pre_tokenizer(kind), decoders.ByteLevel()
     t.add_special_tokens([STOP])
-    t.add_tokens([AddedToken(s, normalized=False) for s in ADDED])
+    t.add_tokens([AddedToken(s, normalized=normalized) for s, normalized in added.items()])
     t.encode_special_tokens = True      # as lape: what is spelled like one in a text is text
     return t
 
 
-def trained(kind, lines, size=2000, whole=1500):
+def trained(kind, lines, added=ADDED, size=2000, whole=1500):
     """A tokenizer trained on the lines. Its last `whole` words are pieces to which no merges lead.
     """
     t = Tokenizer(models.BPE())
@@ -229,10 +262,10 @@ def trained(kind, lines, size=2000, whole=1500):
     vocabulary = dict(model["vocab"])
     for word, _ in words.most_common(whole):
         vocabulary.setdefault(word, len(vocabulary))
-    return finished(kind, vocabulary, [tuple(m) for m in model["merges"]])
+    return finished(kind, vocabulary, [tuple(m) for m in model["merges"]], added)
 
 
-def edges(kind, _):
+def edges(kind, _, added=ADDED):
     """A tokenizer that merges the bytes on either side of every edge between two characters, and
     nothing else: wherever text is cut elsewhere, the ids are others."""
     near = [ord(c) for c in " \t\r\naAbs129'/!(."]
@@ -243,50 +276,63 @@ def edges(kind, _):
     random.Random(2).shuffle(merges)
     for a, b in merges:
         vocabulary[a + b] = len(vocabulary)
-    return finished(kind, vocabulary, merges)
+    return finished(kind, vocabulary, merges, added)
 
 
 class ByteLevel:
     """tokenizers' tokenizer of a kind, Unicode 16 where the library's is another."""
 
-    def __init__(self, kind, make, lines):
-        self.kind, self.t = kind, make(kind, lines)
+    def __init__(self, kind, make, lines, added=ADDED):
+        self.kind, self.t, self.added = kind, make(kind, lines, added), added
         self.pieces = [self.t.id_to_token(i) for i in range(self.t.get_vocab_size())]
+        self.end = self.pieces.index(STOP)
+        self.base = self.end             # all that is added follows on it
         self.newer = re.compile("[%s]" % "".join(newer_characters(kind) or "\n"))
-        # A copy that leaves Unicode to others: to Split, and to unicodedata2.
-        self.bare = Tokenizer.from_str(self.t.to_str())
-        self.bare.normalizer, self.bare.encode_special_tokens = None, True
+        # A copy that leaves Unicode to Split and to unicodedata2, and added words to us.
+        bare = json.loads(self.t.to_str())
+        bare["added_tokens"] = []
+        self.bare = Tokenizer.from_str(json.dumps(bare))
+        self.bare.normalizer = None
         self.bare.pre_tokenizer = pre_tokenizer(
             kind, pre_tokenizers.Split(Regex(r"\p{N}"), "isolated", invert=False))
 
+    def normal(self, string):
+        if self.kind not in NFC_KINDS:
+            return string
+        if self.newer.search(string):
+            return unicodedata2.normalize("NFC", string)
+        return self.t.normalizer.normalize_str(string)
+
     def parts(self, string):
-        """What is added to the vocabulary is taken out first, the longest first."""
-        return re.split("(%s)" % "|".join(sorted(ADDED, key=len, reverse=True)), string)
+        """(stretch, None) and (None, id) in turn: what is added to the vocabulary is taken out
+        first, the longest first, then what is normalized."""
+        raw = {word for word, normalized in self.added.items() if not normalized}
+        late = {self.normal(word): word for word in set(self.added) - raw}
+        for part in cut(string, raw):
+            if part in raw:
+                yield None, self.t.token_to_id(part)
+                continue
+            for one in cut(self.normal(part), late):
+                yield (None, self.t.token_to_id(late[one])) if one in late else (one, None)
 
     def encode(self, strings):
         found = [e.ids for e in self.t.encode_batch_fast(strings, add_special_tokens=False)]
         for i, string in enumerate(strings):
             if self.kind in NFC_KINDS and self.newer.search(string):
-                parts = [x if x in ADDED else unicodedata2.normalize("NFC", x)
-                         for x in self.parts(string)]
-                found[i] = [id for part in parts
-                            for id in self.bare.encode(part, add_special_tokens=False).ids]
+                found[i] = [id for text, word in self.parts(string) for id in (
+                    self.bare.encode(text, add_special_tokens=False).ids if word is None
+                    else [word])]
         return found
 
     def text(self, string):
         """What the ids of a string are the text of."""
-        if self.kind not in NFC_KINDS:
-            return string
-        if not self.newer.search(string):
-            return "".join(x if x in ADDED else self.t.normalizer.normalize_str(x)
-                           for x in self.parts(string))
-        return "".join(x if x in ADDED else unicodedata2.normalize("NFC", x)
-                       for x in self.parts(string))
+        return b"".join(text.encode() if word is None else self.raw(word)
+                        for text, word in self.parts(string)).decode(errors="replace")
 
     def raw(self, id):
         """The bytes that a token stands for."""
         piece = self.pieces[id]
-        return (b"" if piece == STOP else piece.encode() if piece in ADDED
+        return (b"" if id == self.end else piece.encode() if id > self.base
                 else bytes(BYTE[c] for c in piece))
 
     def spellings(self):
@@ -301,10 +347,10 @@ class ByteLevel:
     def misread(self, id):
         """Whether the library, by its own rule, reads an added token as letters for bytes."""
         piece = self.pieces[id]
-        return piece in ADDED and all(c in BYTE for c in piece) and not piece.isascii()
+        return id > self.base and all(c in BYTE for c in piece) and not piece.isascii()
 
     errors = "replace"           # how the library shows bytes that are no characters
-    begin = []                   # ids that lape puts before a prompt
+    begin, bos = [], None        # ids that lape puts before a prompt; the model's bos_token_id
 
     def save(self, folder):
         self.t.save(os.path.join(folder, "tokenizer.json"))
@@ -323,7 +369,7 @@ class SentencePiece:
     """sentencepiece's, trained on the lines."""
 
     errors = "each"              # every byte that is no character by itself
-    begin = [1]
+    begin, bos, end, added = [1], 1, 2, {}
 
     def __init__(self, settings, folder, lines):
         self.model = os.path.join(folder, "spm%d" % len(settings))
@@ -373,6 +419,150 @@ class SentencePiece:
         shutil.copy(self.model + ".model", os.path.join(folder, "tokenizer.model"))
 
 
+# Words added to SentencePiece's: with spaces as they read and as pieces write them, overlapping,
+# some that are pieces. Those for the model with user-defined symbols share no letters with them.
+SPM_MORE = {"b\u00e1nh": False, "a b": True, " c": False, "\u2581x": False, "nh m": True,
+            "b\u00e1": True, "ss\u2581": False, "\u8a9e\u8a9e": True, "e": False, "os": True,
+            "\u2581de": False, "a": True}
+SPM_PLAIN = {"b\u00e1nh": False, "nhm": True, "b\u00e1": True, "\u8a9e\u8a9e": True, "e": False,
+             "os": True, "ue": True}
+
+
+def entries(words, size, known):
+    """id -> what added_tokens_decoder says of each word: those that are not known follow on."""
+    found = {}
+    for word, normalized in words.items():
+        number = known.get(word, size)
+        size += number == size
+        found[number] = {"content": word, "lstrip": False, "rstrip": False, "single_word": False,
+                         "normalized": normalized, "special": False}
+    return found
+
+
+class SpmWords(SentencePiece):
+    """sentencepiece's with words beside it: they are taken out first, and there is a space before
+    the text alone."""
+
+    def __init__(self, settings, folder, lines, words):
+        super().__init__(settings, folder, lines)
+        self.added = words
+        self.words = entries(words, len(self.pieces), {p: i for i, p in enumerate(self.pieces)})
+        self.base = len(self.pieces)
+        self.pieces += [word["content"] for id, word in sorted(self.words.items())
+                        if id >= self.base]
+        self.ids = {word["content"]: id for id, word in self.words.items()}
+        model = sentencepiece_model_pb2.ModelProto()
+        with open(self.model + ".model", "rb") as file:
+            model.ParseFromString(file.read())
+        model.normalizer_spec.add_dummy_prefix = False
+        self.bare = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+
+    def encode(self, strings):
+        raw = {word for word, normalized in self.added.items() if not normalized}
+        found = []
+        for string in strings:
+            ids, processor = [], self.t
+            for part in cut(string, raw):
+                for one in [part] if part in raw else cut(part, set(self.added) - raw):
+                    if one:
+                        ids += [self.ids[one]] if one in self.added else processor.encode(one)
+                        processor = self.bare
+            found.append(ids)
+        return found
+
+    def raw(self, id):
+        return (self.pieces[id].replace("\u2581", " ").encode() if id >= self.base
+                else super().raw(id))
+
+    def joined(self, ids):
+        raws = list(map(self.raw, ids))
+        first = next((i for i, raw in enumerate(raws) if raw), None)
+        if self.prefix and first is not None and raws[first].startswith(b" ") and (
+                ids[first] >= self.base or not self.t.is_unknown(ids[first])
+                and not self.t.is_byte(ids[first])):
+            raws[first] = raws[first][1:]
+        return b"".join(raws)
+
+    def text(self, string):
+        return self.joined(self.encode([string])[0]).decode(errors="each")
+
+    def decode(self, ids):
+        return self.joined(ids).decode(errors="each")
+
+    def settings(self):
+        return {"tokenizer_class": "LlamaTokenizer" if self.prefix else "GemmaTokenizer",
+                "legacy": False, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+                "add_bos_token": True, "added_tokens_decoder": self.words}
+
+    def save(self, folder):
+        super().save(folder)
+        with open(os.path.join(folder, "tokenizer_config.json"), "w", encoding="utf-8") as file:
+            json.dump(self.settings(), file)
+
+
+class Ranked:
+    """LLaMA's tokenizer.json and nothing else, as transformers saves it; Gemma's too."""
+
+    errors = "replace"
+    begin, bos, end = [], None, 2
+
+    def __init__(self, reference, folder, name):
+        self.added, self.folder = reference.added, os.path.join(folder, name)
+        os.mkdir(self.folder)
+        reference.save(self.folder)
+        with open(os.path.join(self.folder, "config.json"), "w", encoding="ascii") as file:
+            json.dump({"model_type": "llama"}, file)
+        transformers.AutoTokenizer.from_pretrained(self.folder).save_pretrained(self.folder)
+        with open(os.path.join(self.folder, "tokenizer.json"), encoding="utf-8") as file:
+            values = json.load(file)
+        self.t = Tokenizer.from_str(json.dumps(values))
+        self.t.encode_special_tokens = True
+        self.pieces = [self.t.id_to_token(i) for i in range(self.t.get_vocab_size())]
+        self.special = {token["id"] for token in values["added_tokens"] if token["special"]}
+        self.unknown = self.t.token_to_id(values["model"]["unk_token"] or "")
+        self.prefix = values["normalizer"] is None
+
+    def encode(self, strings):
+        return [e.ids for e in self.t.encode_batch_fast(strings, add_special_tokens=False)]
+
+    def is_byte(self, id):
+        return re.fullmatch("<0x[0-9A-F]{2}>", self.pieces[id]) is not None
+
+    def raw(self, id):
+        if id == self.unknown:
+            return " \u2047 ".encode()
+        if id in self.special:
+            return b""
+        piece = self.pieces[id]
+        return bytes([int(piece[3:5], 16)]) if self.is_byte(id) else (
+            piece.replace("\u2581", " ").encode())
+
+    def joined(self, ids):
+        raws = list(map(self.raw, ids))
+        first = next((i for i, raw in enumerate(raws) if raw), None)
+        if self.prefix and first is not None and raws[first].startswith(b" ") and not (
+                self.is_byte(ids[first]) or ids[first] == self.unknown):
+            raws[first] = raws[first][1:]
+        return b"".join(raws)
+
+    def text(self, string):
+        return self.joined(self.encode([string])[0]).decode()
+
+    def decode(self, ids):
+        return self.t.decode(ids, skip_special_tokens=True)
+
+    def misread(self, id):
+        """Bytes, which the library takes in runs, and strips of a space; and what is unknown."""
+        return self.is_byte(id) or id == self.unknown
+
+    def spellings(self):
+        return self.pieces
+
+    def save(self, folder):
+        for name in "tokenizer.json", "tokenizer_config.json":
+            shutil.copy(os.path.join(self.folder, name), folder)
+
+
 codecs.register_error("each", lambda e: ("\ufffd" * (e.end - e.start), e.end))
 
 
@@ -418,8 +608,7 @@ class Lape:
         config = dict(SMALL, vocab_size=len(reference.pieces), tie_word_embeddings=not phi)
         config.update(architectures=["PhiForCausalLM" if phi else "LlamaForCausalLM"],
                       model_type="phi" if phi else "llama")
-        if kind != "spm":
-            config.update(bos_token_id=None, eos_token_id=reference.pieces.index(STOP))
+        config.update(bos_token_id=reference.bos, eos_token_id=reference.end)
         with open(os.path.join(source, "config.json"), "w", encoding="ascii") as file:
             json.dump(config, file)
         run(sys.executable, os.path.join(ROOT, "tools", "convert.py"), "hf", source, "-o",
@@ -507,6 +696,19 @@ def compare_decoded(reference, lape, tally, rng):
         tally.add(same, ids[:12], text[:100])
 
 
+def compare_transformers(reference, lape, strings, tally):
+    """With words beside LLaMA's model transformers has the same ids, but for texts that start with
+    a space: it puts no other before them, as sentencepiece does."""
+    if not getattr(reference, "words", None) or not reference.prefix:
+        return
+    folder = lape.path[:-len(".gguf")]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, split_special_tokens=True)
+    for string in strings:
+        if string[:1] not in (" ", "\u2581"):
+            ids = tokenizer(string, add_special_tokens=False)["input_ids"]
+            tally.add(reference.encode([string]) == [ids], string, ids)
+
+
 # The end of bytes that may be the start of a character.
 UNFINISHED = re.compile(rb"(?:[\xc0-\xf7]|[\xe0-\xf7][\x80-\xbf]|[\xf0-\xf7][\x80-\xbf]{2})\Z")
 
@@ -575,38 +777,52 @@ def compare_kind(kind, lape, shared):
     apart = [(unicodedata2.normalize("NFD", s), s) for s in scalar_strings("{}")]
     apart = [a for a, s in apart if a != s]
     with tempfile.TemporaryDirectory(prefix="lape-tokens-") as folder:
-        if kind == "spm":
-            references = [SentencePiece(settings, folder, sample) for settings in TRAININGS]
-        else:
-            references = [ByteLevel(kind, make, sample) for make in (trained, edges)]
+        references = references_of(kind, folder, sample)
         for i, reference in enumerate(references):
             ours = Lape(lape, reference, kind, folder, "%s-%d" % (kind, i))
             # Words are worth comparing where words are pieces, cuts where cuts show.
-            if kind == "spm" or i == 0:
+            if kind not in PATTERNS or i != 1:
                 for path in paths:
                     text = read(path)
                     compare_lines(reference, ours, text.split("\n"), found["lines of texts"])
                     if len(text) < WHOLE:
                         compare_whole(reference, ours, [text], found["whole texts"])
-            if kind == "spm" or i == 1:
+            if kind not in PATTERNS or i == 1:
                 for context in CONTEXTS:
                     compare_lines(reference, ours, scalar_strings(context),
                                   found["scalar values"])
                 compare_whole(reference, ours, [c.format("\n") for c in CONTEXTS],
                               found["scalar values"])
-            hard = hard_strings(HARD // 2, words, reference.spellings() + ADDED + [STOP], seed=i)
+            hard = hard_strings(HARD // 2, words, reference.spellings() + [*ADDED, STOP], seed=i)
             hard += apart
+            if reference.added:
+                hard = sprinkled(hard, [word for word in reference.added if "\n" not in word], rng)
             compare_lines(reference, ours, hard, found["hard strings"])
-            broken = [re.sub(r"[\rq/]", "\n", s) for s in hard]
+            broken = [re.sub(r"[\rq/]", rng.choice(("\n", "\n ")), s) for s in hard]
             compare_whole(reference, ours, broken[:100] + ["", "\n".join(broken)],
                           found["hard strings, whole"])
+            compare_transformers(reference, ours, hard[:20000], found["transformers"])
             compare_decoded(reference, ours, found["random ids"], rng)
             compare_streamed(reference, ours, found["streamed"])
         compare_invalid(reference, ours, found["no UTF-8"], rng)
-    return list(found.items())
+    return [(name, tally) for name, tally in found.items() if tally.lines or name != "transformers"]
 
 
-KINDS = ["spm", *PATTERNS]
+def references_of(kind, folder, sample):
+    """What a kind is compared with: two tokenizers without words in it, or others with them."""
+    if kind == "spm":
+        return [SentencePiece(settings, folder, sample) for settings in TRAININGS]
+    if kind in PATTERNS:
+        return [ByteLevel(kind, trained, sample), ByteLevel(kind, edges, sample),
+                ByteLevel(kind, trained, sample, MORE)]
+    with_words = [SpmWords(settings, folder, sample, words) for settings, words in zip(
+        TRAININGS, (SPM_MORE, SPM_PLAIN))]
+    if kind == "spm-words":
+        return with_words
+    return [Ranked(reference, folder, "saved%d" % i) for i, reference in enumerate(with_words)]
+
+
+KINDS = ["spm", "spm-words", "llama-json", *PATTERNS]
 
 
 def finished_checks(work):

@@ -27,6 +27,7 @@ import re
 import signal
 import struct
 import sys
+import unicodedata
 import zlib
 
 import torch_zip
@@ -901,13 +902,19 @@ def choose_type(stored, asked):
 VARINT, BYTES, FIXED32 = 0, 2, 5
 PIECE = {1: ("piece", BYTES, b""), 2: ("score", FIXED32, bytes(4)), 3: ("type", VARINT, 1)}
 TRAINER = {3: ("model_type", VARINT, 1), 24: ("treat_whitespace_as_suffix", VARINT, 0),
-           40: ("unk_id", VARINT, 0), 41: ("bos_id", VARINT, 1), 42: ("eos_id", VARINT, 2)}
+           35: ("byte_fallback", VARINT, 0), 40: ("unk_id", VARINT, 0), 41: ("bos_id", VARINT, 1),
+           42: ("eos_id", VARINT, 2), 44: ("unk_surface", BYTES, b" \xe2\x81\x87 "),
+           46: ("bos_piece", BYTES, b"<s>"), 47: ("eos_piece", BYTES, b"</s>")}
 NORMALIZER = {2: ("precompiled_charsmap", BYTES, b""), 3: ("add_dummy_prefix", VARINT, 1),
               4: ("remove_extra_whitespaces", VARINT, 1), 5: ("escape_whitespaces", VARINT, 1)}
+DENORMALIZER = {2: ("denormalizer_spec", BYTES, b"")}
 MODEL_TYPES = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
 SUPPORTED = {"model_type": "BPE", "precompiled_charsmap": b"", "remove_extra_whitespaces": 0,
-             "escape_whitespaces": 1, "treat_whitespace_as_suffix": 0}
+             "escape_whitespaces": 1, "treat_whitespace_as_suffix": 0,
+             "unk_surface": b" \xe2\x81\x87 ", "denormalizer_spec": b""}
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)   # of pieces, the same in GGUF
+SPACE = "\u2581"                                     # how a piece writes a space
+LAST = -1000.0                                       # the score of what text never becomes
 
 
 def varint(data, at):
@@ -963,15 +970,25 @@ def read_piece(path, data):
     return text, score, NORMAL if kind == USER_DEFINED and " " in text else kind
 
 
+def check_bytes(path, pieces, wanted):
+    """The library takes no bytes without the setting, nor the setting without all bytes."""
+    count = sum(kind == BYTE for _, _, kind in pieces)
+    if count != 256 * bool(wanted):
+        raise Refused(path, "has %d pieces for bytes, byte_fallback being %d: there are 256 with "
+                      "it, and none without" % (count, wanted))
+
+
 def read_sentencepiece(path):
     """The pieces and the settings of a tokenizer.model."""
-    data, parts = read_small(path), {1: [], 2: [], 3: []}
+    data, parts = read_small(path), {1: [], 2: [], 3: [], 5: []}
     try:
         for number, wire, value in fields(data):
             if number in parts and wire == BYTES:
                 parts[number].append(value)
         # A message that comes in parts is, by protobuf's rules, the message of the parts joined.
-        spec = dict(message(b"".join(parts[2]), TRAINER), **message(b"".join(parts[3]), NORMALIZER))
+        spec = {}
+        for number, schema in (2, TRAINER), (3, NORMALIZER), (5, DENORMALIZER):
+            spec.update(message(b"".join(parts[number]), schema))
         spec["model_type"] = MODEL_TYPES.get(spec["model_type"], "unknown")
         for key, known in SUPPORTED.items():
             if spec[key] != known:
@@ -982,7 +999,19 @@ def read_sentencepiece(path):
     unknown = [i for i, (_, _, kind) in enumerate(pieces) if kind == UNKNOWN]
     if unknown != [spec["unk_id"]] or len({text for text, _, _ in pieces}) < len(pieces):
         raise Refused(path, "has a piece twice, or not just one unknown piece, at unk_id")
+    check_bytes(path, pieces, spec["byte_fallback"])
     return pieces, spec
+
+
+# ---- The tokenizer: the files beside a vocabulary, and the words that they add to it -----------
+
+# A word that is added to a vocabulary: it is found in a text as it reads, before the text goes to
+# the tokenizer's model; a normalized one only then, in normal form, in what is left. A special one
+# is not looked for: what is spelled like it in a text is text.
+Word = collections.namedtuple("Word", "id text special normalized")
+FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
+NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+LISTED = ("additional_special_tokens", "extra_special_tokens")
 
 
 def read_optional(directory, name):
@@ -991,22 +1020,162 @@ def read_optional(directory, name):
     return Config(path, parse_json(path, read_small(path)) if os.path.isfile(path) else {}, {})
 
 
-def added_tokens(directory, settings):
-    """id -> text of the tokens that a checkpoint adds to its tokenizer.model."""
-    texts = read_optional(directory, "added_tokens.json").values
+def read_settings(directory):
+    """tokenizer_config.json, completed by special_tokens_map.json, which is older: no one reads
+    that beside a list of added tokens."""
+    settings = read_optional(directory, "tokenizer_config.json")
+    older = read_optional(directory, "special_tokens_map.json")
+    if settings.values.get("added_tokens_decoder") is None:
+        for name in NAMED:
+            texts = special_tokens(settings, [name]) + special_tokens(older, [name])
+            if len(set(texts)) > 1:
+                raise Refused(older.path, "%s is %.60s: in tokenizer_config.json it is %.60s"
+                              % (name, texts[1], texts[0]))
+        settings.values = dict(older.values, **settings.values)
+    for key, known in (("sp_model_kwargs", (None, {})), ("fix_mistral_regex", (None, False)),
+                       ("fast_tokenizer_files", (None, [], ["tokenizer.json"]))):
+        if settings.values.get(key) not in known:
+            raise Refused(settings.path, "%s is %.200r: only %r is known"
+                          % (key, settings.values[key], known[-1]))
+    return settings
+
+
+def tokenizer_class(settings):
+    """The name of the tokenizer's class, if one is given; the same for its fast form."""
+    name = settings.values.get("tokenizer_class")
+    if not isinstance(name, (str, type(None))):
+        raise Refused(settings.path, "tokenizer_class is %.60r: a name is expected" % name)
+    return re.sub("Fast$", "", name) if name else None
+
+
+def special_tokens(settings, keys=NAMED + LISTED):
+    """The texts of the tokens that are named as special."""
+    tokens = []
+    for key in keys:
+        value = settings.values.get(key)
+        value = list(value.values()) if key in LISTED and isinstance(value, dict) else value
+        tokens += value if isinstance(value, list) else [value]
+    texts = [token.get("content") if isinstance(token, dict) else token for token in tokens]
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise Refused(settings.path, "a special token has no text for a name")
+    return [text for text in texts if text is not None]
+
+
+def read_word(path, number, entry, wanted=()):
+    """A Word from an entry of a file, which has to give the wanted flags itself."""
+    if not isinstance(entry, dict) or not set(wanted) <= set(entry):
+        raise Refused(path, "the added token %.20s is not an object with all flags, which are %s"
+                      % (number, ", ".join(FLAGS)))
+    unknown, text = set(entry) - {"id", "content", *FLAGS}, entry.get("content")
+    flags = {name: entry.get(name, False) for name in FLAGS}
+    flags["normalized"] = entry.get("normalized", not flags["special"])
+    if not is_count(number) or not isinstance(text, str) or not is_text(text) or not all(
+            isinstance(flag, bool) for flag in flags.values()):
+        raise Refused(path, "the added token %.20s has no id, no text, or a flag that is neither "
+                      "true nor false" % number)
+    if unknown:
+        raise Refused(path, "the added token %.60s has %.60s, which is not known"
+                      % (text, min(unknown)))
+    if not flags["special"] and any(flags[name] for name in FLAGS[:3]):
+        raise Refused(path, "the added token %.60s takes the spaces beside it, or whole words "
+                      "only: that is not known" % text)
+    return Word(number, text, flags["special"], flags["normalized"])
+
+
+def is_text(text):
+    """Whether there is something in a string, all of it characters."""
     try:
-        added = {number: text for text, number in texts.items()}
-        for number, token in (settings.values.get("added_tokens_decoder") or {}).items():
-            added[int(number)] = token["content"]
-        if not all(is_count(number) and text.encode() for number, text in added.items()):
-            raise ValueError
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise Refused(settings.path, "added_tokens_decoder, or added_tokens.json beside it, does "
-                      "not give every token a text and an id")
-    return added
+        return bool(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
 
 
-# ---- The tokenizer: byte-level BPE in tokenizer.json, or in vocab.json and merges.txt ------------
+def words_of_decoder(settings):
+    """The words of tokenizer_config.json, in the order of their ids; None where it has no list."""
+    entries = settings.values.get("added_tokens_decoder")
+    if entries is None:
+        return None
+    if not isinstance(entries, dict) or not all(re.fullmatch("[0-9]{1,18}", key)
+                                                for key in entries):
+        raise Refused(settings.path, "added_tokens_decoder is not an object of ids")
+    named, listed = special_tokens(settings, NAMED), special_tokens(settings, LISTED)
+    words = []
+    for number in sorted(entries, key=int):
+        word = read_word(settings.path, int(number), entries[number])
+        if not word.special and word.text in listed and word.text not in named:
+            raise Refused(settings.path, "%.60s is one of the additional special tokens, and not "
+                          "special in added_tokens_decoder" % word.text)
+        words.append(word._replace(special=word.special or word.text in named))
+    return words
+
+
+def words_of_older(directory, settings):
+    """The words of added_tokens.json, which says no more than their ids."""
+    older, special = read_optional(directory, "added_tokens.json"), special_tokens(settings)
+    words = [read_word(older.path, number, {"content": text, "special": text in special})
+             for text, number in older.values.items()]
+    return sorted(words)
+
+
+def check_others(path, words, directory, settings):
+    """Refuses words of tokenizer.json of which the files beside it say something else."""
+    said, named = words_of_decoder(settings), special_tokens(settings, NAMED)
+    differ = {word for word in words if not word.special and word.text in named}
+    if said is not None:             # added_tokens.json is then read by no one
+        differ |= {word for word in set(words) ^ set(said) if not word.special}
+    else:
+        known = {(word.id, word.text) for word in words}
+        differ |= {word for word in words_of_older(directory, settings)
+                   if (word.id, word.text) not in known}
+    if differ:
+        raise Refused(path, "the added token %.60s is not the same here, in tokenizer_config.json "
+                      "and in added_tokens.json" % min(differ).text)
+
+
+def added_words(directory, settings, path=None, values=None):
+    """The words that files add to a vocabulary, in the order in which they are added. values:
+    what tokenizer.json at path says, where there is one."""
+    if values is None:
+        words = words_of_decoder(settings)
+        return words_of_older(directory, settings) if words is None else words
+    entries = values.get("added_tokens") or []
+    if not isinstance(entries, list):
+        raise Refused(path, "added_tokens are not a list")
+    words = []
+    for entry in entries:
+        special = isinstance(entry, dict) and entry.get("special") is True
+        number = entry.get("id") if isinstance(entry, dict) else None
+        words.append(read_word(path, number, entry, FLAGS[4:] if special else FLAGS))
+    check_others(path, words, directory, settings)
+    return words
+
+
+def check_ids(path, words, base):
+    """Refuses ids that the libraries would not give, whatever the files say: a word that the
+    vocabulary has keeps its id there, and others follow on it in their order."""
+    last, texts, numbers = -1, set(), set()
+    for word in words:
+        number = base.get(word.text, max(last + 1, len(base)))
+        last = max(last, number)
+        if word.text in texts or word.id in numbers:
+            raise Refused(path, "the added token %.60s, or its id %d, is there twice"
+                          % (word.text, word.id))
+        if number != word.id and (not word.special or word.text in base):
+            raise Refused(path, "the id of the added token %.60s is %d: by the vocabulary and the "
+                          "words before it, it should be %d" % (word.text, word.id, number))
+        texts.add(word.text)
+        numbers.add(word.id)
+
+
+def added_metadata(words):
+    """The keys for the words that are looked for in a text."""
+    found = sorted(word for word in words if not word.special)
+    return [("tokenizer.ggml.added_tokens", I32, [word.id for word in found]),
+            ("tokenizer.ggml.added_normalized", BOOL, [word.normalized for word in found])
+            ] if found else []
+
+
+# ---- The tokenizer: BPE in tokenizer.json, or in vocab.json and merges.txt ----------------------
 
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 ENDINGS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -1021,7 +1190,7 @@ SPLITS = {
     r" ?[^(\s|[.,!?…。，、।۔،])]+": "bloom",
 }
 IGNORES_MERGES = {"llama-bpe": (True,), "tekken": (True,)}     # all others: (None, False)
-NORMALIZED = {"qwen2": "NFC", "command-r": "NFC"}
+NORMALIZED = {"qwen2": {"type": "NFC"}, "command-r": {"type": "NFC"}}      # all others: None
 # The tokenizer's class, where no file names it; what splits text in each, if not ByteLevel itself,
 # and which special tokens are <|endoftext|> where no file names them.
 CLASSES = {"gpt2": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "phi2": "CodeGenTokenizer",
@@ -1030,66 +1199,77 @@ SPLITTERS = {"GPT2Tokenizer": (None, ("bos_token", "eos_token", "unk_token")),
              "CodeGenTokenizer": (None, ("bos_token", "eos_token", "unk_token")),
              "Qwen2Tokenizer": (WORDS + r"\p{N}" + ENDINGS,
                                 ("eos_token", "unk_token", "pad_token"))}
-SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token",
-           "mask_token", "additional_special_tokens", "extra_special_tokens")
+# Classes that split text in their own way, whatever tokenizer.json says.
+OWN = {"GPT2Tokenizer": ("gpt-2", "phi-2"), "CodeGenTokenizer": ("gpt-2", "phi-2"),
+       "Qwen2Tokenizer": ("qwen2",), "CohereTokenizer": ("command-r",)}
+TOP_KEYS = {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
+            "post_processor", "decoder", "model"}
+MODEL_KEYS = {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+              "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"}
+# SentencePiece's spaces in tokenizer.json: a normalizer's, and a splitter's that is left without
+# any; who writes text again, with and without the space before it.
+MARK = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+NO_SPACES = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
+             "invert": False}
+WRITERS = [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+           {"type": "ByteFallback"}, {"type": "Fuse"}]
+STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
 
-def pre_tokenizer(path, values, arch):
-    """llama.cpp's name of what splits text into words."""
+def splits_by(values, arch):
+    """llama.cpp's name of what splits text into words; None when it is not known."""
     def splitter(part, **expected):
         part = dict(part)
         part.pop("trim_offsets", None)               # says where tokens were, not which
         return part == expected
 
-    pre, normalizer = values.get("pre_tokenizer"), values.get("normalizer")
+    pre = values.get("pre_tokenizer")
     parts = pre.get("pretokenizers") if isinstance(pre, dict) and pre.get("type") == "Sequence" \
-        else [pre]
+        and len(pre) == 2 else [pre]
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        parts = []
+        return None
     byte_level = dict(type="ByteLevel", add_prefix_space=False)
-    name = None
-    if len(parts) == 1 and (splitter(parts[0], **byte_level)
-                            or splitter(parts[0], use_regex=True, **byte_level)):
-        name = "phi-2" if arch == "phi2" else "gpt-2"
-    elif len(parts) == 2 and splitter(parts[0], type="Digits", individual_digits=True) and (
-            splitter(parts[1], **byte_level) or splitter(parts[1], use_regex=True, **byte_level)):
-        name = "command-r"
-    elif len(parts) == 2 and splitter(parts[1], use_regex=False, **byte_level):
+    words = parts and (splitter(parts[-1], **byte_level)
+                       or splitter(parts[-1], use_regex=True, **byte_level))
+    if len(parts) == 1 and words:
+        return "phi-2" if arch == "phi2" else "gpt-2"
+    if len(parts) == 2 and splitter(parts[0], type="Digits", individual_digits=True) and words:
+        return "command-r"
+    if len(parts) == 2 and splitter(parts[1], use_regex=False, **byte_level):
         pattern = parts[0].get("pattern")
         regex = pattern.get("Regex") if isinstance(pattern, dict) else None
         if isinstance(regex, str) and splitter(parts[0], type="Split", pattern={"Regex": regex},
                                                behavior="Isolated", invert=False):
-            name = SPLITS.get(regex)
+            return SPLITS.get(regex)
+    return None
+
+
+def pre_tokenizer(path, values, arch, settings):
+    """llama.cpp's name of what splits text into words."""
+    name, normalizer = splits_by(values, arch), values.get("normalizer")
     if name is None:
         raise Refused(path, "the pre_tokenizer %.300s is none of gpt-2's, phi-2's, llama-bpe's, "
                       "qwen2's, tekken's, bloom's and command-r's: see --no-tokenizer"
-                      % json.dumps(pre))
-    if normalizer is not None and normalizer != {"type": NORMALIZED.get(name)}:
+                      % json.dumps(values.get("pre_tokenizer")))
+    if normalizer != NORMALIZED.get(name):
         raise Refused(path, "the normalizer %.200s is not known with %s"
                       % (json.dumps(normalizer), name))
+    own = OWN.get(tokenizer_class(settings))
+    if own and name not in own or settings.values.get("add_prefix_space"):
+        raise Refused(settings.path, "tokenizer_class %s, add_prefix_space %r is not what %s has: "
+                      "%s" % (tokenizer_class(settings), settings.values.get("add_prefix_space"),
+                              os.path.basename(path), name))
     return name
 
 
-def special_tokens(settings):
-    """The texts of the tokens that are named as special."""
-    tokens = []
-    for key in SPECIAL:
-        value = settings.values.get(key)
-        tokens += value if isinstance(value, list) else [value]
-    texts = [token.get("content") if isinstance(token, dict) else token for token in tokens]
-    if not all(text is None or isinstance(text, str) for text in texts):
-        raise Refused(settings.path, "a special token has no text for a name")
-    return [text for text in texts if text is not None]
-
-
 def plain_files(path, settings, arch):
-    """What tokenizer.json would say, from vocab.json at path and merges.txt, which are older.
+    """What tokenizer.json would say, from vocab.json at path and merges.txt, which are older, and
+    the added words.
 
-    Completes the settings by special_tokens_map.json and by what the tokenizer's class assumes.
+    Completes the settings by what the tokenizer's class assumes.
     """
     directory, vocabulary = os.path.dirname(path), parse_json(path, read_small(path))
-    name = settings.values.get("tokenizer_class") or CLASSES.get(arch)
-    name = re.sub("Fast$", "", name) if isinstance(name, str) else None
+    name = tokenizer_class(settings) or CLASSES.get(arch)
     if name not in SPLITTERS or not all(map(is_count, vocabulary.values())):
         raise Refused(path, "does not give every token an id, or tokenizer_class, %r, is none of "
                       "%s: see --no-tokenizer" % (name, ", ".join(SPLITTERS)))
@@ -1098,44 +1278,30 @@ def plain_files(path, settings, arch):
     pre = level if split is None else {"type": "Sequence", "pretokenizers": [
         {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False},
         dict(level, use_regex=False)]}
-    added, flags = added_tokens(directory, settings), settings.values.get("added_tokens_decoder")
-    known = dict({text: number for number, text in added.items()}, **vocabulary)
+    words = {word.text: word for word in added_words(directory, settings)}
+    known = dict({text: word.id for text, word in words.items()}, **vocabulary)
     settings.values = dict(
         dict.fromkeys(assumed if "<|endoftext|>" in known else (), "<|endoftext|>"),
-        **dict(read_optional(directory, "special_tokens_map.json").values, **settings.values))
-    special = special_tokens(settings)
-    for text in special:
+        **settings.values)
+    for text in special_tokens(settings):
         if text not in known:
             raise Refused(path, "the special token %.60s has no id here, nor in added_tokens.json"
                           % text)
-        added[known[text]] = text
-    tokens = [dict((flags or {}).get(str(number), {}), id=number, content=text)
-              for number, text in sorted(added.items())]
-    for token in tokens:
-        token["special"] = token["content"] in special or token.get("special", False)
+        words[text] = Word(words[text].id if text in words else known[text], text, True, False)
     merges = os.path.join(directory, "merges.txt")
     try:
         lines = read_small(merges).decode("utf-8").replace("\r\n", "\n").split("\n")
     except ValueError:
         raise Refused(merges, "is not UTF-8")
-    return {"pre_tokenizer": pre, "normalizer": split and {"type": "NFC"}, "added_tokens": tokens,
+    return {"pre_tokenizer": pre, "normalizer": split and {"type": "NFC"},
             "model": {"type": "BPE", "vocab": vocabulary, "merges": [
-                line for line in lines[lines[0].startswith("#version"):] if line]}}
+                line for line in lines[lines[0].startswith("#version"):] if line]}
+            }, list(words.values())
 
 
-def read_byte_level(path, values, arch):
-    """(id -> text, merges, llama.cpp's name of the splitter) of a tokenizer.json's values."""
+def read_bpe(path, values):
+    """(text -> id, pairs that merge) of a tokenizer.json's model."""
     model = values.get("model")
-    model = model if isinstance(model, dict) else {}
-    pre = pre_tokenizer(path, values, arch)
-    for key, known in (("type", ("BPE",)), ("dropout", (None, 0)), ("byte_fallback", (None, False)),
-                       ("continuing_subword_prefix", (None, "")),
-                       ("end_of_word_suffix", (None, "")),
-                       ("ignore_merges", IGNORES_MERGES.get(pre, (None, False)))):
-        value = model.get(key, known[0] if key == "type" else None if None in known else False)
-        if value not in known:
-            raise Refused(path, "%s is %.60r: with %s, only %s is known"
-                          % (key, value, pre, " or ".join(map(repr, known))))
     vocabulary, merges = model.get("vocab"), model.get("merges")
     try:
         merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
@@ -1144,14 +1310,206 @@ def read_byte_level(path, values, arch):
             if left not in vocabulary or right not in vocabulary or (
                     left + right not in vocabulary or " " in left + right):
                 raise ValueError
-        texts = {number: text for text, number in vocabulary.items()}
-        if len(texts) < len(vocabulary) or not all(is_count(number) and text.encode()
-                                                   for number, text in texts.items()):
+        if len(set(vocabulary.values())) < len(vocabulary) or len(set(merges)) < len(merges) or (
+                not all(is_count(number) and is_text(text)
+                        for text, number in vocabulary.items())):
             raise ValueError
     except (AttributeError, TypeError, ValueError):
         raise Refused(path, "vocab does not give every token an id of its own, or merges are not "
-                      "pairs of its tokens that make one of its tokens")
-    return texts, [" ".join(merge) for merge in merges], pre
+                      "pairs of its tokens that make one of its tokens, each once")
+    return vocabulary, merges
+
+
+def check_model(path, values, kind, **known):
+    """Refuses parts of a tokenizer.json, and settings of its model, that are not known. known: the
+    values of a setting that are, the first of them where the key is absent."""
+    model = values.get("model")
+    model = model if isinstance(model, dict) else {}
+    unknown = set(values) - TOP_KEYS | set(model) - MODEL_KEYS
+    if unknown or values.get("version", "1.0") != "1.0":
+        raise Refused(path, "has %.60r in version %.20r: that is not known"
+                      % (min(unknown, default="nothing"), values.get("version")))
+    known = dict(dict(type=("BPE",), dropout=(None, 0), continuing_subword_prefix=(None, ""),
+                      end_of_word_suffix=(None, "")), **known)
+    for key, options in known.items():
+        value = model.get(key, "BPE" if key == "type" else None if None in options else False)
+        if value not in options:
+            raise Refused(path, "%s is %.60r: with %s, only %s is known"
+                          % (key, value, kind, " or ".join(map(repr, options))))
+
+
+def check_decoder(path, values, known):
+    """Refuses a decoder that makes other text of tokens; without one there is nothing to differ."""
+    decoder = values.get("decoder")
+    if decoder is None or known == "ByteLevel" == (
+            decoder.get("type") if isinstance(decoder, dict) else None):
+        return                       # a ByteLevel's settings do nothing there
+    if decoder != known:
+        raise Refused(path, "the decoder %.300s is not known: %.300s is"
+                      % (json.dumps(decoder), json.dumps(known)))
+
+
+def may_be_word(text):
+    """Whether a splitter could leave a text whole: none does, of those that ask the vocabulary
+    for whole words, where a letter or number comes before a sign."""
+    return re.search(r"[A-Za-z0-9][\s\S]*[!-/:-@\[-`{-~]", text) is None
+
+
+def made_by_text(vocabulary, merges, whole):
+    """The tokens that text can become, or needs on the way to others."""
+    made = {text for text in vocabulary if len(text) == 1 or whole and may_be_word(text)}
+    for left, right in merges:
+        made.update((left, right, left + right))
+    return made
+
+
+def place(path, words, vocabulary, made):
+    """(id -> text, id -> type) of a vocabulary and the words that are added to it."""
+    check_ids(path, words, vocabulary)
+    texts = {number: text for text, number in vocabulary.items()}
+    types = dict.fromkeys(texts, NORMAL)
+    for word in words:
+        if texts.get(word.id, word.text) != word.text:
+            raise Refused(path, "added_tokens: %.60s has the id %d, which is %.60s's"
+                          % (word.text, word.id, texts[word.id]))
+        texts[word.id] = word.text
+        if not word.special:
+            types.setdefault(word.id, USER_DEFINED)
+        elif word.text not in vocabulary or word.text not in made:
+            types[word.id] = CONTROL
+    return texts, types
+
+
+def write_forms(path, words, vocabulary, texts):
+    """Writes normalized words in normal form, in which they are found and become text again. Of
+    two that are one there only one could be found."""
+    forms = {}
+    for word in words:
+        form = unicodedata.normalize("NFC", word.text)
+        if word.special or not word.normalized:
+            continue
+        if forms.setdefault(form, word) != word:
+            raise Refused(path, "the added tokens %.60s and %.60s are the same in normal form C"
+                          % (forms[form].text, word.text))
+        if word.text not in vocabulary:
+            texts[word.id] = form
+
+
+def read_byte_level(path, values, words, arch, settings):
+    """(id -> text, id -> type, the model's metadata) of a byte-level tokenizer.json."""
+    pre = pre_tokenizer(path, values, arch, settings)
+    whole = IGNORES_MERGES.get(pre, (None, False))
+    check_model(path, values, pre, byte_fallback=(None, False), ignore_merges=whole)
+    check_decoder(path, values, "ByteLevel")
+    vocabulary, merges = read_bpe(path, values)
+    texts, types = place(path, words, vocabulary, made_by_text(vocabulary, merges, True in whole))
+    if pre in NORMALIZED:
+        write_forms(path, words, vocabulary, texts)
+    return texts, types, [("tokenizer.ggml.model", STRING, "gpt2"),
+                          ("tokenizer.ggml.pre", STRING, pre)], merges
+
+
+def space_scheme(values):
+    """Where SentencePiece's space before a text goes by tokenizer.json: "first" (before the text
+    alone), "always" (before every stretch between added words), "never"; or None. And whether the
+    text that words are looked for in has its spaces marked."""
+    pre, normalizer = values.get("pre_tokenizer"), values.get("normalizer")
+    if normalizer == MARK and pre in (None, NO_SPACES):
+        return "never", True
+    if normalizer is None and isinstance(pre, dict) and pre == {
+            "type": "Metaspace", "replacement": SPACE, "split": False,
+            "prepend_scheme": pre.get("prepend_scheme")}:
+        scheme = pre["prepend_scheme"]
+        return (scheme if scheme in ("first", "always", "never") else None), False
+    return None, False
+
+
+def is_llama_class(settings, config):
+    """Whether the class is LlamaTokenizer, which does not ask tokenizer.json about spaces. A
+    Mistral has another, whatever it says."""
+    mistral = config.values.get("model_type") == "mistral" or (
+        config.values["architectures"] == ["MistralForCausalLM"])
+    return tokenizer_class(settings) in (None, "LlamaTokenizer") and not mistral
+
+
+def scheme_of_class(settings):
+    """LlamaTokenizer's."""
+    if settings.get("add_prefix_space", FLAG, null=True):
+        return "always" if settings.get("legacy", FLAG, null=False) else "first"
+    return "never"
+
+
+def is_gemma_class(settings, arch):
+    return tokenizer_class(settings) == "GemmaTokenizer" or (
+        tokenizer_class(settings) is None and arch.startswith("gemma"))
+
+
+def check_spaces(path, values, words, arch, settings, config):
+    """Whether a text starts with a space of the tokenizer's own, by tokenizer.json and the class
+    of the tokenizer, which have to agree."""
+    scheme, marked = space_scheme(values)
+    found = [word for word in words if not word.special]
+    if scheme is None or scheme == "always" and found:
+        raise Refused(path, "the normalizer %.200s and the pre_tokenizer %.200s are not known%s: "
+                      "Metaspace with prepend_scheme first and without split is"
+                      % (json.dumps(values.get("normalizer")),
+                         json.dumps(values.get("pre_tokenizer")),
+                         " with added tokens" if scheme else ""))
+    own = scheme
+    if tokenizer_class(settings) == "LlamaTokenizer" and is_llama_class(settings, config):
+        own = scheme_of_class(settings)
+    elif is_gemma_class(settings, arch):
+        own = "never"
+    if own != scheme and (found or "never" in (own, scheme)):
+        raise Refused(settings.path, "the tokenizer's class has the space before a text %s, and "
+                      "tokenizer.json %s" % (own, scheme))
+    if marked:
+        check_marked(path, found)
+    return scheme != "never"
+
+
+def check_marked(path, found):
+    """Refuses words that are looked for where spaces are marked, and have any."""
+    for word in found:
+        if word.normalized and (" " in word.text or SPACE in word.text):
+            raise Refused(path, "the added token %.60s is normalized and has a space: that is not "
+                          "known with this normalizer" % word.text)
+
+
+def read_ranked(path, values, words, arch, settings, config):
+    """(id -> text, id -> type, the model's metadata) of SentencePiece's BPE in tokenizer.json,
+    where the order of merges stands for scores."""
+    check_model(path, values, "byte_fallback", byte_fallback=(True,), ignore_merges=(None, False))
+    prefix = check_spaces(path, values, words, arch, settings, config)
+    writers = {"type": "Sequence", "decoders": WRITERS + [STRIP] * prefix}
+    check_decoder(path, values, writers)
+    vocabulary, merges = read_bpe(path, values)
+    made = made_by_text(vocabulary, merges, False)
+    texts, types = place(path, words, vocabulary, made)
+    fixed = dict.fromkeys(("<0x%02X>" % byte for byte in range(256)), BYTE)
+    unknown = values["model"].get("unk_token")
+    if unknown is not None:
+        fixed[unknown if isinstance(unknown, str) else ""] = UNKNOWN
+    for text, kind in fixed.items():
+        if text not in vocabulary or text in made or any(
+                word.text == text and not word.special for word in words):
+            raise Refused(path, "%.60s is not a token, or is made by merges, or is added and not "
+                          "special: bytes and the unknown token are none of these" % text)
+        types[vocabulary[text]] = kind
+    metadata = [("tokenizer.ggml.model", STRING, "llama"),
+                ("tokenizer.ggml.pre", STRING, "default"),
+                ("tokenizer.ggml.add_space_prefix", BOOL, prefix)]
+    if unknown is not None:
+        metadata.append(("tokenizer.ggml.unknown_token_id", U32, vocabulary[unknown]))
+    return texts, types, metadata, merges
+
+
+def ranks(texts, merges):
+    """Scores that go by the order of merges, for readers that know of scores alone."""
+    first = {}
+    for rank, merge in enumerate(merges):
+        first.setdefault("".join(merge), -float(rank))
+    return [first.get(text, -float(len(merges))) for text in texts]
 
 
 def begins_with(values):
@@ -1174,43 +1532,13 @@ def begins_with(values):
     return None
 
 
-def byte_level_metadata(directory, config, rows, arch):
-    """The tokenizer's keys from tokenizer.json, or the files that came before it; else none."""
-    path, older = (os.path.join(directory, name) for name in ("tokenizer.json", "vocab.json"))
-    settings = read_optional(directory, "tokenizer_config.json")
-    if os.path.isfile(path):
-        values = parse_json(path, read_small(path))
-    elif os.path.isfile(older):
-        path, values = older, plain_files(older, settings, arch)
-    else:
-        return []
-    texts, merges, pre = read_byte_level(path, values, arch)
-    types = dict.fromkeys(texts, NORMAL)
+def ends_metadata(path, values, texts, rows, config, settings):
+    """The keys for the tokens that begin and end a text."""
     try:
-        for token in values.get("added_tokens") or []:
-            number, text = token["id"], token["content"]
-            if not is_count(number) or not text.encode() or texts.get(number, text) != text or (
-                    not isinstance(token["special"], bool)):
-                raise ValueError
-            if not token["special"] and any(map(token.get, ("lstrip", "rstrip", "single_word"))):
-                raise Refused(path, "the token %.60s takes the spaces beside it, or whole words "
-                              "only: that is not known" % text)
-            texts[number], types[number] = text, CONTROL if token["special"] else USER_DEFINED
         ends = begins_with(values)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        raise Refused(path, "added_tokens do not give every token an id of its own and a text, or "
-                      "the post_processor is more than one token before or after a text")
-    if not texts or max(texts) >= rows:
-        raise Refused(path, "has tokens up to id %d: config.json's vocab_size is %d, and should be "
-                      "more" % (max(texts, default=-1), rows))
-    metadata = [
-        ("tokenizer.ggml.model", STRING, "gpt2"),
-        ("tokenizer.ggml.pre", STRING, pre),
-        ("tokenizer.ggml.tokens", STRING, [texts.get(i, "[PAD%d]" % i) for i in range(rows)]),
-        ("tokenizer.ggml.token_type", I32, [types.get(i, UNUSED) for i in range(rows)]),
-        ("tokenizer.ggml.merges", STRING, merges),
-    ]
-    numbers = {text: number for number, text in texts.items()}
+        raise Refused(path, "the post_processor is more than one token before or after a text")
+    metadata, numbers = [], {text: number for number, text in texts.items()}
     for place, name in enumerate(("bos", "eos")):
         number = config.values.get(name + "_token_id")
         if isinstance(number, list) and number:
@@ -1233,20 +1561,140 @@ def byte_level_metadata(directory, config, rows, arch):
     return metadata
 
 
-def tokenizer_metadata(directory, config, rows, arch):
-    """The tokenizer's keys for so many rows of embeddings; none without a tokenizer."""
-    path = os.path.join(directory, "tokenizer.model")
+def json_metadata(directory, config, rows, arch, settings):
+    """The tokenizer's keys from tokenizer.json, or the files that came before it; else none."""
+    path, older = (os.path.join(directory, name) for name in ("tokenizer.json", "vocab.json"))
+    if os.path.isfile(path):
+        values = parse_json(path, read_small(path))
+        words = added_words(directory, settings, path, values)
+    elif os.path.isfile(older):
+        path = older
+        values, words = plain_files(older, settings, arch)
+    else:
+        return []
+    model = values.get("model")
+    ranked = isinstance(model, dict) and model.get("byte_fallback") is True
+    texts, types, metadata, merges = (
+        read_ranked(path, values, words, arch, settings, config) if ranked else
+        read_byte_level(path, values, words, arch, settings))
+    if not texts or max(texts) >= rows:
+        raise Refused(path, "has tokens up to id %d: config.json's vocab_size is %d, and should be "
+                      "more" % (max(texts, default=-1), rows))
+    tokens = [texts.get(i, "[PAD%d]" % i) for i in range(rows)]
+    metadata += [
+        ("tokenizer.ggml.tokens", STRING, tokens),
+        ("tokenizer.ggml.token_type", I32, [types.get(i, UNUSED) for i in range(rows)]),
+        ("tokenizer.ggml.merges", STRING, [" ".join(merge) for merge in merges]),
+    ]
+    if ranked:
+        metadata.append(("tokenizer.ggml.scores", F32, ranks(tokens, merges)))
+    return metadata + added_metadata(words) + ends_metadata(path, values, texts, rows, config,
+                                                            settings)
+
+
+# ---- The tokenizer: SentencePiece's model with the files beside it ------------------------------
+
+def read_beside(directory, pieces):
+    """tokenizer.json's path and what it says, where one is beside tokenizer.model, which comes
+    before it: both have to be of one vocabulary."""
+    path = os.path.join(directory, "tokenizer.json")
     if not os.path.isfile(path):
-        return byte_level_metadata(directory, config, rows, arch)
+        return path, None
+    values = parse_json(path, read_small(path))
+    model = values.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(vocabulary, dict) or any(
+            vocabulary.get(text) != i for i, (text, _, _) in enumerate(pieces)):
+        raise Refused(path, "its vocab is not that of tokenizer.model beside it: only one of the "
+                      "two can be right, and the other should go")
+    return path, values
+
+
+def overlap(one, other):
+    """Whether two texts can share characters of a third."""
+    return one in other or other in one or any(
+        one.endswith(other[:n]) or other.endswith(one[:n])
+        for n in range(1, min(len(one), len(other))))
+
+
+def scheme_beside(settings, config, arch, values, prefix):
+    """Where the space before a text goes when words are added to tokenizer.model; as space_scheme,
+    and None where the class would not ask for a space just where the model does."""
+    legacy = settings.get("legacy", FLAG, null=False) if "legacy" in settings.values else True
+    if is_gemma_class(settings, arch):
+        scheme, marked = "never", True
+    elif is_llama_class(settings, config):
+        scheme, marked = scheme_of_class(settings), False
+    elif values is not None:
+        scheme, marked = space_scheme(values)
+    else:
+        scheme, marked = ("always" if legacy else "first") if prefix else "never", True
+    return (scheme if (scheme == "never") == (not prefix) else None), marked
+
+
+def found_words(path, words, pieces, rows):
+    """Of the words that are added to pieces those that are looked for. SentencePiece's own
+    user-defined pieces are left to it."""
+    check_ids(path, words, {text: i for i, (text, _, _) in enumerate(pieces)})
+    found = []
+    for word in words:
+        text, _, kind = pieces[word.id] if word.id < len(pieces) else (word.text, 0, USER_DEFINED)
+        if word.special:
+            if text != word.text and kind in (NORMAL, USER_DEFINED):
+                raise Refused(path, "the special token %.60s has the id %d, which is %.60s's"
+                              % (word.text, word.id, text))
+        elif kind in (CONTROL, UNKNOWN, BYTE):
+            raise Refused(path, "the added token %.60s is not special: tokenizer.model has it as a "
+                          "token that text never is" % word.text)
+        elif word.id >= rows:
+            raise Refused(path, "the added token %.60s has the id %d: config.json's vocab_size is "
+                          "%d, and should be more" % (word.text, word.id, rows))
+        elif kind == NORMAL or word.id >= len(pieces):
+            found.append(word)
+    return found
+
+
+def check_found(path, found, pieces, scheme, marked):
+    """Refuses words that the libraries look for in another way than by the file that is written."""
+    if scheme not in ("first", "never"):
+        raise Refused(path, "the added token %.60s is not special: that is known with a space "
+                      "before the whole text alone, as of LlamaTokenizer with legacy false"
+                      % found[0].text)
+    if marked:
+        check_marked(path, found)
+    own = [text.replace(SPACE, " ") for text, _, kind in pieces if kind == USER_DEFINED]
+    for word in found:
+        for text in own:
+            if overlap(word.text.replace(SPACE, " "), text):
+                raise Refused(path, "the added token %.60s may overlap with %.60s, which "
+                              "tokenizer.model looks for: which goes first is not known"
+                              % (word.text, text))
+
+
+def pieces_metadata(directory, config, rows, arch, settings):
+    """The tokenizer's keys from tokenizer.model and the words that are added to it."""
+    path = os.path.join(directory, "tokenizer.model")
     pieces, spec = read_sentencepiece(path)
     if len(pieces) > rows:
         raise Refused(path, "has %d pieces: config.json's vocab_size is %d, and should not be less"
                       % (len(pieces), rows))
-    settings = read_optional(directory, "tokenizer_config.json")
-    added = added_tokens(directory, settings)
+    prefix = bool(spec["add_dummy_prefix"])
+    if not is_gemma_class(settings, arch) and (
+            settings.get("add_prefix_space", FLAG, null=prefix) != prefix):
+        raise Refused(settings.path, "add_prefix_space is %r, and tokenizer.model's "
+                      "add_dummy_prefix is not" % (not prefix))
+    beside, values = read_beside(directory, pieces)
+    words = added_words(directory, settings, beside, values)
+    source = settings.path if values is None else beside
+    found = found_words(source, words, pieces, rows)
+    if found:
+        check_found(source, found, pieces,
+                    *scheme_beside(settings, config, arch, values, prefix))
+    added = {word.id: word for word in words}
     for number in range(len(pieces), rows):          # rows that training rounded up to, mostly
-        pieces.append((added[number], -1000.0, CONTROL) if number in added else
-                      ("[PAD%d]" % number, -1000.0, UNUSED))
+        word = added.get(number)
+        pieces.append(("[PAD%d]" % number, LAST, UNUSED) if word is None else
+                      (word.text, LAST, CONTROL if word.special else USER_DEFINED))
     texts, scores, types = map(list, zip(*pieces))
     metadata = [
         ("tokenizer.ggml.model", STRING, "llama"),
@@ -1255,12 +1703,12 @@ def tokenizer_metadata(directory, config, rows, arch):
         ("tokenizer.ggml.scores", F32, scores),
         ("tokenizer.ggml.token_type", I32, types),
         ("tokenizer.ggml.unknown_token_id", U32, spec["unk_id"]),
-    ]
+    ] + added_metadata(found)
     for name in ("bos", "eos"):
         number = config.values.get(name + "_token_id")
         if name == "eos" and isinstance(number, list) and number:
             number = number[0]                       # the others end a turn of a chat
-        number = number if type(number) is int else spec[name + "_id"]
+        number = number if type(number) is int else own_end(path, texts, spec, name)
         if number >= rows:
             raise Refused(config.path, "the id of %s is %d: there are %d tokens"
                           % (name, number, rows))
@@ -1269,8 +1717,24 @@ def tokenizer_metadata(directory, config, rows, arch):
     return metadata + [
         ("tokenizer.ggml.add_bos_token", BOOL, settings.get("add_bos_token", FLAG, null=True)),
         ("tokenizer.ggml.add_eos_token", BOOL, settings.get("add_eos_token", FLAG, null=False)),
-        ("tokenizer.ggml.add_space_prefix", BOOL, bool(spec["add_dummy_prefix"])),
+        ("tokenizer.ggml.add_space_prefix", BOOL, prefix),
     ]
+
+
+def own_end(path, texts, spec, name):
+    """tokenizer.model's own id of bos or eos, which it names too; below zero when it has none."""
+    number, text = spec[name + "_id"], spec[name + "_piece"]
+    if number >= 0 and (number >= len(texts) or texts[number].encode() != text):
+        raise Refused(path, "%s_id is %d, which is not the piece %.60s" % (
+            name, number, text.decode(errors="replace")))
+    return number
+
+
+def tokenizer_metadata(directory, config, rows, arch):
+    """The tokenizer's keys for so many rows of embeddings; none without a tokenizer."""
+    settings = read_settings(directory)
+    whole = os.path.isfile(os.path.join(directory, "tokenizer.model"))
+    return (pieces_metadata if whole else json_metadata)(directory, config, rows, arch, settings)
 
 
 NO_TOKENIZER = [("tokenizer.ggml.model", STRING, "none")]      # llama.cpp wants it said
