@@ -51,7 +51,8 @@ build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) $(HEADERS) te
 
 test: lape $(TESTS)
 	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_diff.py \
-		test/test_methods.py test/test_experiments.py test/test_golden.py
+		test/test_fields_tokenizer.py test/test_methods.py test/test_experiments.py \
+		test/test_golden.py
 
 # Both commands on a bare Debian: gcc, make, python3, warnings being errors. Root, and debootstrap.
 bare:

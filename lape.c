@@ -312,7 +312,7 @@ static int add_parts(struct language *to, const struct language *from, struct er
                             to->label, (unsigned long long)p.shard + 1, (unsigned long long)p.of);
         add_part(to, p);
     }
-    qsort(to->part, to->parts, sizeof *to->part, by_part);
+    if (to->parts) qsort(to->part, to->parts, sizeof *to->part, by_part);
     for (size_t i = 0, n; i < to->parts; i += n) {
         struct part *p = &to->part[i];
         for (n = 1; i + n < to->parts && p[n].text == p->text && p[n].of == p->of;) n++;

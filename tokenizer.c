@@ -23,6 +23,10 @@
 static const char SPACE[] = "\xe2\x96\x81"; /* U+2581, how a piece writes a space */
 enum { SPACE_BYTES = 3 };
 
+static bool begins_spaced(struct span s) {
+    return s.n >= SPACE_BYTES && !memcmp(s.at, SPACE, SPACE_BYTES);
+}
+
 /* ---- Words -------------------------------------------------------------------------------------
  *
  * The families' regular expressions are one with few differences, which struct pre names. They
@@ -1030,9 +1034,11 @@ static size_t bytes_written_for(struct span text, size_t written) {
 
 /* A stretch between words that were added. How many bytes: to the last cut that is sure. */
 static size_t encode_between(struct encoder *c, struct span text, bool last) {
-    if (text.n == 0) return 0;
     if (c->t->byte_level) return encode_lines(c, text, last);
-    const size_t more = write_spaces(text, c->t->v.add_prefix && !c->begun, &c->written);
+    /* what merges by rank is split as tokenizers does it, with no space in front of another */
+    const bool spaced = text.at[0] == ' ' || begins_spaced(text);
+    const bool prefix = c->t->v.add_prefix && !c->begun && !(c->t->v.merge && spaced);
+    const size_t more = write_spaces(text, prefix, &c->written);
     const size_t n = encode_all(c, (struct span){c->written.at, c->written.n}, last);
     c->begun |= n > 0;
     return n > more ? bytes_written_for(text, n - more) : 0;
@@ -1046,6 +1052,7 @@ static size_t encode_around(struct encoder *c, int finder, struct span text, boo
     const size_t bytes = text.n;
     size_t start = 0, n;
     int32_t id;
+    if (text.n == 0) return 0; /* and there may be no address to count from */
     if (finder > NORMALISED) return encode_between(c, text, last);
     if (f->longest == 0) return encode_around(c, finder + 1, text, last);
     const bool composed = finder == NORMALISED && c->t->forms;
@@ -1113,7 +1120,7 @@ int encode(const struct tokenizer *t, struct span text, struct buffer *ids, stru
 
 static void add_spaced(struct buffer *text, struct span piece) {
     for (size_t i = 0, n; i < piece.n; i += n) {
-        bool space = piece.n - i >= SPACE_BYTES && !memcmp(piece.at + i, SPACE, SPACE_BYTES);
+        bool space = begins_spaced((struct span){piece.at + i, piece.n - i});
         n = space ? SPACE_BYTES : 1;
         buffer_add(text, space ? " " : piece.at + i, 1);
     }
@@ -1140,7 +1147,7 @@ int decode(const struct tokenizer *t, const int32_t *ids, size_t n, struct buffe
             buffer_add(text, " \xe2\x81\x87 ", 5); /* U+2047, as sentencepiece has it */
             break;
         default:
-            if (at_start && piece.n >= SPACE_BYTES && !memcmp(piece.at, SPACE, SPACE_BYTES))
+            if (at_start && begins_spaced(piece))
                 piece = (struct span){piece.at + SPACE_BYTES, piece.n - SPACE_BYTES};
             add_spaced(text, piece);
         }

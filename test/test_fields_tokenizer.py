@@ -3,7 +3,7 @@
 
 FIELDS has a row a field, and changes of it: each has to change what is written ("used"), to be
 refused in one line ("refused"), or to do nothing ("harmless"), and then the row says why it may.
-test/fields-tokenizer.md shows the table; with --write this program writes it. By the standard
+test/README.md shows the table; with --write this program writes it. By the standard
 library alone. The last line on stdout is `N passed, N failed`.
 """
 
@@ -17,7 +17,7 @@ import test_convert
 from test_convert import (BYTE, CONTROL, NORMAL, PIECES, UNKNOWN, Case, added, field, run_forked,
                           varint, weights)
 
-DOCUMENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fields-tokenizer.md")
+DOCUMENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "README.md")
 USED, REFUSED, HARMLESS = "used", "refused", "harmless"
 GONE = object()                                      # a value that takes its key away
 

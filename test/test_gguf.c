@@ -1334,7 +1334,7 @@ static void test_wrong_sizes(void) {
     refuse_model("a context of 0", llama_with("llama.context_length", 0), "llama.context_length");
     refuse_model("no epsilon", llama_without(eps), "norm_rms_epsilon' is missing");
     refuse_model("a base that rounds to its limit", llama_with_float(base, 1.0000001e30),
-                 "1.0000000999999999e+30, outside 1 to 1e+30");
+                 "1.0000001000000001e+30, outside 1 to 1e+30");
     refuse_model("epsilon no number", llama_with_float(eps, NAN), "norm_rms_epsilon");
     refuse_model("epsilon negative", llama_with_float(eps, -1e-5), "norm_rms_epsilon");
     refuse_model("epsilon infinite", llama_with_float(eps, INFINITY), "norm_rms_epsilon");

@@ -497,6 +497,17 @@ static void test_added_byte(void) {
     CHECK(t && !strcmp(ids_of(t, text("bb aa"), &e), "98 98 32 97 97"), "a word stands alone");
     tokenizer_free(t);
     free(s);
+    s = small_vocabulary(true);
+    static const int32_t spaced[] = {268};
+    add_piece_to(s, " b", 9, PIECE_USER);
+    s->v.added = spaced;
+    s->v.normalised = normalised + 1;
+    s->v.n_added = 1;
+    t = tokenizer_new(&s->v, &e);
+    CHECK(t && !strcmp(ids_of(t, text("a b"), &e), "8 268"), "%s", ids_of(t, text("a b"), &e));
+    CHECK(t && !strcmp(ids_of(t, text("a\u2581b"), &e), "8 2 4"), "pieces do not make a word");
+    tokenizer_free(t);
+    free(s);
 }
 
 static void test_bad_added(void) {
@@ -540,6 +551,9 @@ static void test_ranks(void) {
                {"aaa", "2 7 3"},
                {"baaaa", "2 6 7 3"},
                {"a[x]b", "8 10 4"},
+               {" a", "8"}, /* no space in front of another */
+               {"\u2581a", "8"},
+               {"  a", "2 8"},
                {"\u4e2d", "2 240 196 185"}};
     s->v.merge = merge;
     s->v.merges = 5;
