@@ -54,8 +54,8 @@ build/bench: test/bench.c $(SOURCES) $(HEADERS) build/compile
 
 test: lape $(TESTS) build/bench
 	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_diff.py \
-		test/test_fields_tokenizer.py test/test_methods.py test/test_experiments.py \
-		test/test_golden.py test/test_bench.py
+		test/test_fields_convert.py test/test_fields_tokenizer.py test/test_methods.py \
+		test/test_experiments.py test/test_golden.py test/test_bench.py
 
 # Both commands on a bare Debian: gcc, make, python3, warnings being errors. Root, and debootstrap.
 bare:

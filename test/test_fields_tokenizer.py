@@ -7,25 +7,12 @@ test/README.md shows the table; with --write this program writes it. By the stan
 library alone. The last line on stdout is `N passed, N failed`.
 """
 
-import collections
-import copy
-import os
 import sys
 
-import report
+import fields
 import test_convert
-from test_convert import (BYTE, CONTROL, NORMAL, PIECES, UNKNOWN, Case, added, field, run_forked,
-                          varint, weights)
-
-DOCUMENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "README.md")
-USED, REFUSED, HARMLESS = "used", "refused", "harmless"
-GONE = object()                                      # a value that takes its key away
-
-# A row of the table: the file, the fields, what the reader does with them and why, and changes:
-# (base, place, value, what becomes of it). A place is a path of keys in the file; in
-# tokenizer.model it is a message, and the value is bytes that are added to that: of several fields
-# the last holds.
-Row = collections.namedtuple("Row", "file fields does changes")
+from fields import GONE, HARMLESS, REFUSED, USED, Row, put
+from test_convert import (BYTE, CONTROL, NORMAL, PIECES, UNKNOWN, added, field, varint, weights)
 
 LEVEL = test_convert.ByteLevel.LEVEL
 META, REPLACE, DECODER, STRIP, RANKED = (getattr(test_convert.Ranked, name) for name in (
@@ -123,6 +110,8 @@ UNASKED = {
 
 PIECE_MODEL, JSON, SETTINGS = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
 MAP, OLDER = "special_tokens_map.json", "added_tokens.json"
+# A place in tokenizer.model is a message, and the value is bytes that are added to that: of several
+# fields the last holds.
 PRE = ("pre_tokenizer",)
 WORD = ("added_tokens", 2)
 SAID = ("added_tokens_decoder", "8")
@@ -405,22 +394,6 @@ FIELDS = [
 ]
 
 
-def put(values, place, value):
-    """The values with one at a place changed; at no place, with those of an object added."""
-    values = copy.deepcopy(values)
-    if not place:
-        values.update(value)
-        return values
-    inner = values
-    for key in place[:-1]:
-        inner = inner.setdefault(key, {}) if isinstance(inner, dict) else inner[key]
-    if value is GONE:
-        del inner[place[-1]]
-    else:
-        inner[place[-1]] = value
-    return values
-
-
 def piece_model(place=("",), value=b""):
     """A tokenizer.model with bytes added to one of its messages."""
     pieces = [list(piece) for piece in PIECES]
@@ -435,22 +408,14 @@ def piece_model(place=("",), value=b""):
     return proto + (value if place == ("model",) else b"")
 
 
-def table():
-    """The rows as Markdown."""
-    lines = ["| File | Field | What is done with it |\n", "|---|---|---|\n"]
-    for row in FIELDS:
-        names = ", ".join("`%s`" % name.replace("|", "\\|") for name in row.fields)
-        lines.append("| %s | %s | %s |\n" % (row.file, names, row.does))
-    return "".join(lines)
+class Fields(fields.Fields):
+    """A LLaMA of 266 words with the files of a tokenizer."""
 
-
-class Fields(Case):
-    """Each change of a field against the files as they were."""
+    mark, rows, bases = "fields-tokenizer", FIELDS, [*BASES, "plain"]
 
     def files(self, base):
         """A base's files, and none of another's."""
-        for name in os.listdir(self.model):
-            os.remove(os.path.join(self.model, name))
+        self.empty()
         self.checkpoint(weights(vocab=266), vocab_size=266)
         files = dict(BASES.get(base, {}))
         if base in ("model", "map", "plain"):
@@ -459,51 +424,10 @@ class Fields(Case):
             self.write(name, value)
         return files
 
-    def result(self):
-        """The bytes that are written; None and the message of a refusal."""
-        done = run_forked(["hf", self.model, "-o", self.out, "-q", "--name", "x"])
-        if done.returncode:
-            self.assert_refused(done)
-            return None, done.stderr
-        with open(self.out, "rb") as file:
-            raw = file.read()
-        os.remove(self.out)
-        return raw, ""
-
-    def changed(self, row, base, place, value):
-        """The base's files with one change."""
-        old = self.files(base).get(row.file, {})
-        new = piece_model(place, value) if row.file == PIECE_MODEL else (
-            value if place is None else put(old, place, value))
-        self.write(row.file, new)
-        return self.result()
-
-    def test_bases(self):
-        for base in [*BASES, "plain"]:
-            with self.subTest(base):
-                self.files(base)
-                self.assertEqual(self.result()[1], "")
-
-    def test_changes(self):
-        whole = {}
-        for base in [*BASES, "plain"]:
-            self.files(base)
-            whole[base] = self.result()[0]
-        for row in FIELDS:
-            for base, place, value, expected in row.changes:
-                with self.subTest(file=row.file, base=base, place=place, value=value):
-                    raw, message = self.changed(row, base, place, value)
-                    found = REFUSED if raw is None else HARMLESS if raw == whole[base] else USED
-                    self.assertEqual(found, expected, message)
-
-    def test_rows(self):
-        """What becomes of changes is what the row says; where that is harmless it says why."""
-        for row in FIELDS:
-            for kind in {kind for _, _, _, kind in row.changes}:
-                if kind != HARMLESS:
-                    self.assertRegex(row.does, r"\b" + kind, row.fields)
-            if {kind for _, _, _, kind in row.changes} == {HARMLESS}:
-                self.assertRegex(row.does, "^harmless: .", row.fields)
+    def change(self, content, row, place, value):
+        if row.file == PIECE_MODEL:
+            return piece_model(place, value)
+        return super().change(content, row, place, value)
 
     def test_beside_a_model(self):
         """tokenizer.json beside tokenizer.model."""
@@ -520,13 +444,6 @@ class Fields(Case):
         self.write(JSON, put(beside, ("model", "vocab", "a"), 99))
         self.assertIsNone(self.result()[0])
 
-    def test_document(self):
-        self.assertEqual(report.between(DOCUMENT, "fields-tokenizer"), table(),
-                         "write it with --write")
-
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--write"]:
-        report.between(DOCUMENT, "fields-tokenizer", table())
-        sys.exit(0)
-    sys.exit(report.main())
+    sys.exit(fields.main(Fields.mark, FIELDS))

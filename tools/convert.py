@@ -428,14 +428,24 @@ ONE_MORE = "1 is added"
 REGROUPED = "rows of q, k and v, head by head, to all of q, all of k, all of v"
 POSITIONS = "without the first two rows"
 
-# A family: general.architecture; the prefix of its tensors' names; other names of settings; what
-# its class in transformers assumes where a key is absent; keys of which one value (of a tuple: one
-# of them) is known; the key of its norms' epsilon and its name in GGUF; the rotary scalings known;
-# every how-manieth layer looks beyond the sliding window; a function that makes metadata of its
-# own from Config; the tensors; the names of tensors that say nothing new; and the key of the
-# settings where a model of text is the language_model of a larger one.
-Family = collections.namedtuple("Family", "gguf prefix aliases defaults only epsilon ropes pattern "
-                                "own tensors ignored part", defaults=(None,))
+# A family: general.architecture; what config.json's model_type calls its class; the prefix of its
+# tensors' names; other names of settings; what its class in transformers assumes where a key is
+# absent; keys of which one value (of a tuple: one of them) is known; the key of its norms' epsilon
+# and its name in GGUF; the rotary scalings known; every how-manieth layer looks beyond the sliding
+# window; a function that makes metadata of its own from Config; the tensors; the names of tensors
+# that say nothing new; and the key of the settings where a model of text is the language_model of a
+# larger one.
+Family = collections.namedtuple("Family", "gguf kind prefix aliases defaults only epsilon ropes "
+                                "pattern own tensors ignored part", defaults=(None,))
+# Keys that transformers asks for in every family, and their known values: weights that are stored
+# in other ways, or in another file; layers that differ, or share what they keep; attention to what
+# comes later; settings of a part that is taken for the model of text.
+COMMON = {"quantization_config": None, "compression_config": None, "transformers_weights": None,
+          "per_layer_config": None, "kv_sharing_modes": None, "is_causal": True, "decoder": None,
+          "generator": None}
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+# What a model that has a part for text says for that too.
+FOR_PARTS = ("architectures", "bos_token_id", "eos_token_id")
 ROPE_KEYS = {"rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor",
              "original_max_position_embeddings", "partial_rotary_factor"}
 RMS = ("rms_norm_eps", "layer_norm_rms_epsilon")
@@ -468,6 +478,14 @@ def gemma3_own(config):
     return [("attention.sliding_window", U32, config.get("sliding_window", INTEGER)),
             ("attention.scale", F32, config.get("query_pre_attn_scalar", NUMBER) ** -0.5),
             ("rope.freq_base_swa", F32, config.get("rope_local_base_freq", NUMBER))]
+
+
+def bloom_own(config):
+    """Where sums are added up in parts, BLOOM's class leaves out the biases of two matrices."""
+    if config.get("slow_but_exact", FLAG) and config.get("pretraining_tp", INTEGER) > 1:
+        raise Refused(config.path, "slow_but_exact is True with a pretraining_tp of %d: only one "
+                      "of them is known" % config.get("pretraining_tp", INTEGER))
+    return []
 
 
 def cohere_own(config):
@@ -510,7 +528,7 @@ def one_more_norms(rows):
 
 
 LLAMA = Family(
-    gguf="llama", prefix="model.", aliases={},
+    gguf="llama", kind="llama", prefix="model.", aliases={},
     defaults={"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
               "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": None,
               "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
@@ -522,14 +540,14 @@ LLAMA = Family(
     ignored=r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 QWEN2 = LLAMA._replace(
-    gguf="qwen2", ropes=("default",),
+    gguf="qwen2", kind="qwen2", ropes=("default",),
     defaults=dict(LLAMA.defaults, vocab_size=151936, intermediate_size=22016,
                   num_key_value_heads=32, max_position_embeddings=32768),
     only={"hidden_act": "silu", "use_sliding_window": False},
     tensors=ENDS + BEFORE + QKVO + QKV_BIAS + BETWEEN + GATED)
 
 GPT2 = Family(
-    gguf="gpt2", prefix="transformer.",
+    gguf="gpt2", kind="gpt2", prefix="transformer.",
     aliases={"hidden_size": "n_embd", "num_hidden_layers": "n_layer",
              "num_attention_heads": "n_head", "max_position_embeddings": "n_positions",
              "intermediate_size": "n_inner"},
@@ -553,13 +571,14 @@ GPT2 = Family(
     ignored=r"transformer\.h\.\d+\.attn\.(masked_)?bias")
 
 BLOOM = GPT2._replace(
-    gguf="bloom",
+    gguf="bloom", kind="bloom",
     aliases={"hidden_size": "n_embed", "num_hidden_layers": "n_layer",
              "num_attention_heads": "n_head", "max_position_embeddings": "seq_length"},
     defaults={"vocab_size": 250880, "hidden_size": 64, "num_hidden_layers": 2,
               "num_attention_heads": 8, "max_position_embeddings": 2048,
-              "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
-    only={"apply_residual_connection_post_layernorm": False},
+              "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True, "pretraining_tp": 1,
+              "slow_but_exact": False},
+    only={"apply_residual_connection_post_layernorm": False}, own=bloom_own,
     tensors=(Row("transformer.word_embeddings.weight", "token_embd.weight", "vocab width"),)
     + both("transformer.word_embeddings_layernorm", "token_embd_norm", "width")
     + both("transformer.ln_f", "output_norm", "width")
@@ -575,7 +594,7 @@ BLOOM = GPT2._replace(
 
 DECODER = "model.decoder."
 OPT = GPT2._replace(
-    gguf="opt", prefix="model.", aliases={"intermediate_size": "ffn_dim"},
+    gguf="opt", kind="opt", prefix="model.", aliases={"intermediate_size": "ffn_dim"},
     defaults={"vocab_size": 50272, "hidden_size": 768, "intermediate_size": 3072,
               "num_hidden_layers": 12, "num_attention_heads": 12, "max_position_embeddings": 2048,
               "layer_norm_eps": 1e-5, "tie_word_embeddings": True},
@@ -599,7 +618,7 @@ OPT = GPT2._replace(
     ignored=r"(?!)")
 
 PHI2 = LLAMA._replace(
-    gguf="phi2", ropes=("default",),
+    gguf="phi2", kind="phi", ropes=("default",),
     defaults={"vocab_size": 51200, "hidden_size": 2048, "intermediate_size": 8192,
               "num_hidden_layers": 24, "num_attention_heads": 32, "num_key_value_heads": None,
               "max_position_embeddings": 2048, "layer_norm_eps": 1e-5, "rope_theta": 10000.0,
@@ -614,7 +633,7 @@ PHI2 = LLAMA._replace(
     + both(LAYER + "mlp.fc2", "blk.{}.ffn_down", "width neurons"))
 
 GEMMA = LLAMA._replace(
-    gguf="gemma", ropes=("default",),
+    gguf="gemma", kind="gemma", ropes=("default",),
     defaults=dict(LLAMA.defaults, vocab_size=256000, hidden_size=3072, intermediate_size=24576,
                   num_hidden_layers=28, num_attention_heads=16, num_key_value_heads=16,
                   head_dim=256, max_position_embeddings=8192, tie_word_embeddings=True),
@@ -625,7 +644,8 @@ GEMMA = LLAMA._replace(
     tensors=one_more_norms(ENDS + BEFORE + QKVO + BETWEEN + GATED))
 
 GEMMA2 = GEMMA._replace(
-    gguf="gemma2", pattern=2, own=gemma2_own, aliases={"hidden_act": "hidden_activation"},
+    gguf="gemma2", kind="gemma2", pattern=2, own=gemma2_own,
+    aliases={"hidden_act": "hidden_activation"},
     only=dict(GEMMA.only, hidden_act="gelu_pytorch_tanh"),
     defaults=dict(GEMMA.defaults, hidden_size=2304, intermediate_size=9216, num_hidden_layers=26,
                   num_attention_heads=8, num_key_value_heads=4, sliding_window=4096,
@@ -634,7 +654,7 @@ GEMMA2 = GEMMA._replace(
     tensors=one_more_norms(ENDS + BEFORE + QKVO + GEMMA2_NORMS + GATED))
 
 GEMMA3 = GEMMA2._replace(
-    gguf="gemma3", pattern=6, own=gemma3_own, ropes=("default", "linear"),
+    gguf="gemma3", kind="gemma3_text", pattern=6, own=gemma3_own, ropes=("default", "linear"),
     defaults=dict(GEMMA2.defaults, vocab_size=262208, max_position_embeddings=131072,
                   rope_theta=1e6, rope_local_base_freq=1e4),
     only=dict(GEMMA2.only, attn_logit_softcapping=None, final_logit_softcapping=None,
@@ -642,7 +662,7 @@ GEMMA3 = GEMMA2._replace(
     tensors=one_more_norms(ENDS + BEFORE + QKVO + QK_NORM + GEMMA2_NORMS + GATED))
 
 COHERE = LLAMA._replace(
-    gguf="command-r", ropes=("default",), own=cohere_own,
+    gguf="command-r", kind="cohere", ropes=("default",), own=cohere_own,
     defaults={"vocab_size": 256000, "hidden_size": 8192, "intermediate_size": 22528,
               "num_hidden_layers": 40, "num_attention_heads": 64, "num_key_value_heads": None,
               "max_position_embeddings": 8192, "layer_norm_eps": 1e-5, "rope_theta": 500000.0,
@@ -653,12 +673,14 @@ COHERE = LLAMA._replace(
 
 FAMILIES = {
     "LlamaForCausalLM": LLAMA,
-    "MistralForCausalLM": LLAMA._replace(own=mistral_own, defaults=dict(
-        LLAMA.defaults, intermediate_size=14336, num_key_value_heads=8,
-        max_position_embeddings=4096 * 32, sliding_window=4096)),
+    # With layer_types, transformers takes a Mistral for another model, whose windows those are.
+    "MistralForCausalLM": LLAMA._replace(
+        kind="mistral", own=mistral_own, only=dict(LLAMA.only, layer_types=None), defaults=dict(
+            LLAMA.defaults, intermediate_size=14336, num_key_value_heads=8,
+            max_position_embeddings=4096 * 32, sliding_window=4096)),
     "Qwen2ForCausalLM": QWEN2,
     "Qwen3ForCausalLM": QWEN2._replace(
-        gguf="qwen3", defaults=dict(QWEN2.defaults, head_dim=128),
+        gguf="qwen3", kind="qwen3", defaults=dict(QWEN2.defaults, head_dim=128),
         only=dict(QWEN2.only, attention_bias=False),
         tensors=ENDS + BEFORE + QKVO + QK_NORM + BETWEEN + GATED),
     "GPT2LMHeadModel": GPT2,
@@ -669,25 +691,47 @@ FAMILIES = {
     "Gemma2ForCausalLM": GEMMA2,
     "Gemma3ForCausalLM": GEMMA3,
     "Gemma3ForConditionalGeneration": GEMMA3._replace(
-        part="text_config", ignored=r"(model\.)?(vision_tower|multi_modal_projector)\..*"),
+        kind="gemma3", part="text_config",
+        ignored=r"(model\.)?(vision_tower|multi_modal_projector)\..*"),
     "CohereForCausalLM": COHERE,
 }
 
 
+def rope_sets(path, family, values):
+    """The rotary settings of layers that look at everything, and of those with a window."""
+    scaling, sets = (values.get(key) or {} for key in ("rope_scaling", "rope_parameters"))
+    if family.pattern != 6:
+        return scaling or sets, {}
+    # Gemma 3's class takes rope_scaling for the first alone, and from rope_parameters two sets.
+    if scaling and sets or not isinstance(sets, dict) or not (
+            set(sets) <= {"full_attention", "sliding_attention"}):
+        raise Refused(path, "the rotary settings are neither rope_scaling alone nor "
+                      "rope_parameters of full_attention and sliding_attention")
+    return scaling or sets.get("full_attention") or {}, sets.get("sliding_attention") or {}
+
+
+def check_rope(path, family, values, rope):
+    """That one set of rotary settings, or values around it, say nothing that is not known."""
+    if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
+        raise Refused(path, "the rotary settings are not one set for all layers")
+    for key, value in rope.items():
+        if key not in ROPE_KEYS and value is not None:
+            raise Refused(path, "the rotary setting %s is %r: it is not known" % (key, value))
+    part = rope.get("partial_rotary_factor", values.get("partial_rotary_factor"))
+    if "partial_rotary_factor" not in family.defaults and part not in (None, 1):
+        raise Refused(path, "partial_rotary_factor is %r: only 1 is known" % (part,))
+    key = "original_max_position_embeddings"         # the one outside would go first
+    if rope.get("rope_type", rope.get("type")) == "llama3" and (
+            values.get(key, rope.get(key)) != rope.get(key)):
+        raise Refused(path, "%s is %r, and %r in the rotary settings: one number is expected"
+                      % (key, values[key], rope.get(key)))
+
+
 def rope_settings(path, family, values):
     """The rotary settings, which are rope_theta and rope_scaling, or rope_parameters: one dict."""
-    rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
-    local = None
-    if isinstance(rope, dict) and family.pattern == 6 and (
-            set(rope) <= {"full_attention", "sliding_attention"}):
-        local = rope.get("sliding_attention")        # Gemma 3 has two sets
-        rope = rope.get("full_attention", {})
-    for one in rope, local or {}:
-        if not isinstance(one, dict) or any(isinstance(value, dict) for value in one.values()):
-            raise Refused(path, "the rotary settings are not one set for all layers")
-        for key, value in one.items():
-            if key not in ROPE_KEYS and value is not None:
-                raise Refused(path, "the rotary setting %s is %r: it is not known" % (key, value))
+    rope, local = rope_sets(path, family, values)
+    for one in rope, local:
+        check_rope(path, family, values, one)
     found = {"rope_type": rope.get("rope_type", rope.get("type", "default")), "rope": rope}
     if found["rope_type"] not in family.ropes:
         raise Refused(path, "rope_type is %r: only %s is known"
@@ -695,17 +739,31 @@ def rope_settings(path, family, values):
     for key in "rope_theta", "partial_rotary_factor":
         if key in rope:
             found[key] = rope[key]
-    if "partial_rotary_factor" not in family.defaults:
-        part = found.get("partial_rotary_factor", values.get("partial_rotary_factor"))
-        if part not in (None, 1):
-            raise Refused(path, "partial_rotary_factor is %r: only 1 is known" % (part,))
-    if local is not None:
-        if local.get("rope_type", "default") != "default":
-            raise Refused(path, "rope_type of sliding_attention is %r: only 'default' is known"
-                          % (local["rope_type"],))
-        if "rope_theta" in local:
-            found["rope_local_base_freq"] = local["rope_theta"]
+    kind = local.get("rope_type", local.get("type", "default"))
+    if kind != "default":
+        raise Refused(path, "rope_type of sliding_attention is %r: only 'default' is known"
+                      % (kind,))
+    if "rope_theta" in local:
+        found["rope_local_base_freq"] = local["rope_theta"]
     return found
+
+
+def check_known(path, values, only):
+    """That keys of which not every value is known have one that is."""
+    for key, known in only.items():
+        known = known if isinstance(known, tuple) else (known,)
+        if not any(values.get(key, known[0]) is one or values.get(key, known[0]) == one
+                   for one in known):
+            raise Refused(path, "%s is %r: only %s is known"
+                          % (key, values[key], " or ".join(map(repr, known))))
+
+
+def settings_of_part(path, values, part):
+    """The settings of a part, which is told nothing of the others around it."""
+    if not isinstance(values.get(part), dict):
+        raise Refused(path, "%s is not an object of settings" % part)
+    check_known(path, values, dict(COMMON, tie_word_embeddings=True))
+    return dict({key: values[key] for key in FOR_PARTS if key in values}, **values[part])
 
 
 def read_config(path):
@@ -716,21 +774,21 @@ def read_config(path):
         raise Refused(path, "architectures is %r: supported are %s"
                       % (names, ", ".join(sorted(FAMILIES))))
     family = FAMILIES[names[0]]
+    if values.get("model_type") not in (None, family.kind):
+        raise Refused(path, "model_type is %r: %s is %r" % (values["model_type"], names[0],
+                                                            family.kind))
     if family.part:
-        if not isinstance(values.get(family.part), dict):
-            raise Refused(path, "%s is not an object of settings" % family.part)
-        values = dict(values, **values[family.part])
+        values = settings_of_part(path, values, family.part)
     for name, alias in family.aliases.items():
         if values.get(alias) is not None:
+            # Of two names of a size one class takes the first, another the second.
+            if name in SIZES and values.get(name) not in (None, values[alias]):
+                raise Refused(path, "%s is %r and %s %r: both are names of one number"
+                              % (name, values[name], alias, values[alias]))
             values[name] = values[alias]
     if family.ropes:
         values.update(rope_settings(path, family, values))
-    for key, known in dict(family.only, quantization_config=None).items():
-        known = known if isinstance(known, tuple) else (known,)
-        if not any(values.get(key, known[0]) is one or values.get(key, known[0]) == one
-                   for one in known):
-            raise Refused(path, "%s is %r: only %s is known"
-                          % (key, values[key], " or ".join(map(repr, known))))
+    check_known(path, values, dict(family.only, text_config=None, **COMMON))
     return family, Config(path, values, family.defaults)
 
 
@@ -1742,6 +1800,10 @@ NO_TOKENIZER = [("tokenizer.ggml.model", STRING, "none")]      # llama.cpp wants
 
 def convert_hf(args):
     """The command hf: a Hugging Face checkpoint becomes a GGUF model."""
+    adapter = os.path.join(args.directory, "adapter_config.json")
+    if os.path.exists(adapter):
+        raise Refused(adapter, "an adapter would change these weights: a checkpoint that it is "
+                      "merged into is wanted, without it")
     family, config = read_config(os.path.join(args.directory, "config.json"))
     sizes, settings = describe(family, config)
     plan = plan_tensors(family, config, sizes, find_weights(args.directory))

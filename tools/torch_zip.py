@@ -49,8 +49,14 @@ def numbers_of(tensor):
 
 # ---- Reading --------------------------------------------------------------------------------
 
-def rebuild_tensor(storage, offset, shape, strides, *_):
+class Flagged(ValueError):
+    """A tensor whose numbers are not those that are stored, but what becomes of them."""
+
+
+def rebuild_tensor(storage, offset, shape, strides, _grad=False, _hooks=None, flags=None):
     """What stands for torch._utils._rebuild_tensor_v2: a view that lies within its storage."""
+    if flags:                                        # neg, conj
+        raise Flagged
     if not isinstance(storage, Storage) or len(shape) != len(strides) or not all(
             map(is_count, (offset,) + shape + strides)):
         raise ValueError("no tensor")
@@ -184,8 +190,8 @@ class Unpickler(pickle.Unpickler):
         return self.start_of(info), info.file_size
 
     def persistent_load(self, identity):
-        _, code, key, _, count = identity
-        if code not in NAMES or not is_count(count):
+        kind, code, key, _, count = identity
+        if kind != "storage" or code not in NAMES or not is_count(count):
             raise ValueError("no storage")
         name, width = "data/" + key, struct.calcsize("=" + code)
         if key not in self.storages:
@@ -214,6 +220,9 @@ def load(path, lazy=False):
                 return Unpickler(path, archive, lazy).load()
         except Refused:
             raise
+        except Flagged:
+            raise Refused(path, "holds a tensor that stands for its numbers negated or conjugated: "
+                          "only those as they are stored are read")
         except Exception:     # a hostile zip or pickle can make these modules raise nearly anything
             raise Refused(path, "is damaged, or not as torch.save has written since PyTorch 1.6")
 
