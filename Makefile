@@ -50,9 +50,9 @@ build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) $(HEADERS) te
 	$(COMPILE) -o $@ $< model.c tokenizer.c $(LIBS)
 
 test: lape $(TESTS)
-	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_diff.py \
-		test/test_fields_tokenizer.py test/test_methods.py test/test_experiments.py \
-		test/test_golden.py
+	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_outputs.py \
+		test/test_diff.py test/test_fields.py test/test_fields_tokenizer.py test/test_methods.py \
+		test/test_experiments.py test/test_golden.py
 
 # Both commands on a bare Debian: gcc, make, python3, warnings being errors. Root, and debootstrap.
 bare:
