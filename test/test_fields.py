@@ -205,8 +205,9 @@ def places():
     exchanged = {name: dict(file["tensors"][name], offset=offset[other])
                  for name, other in zip(names, names[::-1])}
     one = ("tensors", names[0], "offset")
+    beside = put(dict(file, end=bytes(64)), ("tensors", name, "offset"), offset[name] + 4)
     return [("llama", ("tensors",), exchanged, USED),
-            ("llama", one, offset[names[0]] + 1, REFUSED),
+            ("llama", (), beside, REFUSED),
             ("llama", one, offset[names[1]], REFUSED), ("llama", one, at, REFUSED),
             ("llama", one, 1 << 62, REFUSED)]
 
