@@ -49,10 +49,13 @@ build/test_gguf: test/test_gguf.c model.c lape.h build/compile
 build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) $(HEADERS) test/check.h build/compile
 	$(COMPILE) -o $@ $< model.c tokenizer.c $(LIBS)
 
-test: lape $(TESTS)
+build/bench: test/bench.c $(SOURCES) $(HEADERS) build/compile
+	$(COMPILE) -o $@ $< tokenizer.c $(LIBS)
+
+test: lape $(TESTS) build/bench
 	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_outputs.py \
 		test/test_diff.py test/test_fields.py test/test_fields_tokenizer.py test/test_methods.py \
-		test/test_experiments.py test/test_golden.py
+		test/test_experiments.py test/test_golden.py test/test_bench.py
 
 # Both commands on a bare Debian: gcc, make, python3, warnings being errors. Root, and debootstrap.
 bare:
@@ -109,7 +112,7 @@ scale-test: lape
 	python3 test/test_scale.py
 
 # Beside OpenBLAS, transformers, llama.cpp (after `make peers`), sentencepiece and tokenizers.
-bench: lape $(PYTHON)
+bench: lape build/bench $(PYTHON)
 	$(PYTHON) test/bench.py $(BENCH)
 
 # The distance of float from double.

@@ -99,21 +99,30 @@ void counts_free(struct counts *c) {
     *c = (struct counts){0};
 }
 
-void counts_write(const struct counts *c, FILE *to) {
-    struct gguf_writer w = {0};
-    struct buffer parts = {0};
-    const char **label = new_array(c->n, sizeof *label);
-    uint64_t *tokens = new_array(c->n, sizeof *tokens), *pieces = new_array(c->n, sizeof *pieces);
-    for (int k = 0; k < c->n; k++) {
-        label[k] = c->language[k].label;
-        tokens[k] = c->language[k].tokens;
-        pieces[k] = c->language[k].pieces;
+static void put_languages(struct gguf_writer *w, const struct counts *c, uint64_t parts) {
+    put_array(w, "lape-counts.languages", GGUF_STRING, c->n);
+    for (int k = 0; k < c->n; k++) put_text(w, c->language[k].label);
+    put_array(w, "lape-counts.tokens", GGUF_U64, c->n);
+    for (int k = 0; k < c->n; k++) put_number(w, c->language[k].tokens, 8);
+    put_array(w, "lape-counts.pieces", GGUF_U64, c->n);
+    for (int k = 0; k < c->n; k++) put_number(w, c->language[k].pieces, 8);
+    put_array(w, "lape-counts.parts", GGUF_U64, 4 * parts);
+    for (int k = 0; k < c->n; k++)
         for (size_t i = 0; i < c->language[k].parts; i++) {
             const struct part p = c->language[k].part[i];
             const uint64_t row[] = {k, p.text, p.shard, p.of};
-            buffer_add(&parts, row, sizeof row);
+            for (int j = 0; j < 4; j++) put_number(w, row[j], 8);
         }
+}
+
+void counts_write(const struct counts *c, FILE *to) {
+    struct gguf_writer w = {to, 0, 0};
+    uint64_t tensors = 0, parts = 0;
+    for (int k = 0; k < c->n; k++) {
+        parts += c->language[k].parts;
+        for (int s = 0; s < STATISTICS; s++) tensors += c->language[k].of[s] != NULL;
     }
+    put_header(&w, tensors, 12);
     put_string(&w, "general.architecture", "lape-counts");
     put_string(&w, "general.name", c->model);
     put_u64(&w, "lape-counts.layers", c->layers);
@@ -122,23 +131,21 @@ void counts_write(const struct counts *c, FILE *to) {
     put_u64(&w, "lape-counts.piece_length", c->piece);
     put_u64(&w, "lape-counts.bos", c->bos);
     put_f64(&w, "lape-counts.near", c->near);
-    put_strings(&w, "lape-counts.languages", label, c->n);
-    put_u64s(&w, "lape-counts.tokens", tokens, c->n);
-    put_u64s(&w, "lape-counts.pieces", pieces, c->n);
-    put_u64s(&w, "lape-counts.parts", parts.at, parts.n / sizeof(uint64_t));
+    put_languages(&w, c, parts);
     for (int k = 0; k < c->n; k++)
         for (int s = 0; s < STATISTICS; s++) {
             char name[64];
-            snprintf(name, sizeof name, "%s.%s", label[k], statistic_name[s]);
-            if (c->language[k].of[s])
-                put_i64_tensor(&w, name, c->language[k].of[s], rows_of(c, s), columns_of(c, s));
+            snprintf(name, sizeof name, "%s.%s", c->language[k].label, statistic_name[s]);
+            if (c->language[k].of[s]) put_tensor(&w, name, rows_of(c, s), columns_of(c, s));
         }
-    gguf_write(&w, to);
-    gguf_discard(&w);
-    free(parts.at);
-    free(label);
-    free(tokens);
-    free(pieces);
+    for (int k = 0; k < c->n; k++)
+        for (int s = 0; s < STATISTICS; s++) {
+            const int64_t *v = c->language[k].of[s];
+            put_padding(&w);
+            for (size_t i = 0; v && i < rows_of(c, s) * columns_of(c, s); i++)
+                put_number(&w, (uint64_t)v[i], 8);
+        }
+    put_padding(&w);
 }
 
 enum { MOST_SHARDS = 1 << 30 };
@@ -232,35 +239,22 @@ static int read_languages(struct counts *c, const struct gguf *g, struct error *
     return bad;
 }
 
-/* A value in [low, high]; an absent one is 0 where that is allowed. */
-static int read_uint(const struct gguf *g, const char *key, uint64_t low, uint64_t high,
-                     uint64_t *to, struct error *e) {
-    *to = 0;
-    if (low == 0 && !gguf_find(g, key)) return 0;
-    if (gguf_uint(g, key, to, e)) return -1;
-    if (*to < low || *to > high) return fail(e, "value '%s' is %llu", key, (unsigned long long)*to);
-    return 0;
-}
-
 static int read_counts(struct counts *c, const struct gguf *g, struct error *e) {
     struct span s;
-    uint64_t layers, neurons, vocab;
+    int piece, bos;
     if (gguf_string(g, "general.architecture", &s, e)) return -1;
     if (!span_is(s, "lape-counts")) return fail(e, "a model, not counts; `lape count` makes those");
     if (gguf_string(g, "general.name", &s, e) ||
-        read_uint(g, "lape-counts.layers", 1, 1 << 16, &layers, e) ||
-        read_uint(g, "lape-counts.neurons", 1, 1 << 24, &neurons, e) ||
-        read_uint(g, "lape-counts.vocabulary", 0, 1 << 28, &vocab, e) ||
-        read_uint(g, "lape-counts.piece_length", 0, INT_MAX, &c->piece, e) ||
-        read_uint(g, "lape-counts.bos", 0, 1, &c->bos, e) ||
-        (gguf_find(g, "lape-counts.near") && gguf_float(g, "lape-counts.near", &c->near, e)))
+        gguf_int(g, "lape-counts.layers", 1, 1 << 16, REQUIRED, &c->layers, e) ||
+        gguf_int(g, "lape-counts.neurons", 1, 1 << 24, REQUIRED, &c->neurons, e) ||
+        gguf_int(g, "lape-counts.vocabulary", 0, 1 << 28, 0, &c->vocab, e) ||
+        gguf_int(g, "lape-counts.piece_length", 0, INT_MAX, 0, &piece, e) ||
+        gguf_int(g, "lape-counts.bos", 0, 1, 0, &bos, e) ||
+        gguf_float(g, "lape-counts.near", 0, 1e6, 0, &c->near, e))
         return -1;
-    if (!(c->near >= 0 && c->near <= 1e6))
-        return fail(e, "value 'lape-counts.near' is %.17g, outside 0 to 1e6", c->near);
     span_copy(c->model, sizeof c->model, s);
-    c->layers = (int)layers;
-    c->neurons = (int)neurons;
-    c->vocab = (int)vocab;
+    c->piece = piece;
+    c->bos = bos;
     return read_languages(c, g, e) || read_parts(c, g, e) ||
            gguf_check_used(g, "lape-counts.", (const char *const[]){NULL}, e) ||
            gguf_check_tensors(g, e);
@@ -912,27 +906,9 @@ struct checkpoint {
     int32_t *kind, *added;
     bool *normalised;
     int bos, eos;              /* -1: none */
-    bool add_bos;              /* a prompt starts with it */
+    int add_bos;               /* 1: a prompt starts with it */
     struct error no_tokenizer; /* why there is none */
 };
-
-/* The id under `key`, -1 when it is absent. */
-static int read_token_id(const struct gguf *g, const char *key, int vocab, int *to,
-                         struct error *e) {
-    uint64_t id;
-    *to = -1;
-    if (!gguf_find(g, key)) return 0;
-    if (gguf_uint(g, key, &id, e)) return -1;
-    if (id >= (uint64_t)vocab)
-        return fail(e, "value '%s' is %llu, outside the vocabulary of %d", key,
-                    (unsigned long long)id, vocab);
-    *to = (int)id;
-    return 0;
-}
-
-static int read_switch(const struct gguf *g, const char *key, bool *to, struct error *e) {
-    return gguf_find(g, key) ? gguf_bool(g, key, to, e) : 0;
-}
 
 /* Merges, which GPT-2's tokenizers have, and SentencePiece's may have in place of scores. */
 static int read_merges(struct checkpoint *c, bool merged, struct vocabulary *v, struct error *e) {
@@ -945,7 +921,6 @@ static int read_merges(struct checkpoint *c, bool merged, struct vocabulary *v, 
         return fail(e, "%llu merges are too many", (unsigned long long)merges->count);
     v->merge = c->merge = gguf_strings(merges);
     v->merges = (int32_t)merges->count;
-    if (merged) c->add_bos = default_bos(v->pre) == 1;
     return 0;
 }
 
@@ -971,13 +946,13 @@ static int read_added(struct checkpoint *c, struct vocabulary *v, struct error *
 }
 
 /* SentencePiece's settings that change its pieces, of which one value is known. */
-static int check_spaces(const struct gguf *g, bool merged, bool *prefix, struct error *e) {
-    bool remove = false;
-    *prefix = !merged;
-    if (read_switch(g, "tokenizer.ggml.add_space_prefix", prefix, e) ||
-        read_switch(g, "tokenizer.ggml.remove_extra_whitespaces", &remove, e))
+static int check_spaces(const struct gguf *g, bool merged, bool *add_prefix, struct error *e) {
+    int prefix, remove;
+    if (gguf_int(g, "tokenizer.ggml.add_space_prefix", 0, 1, !merged, &prefix, e) ||
+        gguf_int(g, "tokenizer.ggml.remove_extra_whitespaces", 0, 1, 0, &remove, e))
         return -1;
-    return remove || (merged && *prefix)
+    *add_prefix = prefix;
+    return remove || (merged && prefix)
                ? fail(e, "value 'tokenizer.ggml.%s' is true, which is not supported",
                       remove ? "remove_extra_whitespaces" : "add_space_prefix")
                : 0;
@@ -1020,13 +995,12 @@ static int read_tokenizer(struct checkpoint *c, struct error *e) {
     struct vocabulary v = {.n = V};
     struct span kind = {"none", 4};
     c->bos = c->eos = -1;
-    c->add_bos = true;
     if (gguf_find(g, "tokenizer.ggml.model") && gguf_string(g, "tokenizer.ggml.model", &kind, e))
         return -1;
     if (span_is(kind, "none") || span_is(kind, "no_vocab")) return fail(e, "it has no tokenizer");
     const bool merged = span_is(kind, "gpt2");
-    if (read_token_id(g, "tokenizer.ggml.bos_token_id", V, &c->bos, e) ||
-        read_token_id(g, "tokenizer.ggml.eos_token_id", V, &c->eos, e))
+    if (gguf_int(g, "tokenizer.ggml.bos_token_id", 0, V - 1, -1, &c->bos, e) ||
+        gguf_int(g, "tokenizer.ggml.eos_token_id", 0, V - 1, -1, &c->eos, e))
         return -1;
     if (!merged && !span_is(kind, "llama"))
         return fail(e,
@@ -1034,7 +1008,8 @@ static int read_tokenizer(struct checkpoint *c, struct error *e) {
                     "(byte-level BPE) are",
                     width(kind), kind.at);
     if (read_merges(c, merged, &v, e) ||
-        read_switch(g, "tokenizer.ggml.add_bos_token", &c->add_bos, e) ||
+        gguf_int(g, "tokenizer.ggml.add_bos_token", 0, 1, !merged || default_bos(v.pre) == 1,
+                 &c->add_bos, e) ||
         read_pieces(c, merged, &v, e))
         return -1;
     c->tokenizer = tokenizer_new(&v, e);
@@ -1754,11 +1729,11 @@ struct options {
     const char *word[256]; /* what is no option: files and LANG=FILE; as many as commands take */
     int words;
     const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like;
-    const char *how, *method, *shard, *at, *base, *gemm, *type;
+    const char *how, *method, *shard, *at, *base;
     double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, tolerance,
         penalty;
     uint64_t threads, length, tokens, batch, new_tokens, seed, layer, memory;
-    bool quiet, help, bos, resume, decode, lines, any_model, tuned, profile;
+    bool quiet, help, bos, resume, decode, lines, any_model, tuned;
 };
 
 struct work {
@@ -1798,6 +1773,19 @@ enum { DONE = 0, FAILED = -1, USAGE = -2 }; /* what commands return; exit status
 
 static int usage(struct error *e, const char *what, const char *which) {
     fail(e, "%s%s", what, which);
+    return USAGE;
+}
+
+/* Which of n names an option's word is. */
+static int parse_name(const char *option, const char *word, const char *const *name, int n, int *to,
+                      struct error *e) {
+    char names[256] = "";
+    for (int i = 0; i < n; i++) {
+        *to = i;
+        if (word && strcmp(word, name[i]) == 0) return DONE;
+        strcat(strcat(names, " "), name[i]);
+    }
+    fail(e, "%s is one of:%s; not %s", option, names, word ? word : "given");
     return USAGE;
 }
 
@@ -2182,21 +2170,13 @@ static int open_changes(struct work *w, const struct options *o, struct error *e
     return bad;
 }
 
-static int parse_method(const char *word, enum method *method, struct error *e) {
-    for (int i = 0; i < METHODS; i++)
-        if (strcmp(word, method_name[i]) == 0) {
-            *method = (enum method)i;
-            return DONE;
-        }
-    return usage(e, "--method is lape, lap, lave, random or pv, not ", word);
-}
-
 static int run_find(struct work *w, struct options *o, struct error *e) {
     struct neurons like = {0};
     struct find f = {
         .top = o->top, .filter = o->filter, .bar = o->bar, .penalty = o->penalty, .seed = o->seed};
-    int bad = parse_method(o->method, &f.method, e);
-    if (bad) return bad;
+    int bad = 0, method;
+    if (parse_name("--method", o->method, method_name, METHODS, &method, e)) return USAGE;
+    f.method = (enum method)method;
     if (o->like && f.method != RANDOM) return usage(e, "--like goes with --method random", "");
     if (o->penalty > 0 && f.method != LAPE && f.method != PV)
         return usage(e, "--penalty goes with --method lape or pv", "");
@@ -2294,23 +2274,17 @@ static int run_ppl(struct work *w, struct options *o, struct error *e) {
 
 /* ---- lape generate --------------------------------------------------------------------------- */
 
-static int parse_how(const char *word, enum how *how, struct error *e) {
-    static const char *const name[] = {"replace", "add", "scale", "diffmean"};
-    for (int i = 0; i < 4; i++)
-        if (strcmp(word, name[i]) == 0) {
-            *how = (enum how)i;
-            return 0;
-        }
-    return usage(e, "--how is replace, add, scale or diffmean, not ", word);
-}
+static const char *const how_name[] = {"replace", "add", "scale", "diffmean"};
+enum { HOWS = sizeof how_name / sizeof *how_name };
 
 /* The interventions that --off, --on and --how ask for. */
-static int open_edits(struct work *w, const struct options *o, enum how how, struct error *e) {
+static int open_edits(struct work *w, const struct options *o, int how, struct error *e) {
     const struct neurons *n = &w->neurons;
     const struct counts *c = &w->counts;
     if (open_neurons(w, o, e)) return -1;
     const struct steer s = {o->off ? label_index(n, text_span(o->off)) : -1,
-                            o->on ? label_index(n, text_span(o->on)) : -1, how, o->strength, c};
+                            o->on ? label_index(n, text_span(o->on)) : -1, (enum how)how,
+                            o->strength, c};
     if ((o->off && s.off < 0) || (o->on && s.on < 0))
         return fail(e, "%s: has no language '%s'", o->neurons,
                     o->off && s.off < 0 ? o->off : o->on);
@@ -2337,9 +2311,8 @@ static int run_generate(struct work *w, struct options *o, struct error *e) {
     const struct sampling s = {(int)o->new_tokens, o->temperature, o->top_p, o->repeat, o->seed};
     const struct hook hook = {edit_neurons, &w->edits};
     const bool steered = o->off || o->on, table = o->output || o->prompts;
-    enum how how;
-    int bad = parse_how(o->how, &how, e);
-    if (bad) return bad;
+    int how;
+    if (parse_name("--how", o->how, how_name, HOWS, &how, e)) return USAGE;
     if (!o->prompt == !o->prompts) return usage(e, "a prompt is wanted: -p TEXT or -f FILE", "");
     if (steered && !o->neurons) return usage(e, "--off and --on go with --neurons", "");
     if (o->on && how != SCALE && !o->counts)
@@ -2527,23 +2500,12 @@ static int trace_pieces(struct trace *t, struct work *w, int length, bool bos, s
     return bad;
 }
 
-static int parse_point(const char *name, enum point *at, struct error *e) {
-    for (int i = 0; name && i < POINTS; i++)
-        if (strcmp(name, point_name[i]) == 0) {
-            *at = (enum point)i;
-            return 0;
-        }
-    return usage(
-        e,
-        "--at is embd, attn_norm, q, k, v, heads, attn_out, ffn_norm, gate, act, up, down, resid "
-        "or logits, not ",
-        name ? name : "missing");
-}
-
 static int run_trace(struct work *w, struct options *o, struct error *e) {
     struct trace t = {.layer = -1};
+    int at;
     if (o->words < 2) return usage(e, "a text is missing: lape trace MODEL FILE", "");
-    if (parse_point(o->at, &t.at, e)) return USAGE;
+    if (parse_name("--at", o->at, point_name, POINTS, &at, e)) return USAGE;
+    t.at = (enum point)at;
     w->corpora = 1;
     w->corpus = new_array(1, sizeof *w->corpus);
     w->corpus->path = o->word[1];
@@ -2823,206 +2785,6 @@ static int run_diff(struct work *w, struct options *o, struct error *e) {
     return bad;
 }
 
-/* ---- lape bench --------------------------------------------------------------------------------
- *
- * Rates beside what this machine can do at all: multiplications and additions on registers, and
- * bytes copied from memory to memory.
- */
-enum { RUNS = 5 }; /* of which the median is told */
-
-struct timing {
-    double run[RUNS]; /* seconds */
-    int n;
-};
-
-static double median(struct timing *t) {
-    qsort(t->run, t->n, sizeof *t->run, by_value);
-    return t->run[t->n / 2];
-}
-
-struct copies {
-    char *from, *to;
-    size_t each;
-};
-
-static void copy_job(void *context, int i, int thread) {
-    const struct copies *c = context;
-    (void)thread;
-    memcpy(c->to + i * c->each, c->from + i * c->each, c->each);
-}
-
-/* GB/s of reading and writing together. */
-static double copy_rate(struct pool *p) {
-    enum { JOBS = 64, MEGABYTE = 1 << 20 };
-    struct copies c = {new_array(JOBS, 4 * MEGABYTE), new_array(JOBS, 4 * MEGABYTE), 4 * MEGABYTE};
-    struct timing t = {0};
-    memset(c.from, 1, (size_t)JOBS * c.each);
-    pool_run(p, JOBS, copy_job, &c);
-    for (double start; t.n < RUNS; t.run[t.n++] = now() - start) {
-        start = now();
-        pool_run(p, JOBS, copy_job, &c);
-    }
-    free(c.from);
-    free(c.to);
-    return 2e-9 * JOBS * (double)c.each / median(&t);
-}
-
-/* GFLOP/s. */
-static double fma_rate(struct pool *p) {
-    struct timing t = {0};
-    double done = fma_loop(p);
-    for (double start; t.n < RUNS; t.run[t.n++] = now() - start) {
-        start = now();
-        done = fma_loop(p);
-    }
-    return 1e-9 * done / median(&t);
-}
-
-static int parse_type_name(const char *text, struct matrix *w, struct error *e) {
-    static const struct {
-        const char *name;
-        uint32_t type;
-        int bytes, of; /* bytes of so many numbers */
-    } known[] = {{"f32", TENSOR_F32, 4, 1},
-                 {"f16", TENSOR_F16, 2, 1},
-                 {"bf16", TENSOR_BF16, 2, 1},
-                 {"q8_0", TENSOR_Q8_0, 34, 32}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(text, known[i].name) == 0) {
-            w->type = known[i].type;
-            w->row_bytes = (size_t)w->columns / known[i].of * known[i].bytes;
-            return w->columns % known[i].of
-                       ? usage(e, "rows of q8_0 are multiples of 32, not ", text)
-                       : DONE;
-        }
-    return usage(e, "--type is f32, f16, bf16 or q8_0, not ", text);
-}
-
-/* One matrix product: T tokens, O outputs of K numbers each. */
-static int bench_product(struct pool *p, const struct options *o, struct error *e) {
-    struct span rest = text_span(o->gemm), part[3];
-    uint64_t n[3];
-    bool good = true;
-    for (int i = 0; good && i < 3; i++)
-        good = next_part(&rest, ',', &part[i]) && parse_number(part[i], 1 << 20, &n[i]) && n[i];
-    if (!good || rest.n)
-        return usage(e, "--gemm wants T,O,K: tokens, outputs, inputs; not ", o->gemm);
-    const size_t T = n[0], O = n[1], K = n[2];
-    struct matrix w = {.rows = (int)O, .columns = (int)K};
-    if (parse_type_name(o->type, &w, e)) return USAGE;
-    real *x = new_array(T * K, sizeof *x), *out = new_array(T * O, sizeof *out);
-    char *weights = new_array(O, w.row_bytes);
-    struct timing t = {0};
-    uint64_t state = o->seed;
-    w.at = weights;
-    for (size_t i = 0; i < T * K; i++) x[i] = (real)random_fraction(&state);
-    for (size_t i = 1; i < O * w.row_bytes; i += 2)
-        weights[i] = 0x3c; /* small numbers of any type */
-    const double flops = 2 * (double)T * (double)O * (double)K;
-    const int times = 1 + (int)(2e9 / flops); /* some hundredths of a second, at least */
-    multiply(p, out, x, (int)T, &w, 1);
-    for (double start; t.n < RUNS; t.run[t.n++] = now() - start) {
-        start = now();
-        multiply(p, out, x, (int)T, &w, times);
-    }
-    const double rate = 1e-9 * flops * times / median(&t), most = fma_rate(p);
-    printf("%zu x %zu x %zu, %s, %d threads: %.1f GFLOP/s, %.2f of %.1f\n", T, O, K, o->type,
-           pool_threads(p), rate, rate / most, most);
-    free(x);
-    free(out);
-    free(weights);
-    return DONE;
-}
-
-/* Seconds up to each point of the forward pass, from the one before. */
-struct profile {
-    double last, spent[POINTS];
-};
-
-static void see_time(void *profile, enum point at, int layer, real *values, int rows, int columns) {
-    struct profile *p = profile;
-    const double t = now();
-    (void)layer, (void)values, (void)rows, (void)columns;
-    p->spent[at] += t - p->last;
-    p->last = t;
-}
-
-static int bench_model(struct work *w, struct options *o, struct error *e) {
-    const struct config *c = &w->m.model.config;
-    struct profile p = {0};
-    const struct hook hook = {see_time, &p};
-    struct timing t = {0};
-    uint64_t state = o->seed;
-    if (!o->length) o->length = least(c->context, 4096);
-    fit_memory(w, o);
-    if (feed_new(&w->feed, &w->m, (int)o->length, (int)o->batch, false, e)) return FAILED;
-    const size_t T = o->length * o->batch;
-    for (size_t i = 0; i < T; i++)
-        w->feed.tokens[i] = (int32_t)(random_fraction(&state) * c->vocab);
-    for (int i = 0; i < w->feed.batch; i++)
-        w->feed.sequence[i] = (struct sequence){w->feed.tokens + i * o->length, (int)o->length, 0,
-                                                (int)(i * o->length)};
-    if (forward(w->feed.run, w->feed.sequence, w->feed.batch, NULL, e)) return FAILED;
-    for (double start; t.n < RUNS; t.run[t.n++] = now() - start) {
-        start = p.last = now();
-        forward(w->feed.run, w->feed.sequence, w->feed.batch, &hook, e);
-    }
-    double all = 0;
-    for (int i = 0; i < POINTS; i++) all += p.spent[i];
-    const double seconds = median(&t);
-    printf("%zu tokens in pieces of %llu, %d threads: %.1f tokens/s\n", T,
-           (unsigned long long)o->length, pool_threads(w->m.pool), (double)T / seconds);
-    for (int i = 0; o->profile && i < AT_LOGITS; i++)
-        printf("%-9s %5.1f %%  %.4f s\n", point_name[i], 100 * p.spent[i] / all, p.spent[i] / RUNS);
-    return DONE;
-}
-
-/* Bytes of weights that one token wants: of two matrices of the vocabulary, the output's. */
-static uint64_t bytes_of_a_token(const struct model *m) {
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < m->file.tensors; i++) bytes += m->file.tensor[i].data.n;
-    if (m->embedding.at != m->output.at) bytes -= m->embedding.rows * m->embedding.row_bytes;
-    return bytes - m->positions.rows * m->positions.row_bytes;
-}
-
-/* Tokens one by one, as they are generated. */
-static int bench_steps(struct work *w, const struct options *o, struct error *e) {
-    const struct config *c = &w->m.model.config;
-    const int n = (int)least(o->new_tokens, c->context - 1);
-    struct run *r = run_new(&w->m.model, w->m.pool, 1, n + 1, true, e);
-    if (!r) return FAILED;
-    real *out = new_array(c->vocab, sizeof *out);
-    uint64_t state = o->seed;
-    double start = 0;
-    int bad = 0;
-    for (int i = 0; i <= n && !bad; i++) { /* the first, which touches all pages, is not timed */
-        const int32_t token = (int32_t)(random_fraction(&state) * c->vocab);
-        if (i == 1) start = now();
-        bad = forward(r, &(struct sequence){&token, 1, i, 0}, 1, NULL, e);
-        if (!bad) logits(r, 0, 1, out, NULL);
-    }
-    const double rate = n / (now() - start);
-    if (!bad)
-        printf("%d tokens one by one, %d threads: %.1f tokens/s, %.1f GB/s of weights\n", n,
-               pool_threads(w->m.pool), rate, 1e-9 * rate * (double)bytes_of_a_token(&w->m.model));
-    free(out);
-    run_free(r);
-    return bad ? FAILED : DONE;
-}
-
-static int run_bench(struct work *w, struct options *o, struct error *e) {
-    if (o->words)
-        return checkpoint_open(&w->m, o->word[0], (int)o->threads, e) || bench_model(w, o, e) ||
-                       bench_steps(w, o, e)
-                   ? FAILED
-                   : DONE;
-    if (!(w->m.pool = pool_new((int)o->threads, e))) return FAILED;
-    if (o->gemm) return bench_product(w->m.pool, o, e);
-    printf("registers: %.1f GFLOP/s\ncopying: %.1f GB/s\n", fma_rate(w->m.pool),
-           copy_rate(w->m.pool));
-    return DONE;
-}
-
 /* ---- lape info ------------------------------------------------------------------------------- */
 
 static void print_model(const struct checkpoint *m) {
@@ -3121,8 +2883,6 @@ static const struct command {
      1, run_bake},
     {"trace", "MODEL FILE --at NAME -o X.npy", "any tensor of the forward pass", "a tensor", 2,
      run_trace},
-    {"bench", "[MODEL] [--gemm T,O,K]", "how fast this machine is, and lape on it", NULL, 1,
-     run_bench},
     {"diff", "REFERENCE OTHER", "compare two counts files or two .npy: a verdict", NULL, 2,
      run_diff},
 };
@@ -3142,14 +2902,14 @@ static const struct option {
 } option_table[] = {
     {"-o", TEXT, AT(output), 0, 0, " count merge find ppl generate bake trace ",
      "FILE   write it there"},
-    {"-t", WHOLE, AT(threads), 1, 1024, " count ppl generate trace bench ",
+    {"-t", WHOLE, AT(threads), 1, 1024, " count ppl generate trace ",
      "N   threads (all processors)"},
-    {"--seq", WHOLE, AT(length), 2, 1 << 24, " count ppl trace bench ",
+    {"--seq", WHOLE, AT(length), 2, 1 << 24, " count ppl trace ",
      "N   tokens in a piece (the model's context, at most 4096)"},
     {"--tokens", WHOLE, AT(tokens), 1, 1e15, " count ppl trace ", "N   of every language (all)"},
-    {"--batch", WHOLE, AT(batch), 1, 1 << 20, " count ppl bench ",
+    {"--batch", WHOLE, AT(batch), 1, 1 << 20, " count ppl ",
      "N   pieces at once (512 tokens a thread)"},
-    {"--memory", BYTES, AT(memory), 1, 0x1p53, " count ppl bench ",
+    {"--memory", BYTES, AT(memory), 1, 0x1p53, " count ppl ",
      "SIZE   to use, as 4G or 500M; smaller than the model, its weights come layer by layer\n"
      "         (three quarters of what is free)"},
     {"--bos", FLAG, AT(bos), 0, 0, " count ppl tokenize trace ",
@@ -3189,7 +2949,7 @@ static const struct option {
      "   take neurons and counts of a model of another name"},
     {"-p", TEXT, AT(prompt), 0, 0, " generate ", "TEXT   the prompt"},
     {"-f", TEXT, AT(prompts), 0, 0, " generate ", "FILE   prompts, one a line; makes a table"},
-    {"-n", WHOLE, AT(new_tokens), 1, 1 << 24, " generate bench ", "N   tokens to generate (64)"},
+    {"-n", WHOLE, AT(new_tokens), 1, 1 << 24, " generate ", "N   tokens to generate (64)"},
     {"--temp", NUMBER, AT(temperature), 0, 1e6, " generate ", "T   temperature (0: greedy)"},
     {"--top-p", NUMBER, AT(top_p), 0, 1, " generate ", "P   sample from the likeliest P (1)"},
     {"--repeat-penalty", NUMBER, AT(repeat), 1e-6, 1e6, " generate ",
@@ -3202,11 +2962,6 @@ static const struct option {
      "X   absolute difference of tensors that passes (0)"},
     {"--decode", FLAG, AT(decode), 0, 0, " tokenize ", "   ids to text"},
     {"--lines", FLAG, AT(lines), 0, 0, " tokenize ", "   every line is a text of its own"},
-    {"--gemm", TEXT, AT(gemm), 0, 0, " bench ",
-     "T,O,K   one matrix product: tokens, outputs, inputs"},
-    {"--type", TEXT, AT(type), 0, 0, " bench ", "f32|f16|bf16|q8_0   of its weights (f32)"},
-    {"--profile", FLAG, AT(profile), 0, 0, " bench ",
-     "   where the model's time goes, up to each point of `lape trace`"},
     {"-q", FLAG, AT(quiet), 0, 0, " ", "   no progress, no summary"},
     {"-h", FLAG, AT(help), 0, 0, " ", "   this help"},
 };
@@ -3286,7 +3041,7 @@ static int parse_options(struct options *o, const struct command *c, char **word
         if (found->kind != FLAG && !*++word) return usage(e, "no value after ", found->name);
         if (set_option((char *)o + found->at, found, *word, e)) return USAGE;
     }
-    if (o->words || o->help || c->run == run_bench) return DONE;
+    if (o->words || o->help) return DONE;
     fail(e, "wanted: lape %s %s", c->name, c->words);
     return USAGE;
 }
@@ -3318,19 +3073,11 @@ static int check_output(const struct options *o, const struct command *c, struct
 int main(int argc, char **argv) {
     struct error e = {""};
     struct work w = {0};
-    struct options o = {.top = .01,
-                        .filter = .95,
-                        .bar = .95,
-                        .near = 1e-3,
-                        .strength = 1,
-                        .top_p = 1,
-                        .repeat = 1,
-                        .new_tokens = 64,
-                        .how = "replace",
-                        .method = "lape",
-                        .type = "f32",
-                        .tokens = UINT64_MAX,
-                        .layer = UINT64_MAX};
+    /* clang-format off */
+    struct options o = {.top = .01, .filter = .95, .bar = .95, .near = 1e-3, .strength = 1,
+                        .top_p = 1, .repeat = 1, .new_tokens = 64, .how = "replace",
+                        .method = "lape", .tokens = UINT64_MAX, .layer = UINT64_MAX};
+    /* clang-format on */
     const struct command *c = NULL;
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
     int status = DONE;

@@ -115,29 +115,20 @@ void output_discard(struct output *o);
  * in it: every length is checked against the bytes that are there before it is used.
  * Source: ggml's docs/gguf.md.
  */
-enum gguf_type { /* of a value; numbers as in the file */
-                 GGUF_U8,
-                 GGUF_I8,
-                 GGUF_U16,
-                 GGUF_I16,
-                 GGUF_U32,
-                 GGUF_I32,
-                 GGUF_F32,
-                 GGUF_BOOL,
-                 GGUF_STRING,
-                 GGUF_ARRAY,
-                 GGUF_U64,
-                 GGUF_I64,
-                 GGUF_F64
+/* clang-format off */
+enum gguf_type { /* of a metadata value; the format's own numbers, 0 to 12 */
+    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING,
+    GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64
 };
 
 enum tensor_type { /* of an element; ggml's numbers, those that are read here */
-                   TENSOR_F32 = 0,
-                   TENSOR_F16 = 1,
-                   TENSOR_Q8_0 = 8, /* blocks of 32: an f16 scale, then 32 signed bytes */
-                   TENSOR_I64 = 27,
-                   TENSOR_BF16 = 30
+    TENSOR_F32 = 0,
+    TENSOR_F16 = 1,
+    TENSOR_Q8_0 = 8, /* blocks of 32: an f16 scale, then 32 signed bytes */
+    TENSOR_I64 = 27,
+    TENSOR_BF16 = 30
 };
+/* clang-format on */
 
 struct gguf_value {
     struct span key;
@@ -175,11 +166,14 @@ void gguf_close(struct gguf *g);
 struct gguf_value *gguf_find(const struct gguf *g, const char *key);
 struct tensor *gguf_tensor(const struct gguf *g, const char *name);
 
-/* Read one value; -1 with a message when it is absent or of another kind. Any integer type serves
- * as uint (when not negative), F32 and F64 serve as float. */
-int gguf_uint(const struct gguf *g, const char *key, uint64_t *to, struct error *e);
-int gguf_float(const struct gguf *g, const char *key, double *to, struct error *e);
-int gguf_bool(const struct gguf *g, const char *key, bool *to, struct error *e);
+/* Read one value; -1 with a message when it is of another kind, or a number outside [least, most].
+ * An absent number is `otherwise`, and an error where that is REQUIRED, as an absent string is. Any
+ * integer type serves as int, and a bool where `most` is 1; F32 and F64 serve as float. */
+enum { REQUIRED = -2 };
+int gguf_int(const struct gguf *g, const char *key, int least, int most, int otherwise, int *to,
+             struct error *e);
+int gguf_float(const struct gguf *g, const char *key, double least, double most, double otherwise,
+               double *to, struct error *e);
 int gguf_string(const struct gguf *g, const char *key, struct span *to, struct error *e);
 
 /* An array of `item`s, NULL with a message when it is absent or holds something else. Its numbers
@@ -204,28 +198,21 @@ float get_f32(const void *at);
 double get_f64(const void *at);
 void write_little(FILE *to, uint64_t v, int bytes); /* the lowest ones */
 
-/* A file in the making: values and tensors in the order they are put. Starts as {0}; gguf_discard
- * ends it. */
+/* A file in the making, written as it is put: the header; the values, arrays with their items
+ * after them; the tensors' entries; then padding and the numbers of each, in 8 bytes. */
 struct gguf_writer {
-    struct buffer values, infos; /* as they will stand in the file */
-    struct buffer data;          /* struct i64_array: what the tensors hold */
-    uint64_t n_values, n_tensors;
-    uint64_t offset; /* of the next tensor's data */
+    FILE *to;
+    uint64_t written, offset; /* bytes; where the next tensor's data will lie */
 };
-struct i64_array {
-    const int64_t *at;
-    uint64_t n;
-};
+void put_header(struct gguf_writer *w, uint64_t tensors, uint64_t values);
 void put_u64(struct gguf_writer *w, const char *key, uint64_t v);
 void put_f64(struct gguf_writer *w, const char *key, double v);
 void put_string(struct gguf_writer *w, const char *key, const char *v);
-void put_strings(struct gguf_writer *w, const char *key, const char *const *v, size_t n);
-void put_u64s(struct gguf_writer *w, const char *key, const uint64_t *v, size_t n);
-/* A tensor [rows, columns]; the numbers stay the caller's and must live until gguf_write. */
-void put_i64_tensor(struct gguf_writer *w, const char *name, const int64_t *v, uint64_t rows,
-                    uint64_t columns);
-void gguf_write(const struct gguf_writer *w, FILE *to);
-void gguf_discard(struct gguf_writer *w);
+void put_array(struct gguf_writer *w, const char *key, enum gguf_type item, size_t n);
+void put_tensor(struct gguf_writer *w, const char *name, uint64_t rows, uint64_t columns);
+void put_number(struct gguf_writer *w, uint64_t v, int bytes); /* an item of an array, or tensor */
+void put_text(struct gguf_writer *w, const char *s);           /* an item that is a string */
+void put_padding(struct gguf_writer *w);
 
 /* ---- Threads --------------------------------------------------------------------------------- */
 
@@ -382,13 +369,6 @@ void logits(struct run *r, int first, int n, real *out, const struct hook *hook)
 enum { SLICE = 4096 };
 int losses(struct run *r, int first, int n, const int32_t *target, real *room, double *loss,
            struct error *e);
-
-/* For measuring: out [tokens, w->rows] = x [tokens, w->columns] w^T by itself, so many times; and
- * multiplications and additions on registers alone, on all threads, which are counted in what it
- * returns. */
-void multiply(struct pool *p, real *out, const real *x, int tokens, const struct matrix *w,
-              int times);
-double fma_loop(struct pool *p);
 
 /* ---- Tokenizer ---------------------------------------------------------------------------------
  *

@@ -203,7 +203,7 @@ void write_little(FILE *to, uint64_t v, int bytes) {
 static const char *const type_name[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                         "bool", "string", "array", "u64", "i64", "f64"};
 static const uint8_t type_size[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8}; /* 0: varies */
-enum { TYPES = sizeof type_size, MOST_VALUES = 4096, MOST_TENSORS = 1 << 16 };
+enum { TYPES = sizeof type_size, MOST_VALUES = 4096, MOST_TENSORS = 1 << 16, ALIGNMENT = 32 };
 
 /* What is left of the file. Every read goes through take(), which never passes the end: past it,
  * `ended` is set and all that is read is empty or 0. */
@@ -306,11 +306,12 @@ static int take_tensor(struct cursor *c, struct tensor *t, struct error *e) {
     return 0;
 }
 
-static int place_tensor(struct tensor *t, struct cursor data, uint64_t alignment, struct error *e) {
+static int place_tensor(struct tensor *t, struct cursor data, int alignment, struct error *e) {
     char name[65];
     uint64_t offset = t->data.n;
     uint64_t size = type_bytes(t->type, t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3]);
-    if (offset % alignment) return fail(e, "tensor '%s' is not aligned", shown(t->name, name));
+    if (offset % (uint64_t)alignment)
+        return fail(e, "tensor '%s' is not aligned", shown(t->name, name));
     if (offset > data.left || size > data.left - offset)
         return fail(e,
                     "tensor '%s' ends %llu bytes after the start of %zu bytes of data: the file "
@@ -327,7 +328,7 @@ static int by_name(const void *a, const void *b) {
     return order ? order : (x.n > y.n) - (x.n < y.n);
 }
 
-static int by_place(const void *a, const void *b) {
+static int by_offset(const void *a, const void *b) {
     const struct span x = (*(struct tensor *const *)a)->data,
                       y = (*(struct tensor *const *)b)->data;
     return x.at != y.at ? (x.at > y.at) - (x.at < y.at) : (x.n > y.n) - (x.n < y.n);
@@ -343,7 +344,7 @@ static int check_apart(const struct gguf *g, struct error *e) {
     for (size_t i = 1; !bad && i < g->tensors; i++)
         if (same_bytes(order[i - 1]->name, order[i]->name))
             bad = fail(e, "tensor '%s' stands twice", shown(order[i]->name, name));
-    qsort(order, g->tensors, sizeof *order, by_place);
+    qsort(order, g->tensors, sizeof *order, by_offset);
     for (size_t i = 1; !bad && i < g->tensors; i++)
         if (order[i - 1]->data.at + order[i - 1]->data.n > order[i]->data.at)
             bad = fail(e, "tensors '%s' and '%s' overlap", shown(order[i - 1]->name, other),
@@ -359,7 +360,7 @@ static int parse_gguf(struct gguf *g, struct error *e) {
         return fail(e, "not a GGUF file; tools/convert.py makes one from a checkpoint");
     const uint32_t version = take_u32(&c);
     const uint64_t tensors = take_u64(&c), values = take_u64(&c);
-    uint64_t alignment = 32;
+    int alignment;
     if (c.ended) return fail(e, "the file ends inside its header");
     if (version == 2u << 24 || version == 3u << 24)
         return fail(e, "a big-endian file; little-endian ones are read");
@@ -380,13 +381,11 @@ static int parse_gguf(struct gguf *g, struct error *e) {
     }
     for (; g->tensors < tensors; g->tensors++)
         if (take_tensor(&c, &g->tensor[g->tensors], e)) return -1;
-    if (gguf_find(g, "general.alignment") && gguf_uint(g, "general.alignment", &alignment, e))
-        return -1;
-    if (alignment < 1 || alignment > 65536 || (alignment & (alignment - 1)))
-        return fail(e, "general.alignment is %llu, not a power of two up to 65536",
-                    (unsigned long long)alignment);
+    if (gguf_int(g, "general.alignment", 1, 1 << 16, ALIGNMENT, &alignment, e)) return -1;
+    if (alignment & (alignment - 1))
+        return fail(e, "value 'general.alignment' is %d, not a power of two", alignment);
     size_t read = g->map_size - c.left;
-    take(&c, (alignment - read % alignment) % alignment);
+    take(&c, -read % (size_t)alignment);
     for (size_t i = 0; i < tensors; i++)
         if (place_tensor(&g->tensor[i], c, alignment, e)) return -1;
     return check_apart(g, e);
@@ -459,31 +458,36 @@ static const struct gguf_value *want(const struct gguf *g, const char *key, unsi
     return v;
 }
 
-int gguf_uint(const struct gguf *g, const char *key, uint64_t *to, struct error *e) {
-    unsigned types = 1 << GGUF_U8 | 1 << GGUF_I8 | 1 << GGUF_U16 | 1 << GGUF_I16 | 1 << GGUF_U32 |
-                     1 << GGUF_I32 | 1 << GGUF_U64 | 1 << GGUF_I64;
-    const struct gguf_value *v = want(g, key, types, "an integer", e);
+int gguf_int(const struct gguf *g, const char *key, int least, int most, int otherwise, int *to,
+             struct error *e) {
+    const unsigned with_sign = 1 << GGUF_I8 | 1 << GGUF_I16 | 1 << GGUF_I32 | 1 << GGUF_I64;
+    const unsigned without = 1 << GGUF_U8 | 1 << GGUF_U16 | 1 << GGUF_U32 | 1 << GGUF_U64;
+    const unsigned truth = most == 1 ? 1 << GGUF_BOOL : 0;
+    *to = otherwise;
+    if (otherwise != REQUIRED && !gguf_find(g, key)) return 0;
+    const struct gguf_value *v = want(g, key, with_sign | without | truth, "an integer", e);
     if (!v) return -1;
-    size_t size = type_size[v->type];
-    bool has_sign =
-        v->type == GGUF_I8 || v->type == GGUF_I16 || v->type == GGUF_I32 || v->type == GGUF_I64;
-    *to = 0;
-    for (size_t i = 0; i < size; i++) *to |= (uint64_t)(uint8_t)v->data.at[i] << 8 * i;
-    if (has_sign && *to >> (8 * size - 1)) return fail(e, "value '%s' is negative", key);
+    const int bits = 8 * type_size[v->type];
+    const uint64_t sign = with_sign >> v->type & 1 ? (uint64_t)1 << (bits - 1) : 0;
+    uint64_t n = 0;
+    for (int i = 0; i < bits; i += 8) n |= (uint64_t)(uint8_t)v->data.at[i / 8] << i;
+    const bool negative = n & sign, low = least > 0 && n < (uint64_t)least;
+    if (negative || low || n > (uint64_t)most)
+        return fail(e, "value '%s' is %s%llu, outside %d to %d", key, negative ? "-" : "",
+                    (unsigned long long)(negative ? 2 * sign - n : n), least, most);
+    *to = (int)n;
     return 0;
 }
 
-int gguf_float(const struct gguf *g, const char *key, double *to, struct error *e) {
+int gguf_float(const struct gguf *g, const char *key, double least, double most, double otherwise,
+               double *to, struct error *e) {
+    *to = otherwise;
+    if (otherwise != REQUIRED && !gguf_find(g, key)) return 0;
     const struct gguf_value *v = want(g, key, 1 << GGUF_F32 | 1 << GGUF_F64, "a number", e);
     if (!v) return -1;
     *to = v->type == GGUF_F32 ? get_f32(v->data.at) : get_f64(v->data.at);
-    return 0;
-}
-
-int gguf_bool(const struct gguf *g, const char *key, bool *to, struct error *e) {
-    const struct gguf_value *v = want(g, key, 1 << GGUF_BOOL, "a bool", e);
-    if (v) *to = v->data.at[0] != 0;
-    return v ? 0 : -1;
+    if (*to >= least && *to <= most) return 0;
+    return fail(e, "value '%s' is %.17g, outside %g to %g", key, *to, least, most);
 }
 
 int gguf_string(const struct gguf *g, const char *key, struct span *to, struct error *e) {
@@ -544,104 +548,63 @@ int gguf_check_tensors(const struct gguf *g, struct error *e) {
 
 /* ---- GGUF: writing --------------------------------------------------------------------------- */
 
-static void add_u32(struct buffer *b, uint32_t v) {
-    uint8_t bytes[4] = {(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)};
-    buffer_add(b, bytes, 4);
+void put_number(struct gguf_writer *w, uint64_t v, int bytes) {
+    write_little(w->to, v, bytes);
+    w->written += bytes;
 }
 
-static void add_u64(struct buffer *b, uint64_t v) {
-    add_u32(b, (uint32_t)v);
-    add_u32(b, (uint32_t)(v >> 32));
-}
-
-static void add_string(struct buffer *b, const char *s) {
-    add_u64(b, strlen(s));
-    buffer_add(b, s, strlen(s));
+void put_text(struct gguf_writer *w, const char *s) {
+    put_number(w, strlen(s), 8);
+    for (; *s; s++) put_number(w, (uint8_t)*s, 1);
 }
 
 static void put_key(struct gguf_writer *w, const char *key, enum gguf_type type) {
-    w->n_values++;
-    add_string(&w->values, key);
-    add_u32(&w->values, type);
+    put_text(w, key);
+    put_number(w, type, 4);
 }
 
-static void put_array(struct gguf_writer *w, const char *key, enum gguf_type item, size_t n) {
-    put_key(w, key, GGUF_ARRAY);
-    add_u32(&w->values, item);
-    add_u64(&w->values, n);
+void put_header(struct gguf_writer *w, uint64_t tensors, uint64_t values) {
+    put_number(w, get_u32("GGUF"), 4);
+    put_number(w, 3, 4);
+    put_number(w, tensors, 8);
+    put_number(w, values, 8);
 }
 
 void put_u64(struct gguf_writer *w, const char *key, uint64_t v) {
     put_key(w, key, GGUF_U64);
-    add_u64(&w->values, v);
+    put_number(w, v, 8);
 }
 
 void put_f64(struct gguf_writer *w, const char *key, double v) {
     uint64_t bits;
     memcpy(&bits, &v, sizeof bits);
     put_key(w, key, GGUF_F64);
-    add_u64(&w->values, bits);
+    put_number(w, bits, 8);
 }
 
 void put_string(struct gguf_writer *w, const char *key, const char *v) {
     put_key(w, key, GGUF_STRING);
-    add_string(&w->values, v);
+    put_text(w, v);
 }
 
-void put_strings(struct gguf_writer *w, const char *key, const char *const *v, size_t n) {
-    put_array(w, key, GGUF_STRING, n);
-    for (size_t i = 0; i < n; i++) add_string(&w->values, v[i]);
+void put_array(struct gguf_writer *w, const char *key, enum gguf_type item, size_t n) {
+    put_key(w, key, GGUF_ARRAY);
+    put_number(w, item, 4);
+    put_number(w, n, 8);
 }
 
-void put_u64s(struct gguf_writer *w, const char *key, const uint64_t *v, size_t n) {
-    put_array(w, key, GGUF_U64, n);
-    for (size_t i = 0; i < n; i++) add_u64(&w->values, v[i]);
+void put_tensor(struct gguf_writer *w, const char *name, uint64_t rows, uint64_t columns) {
+    put_text(w, name);
+    put_number(w, 2, 4);
+    put_number(w, columns, 8);
+    put_number(w, rows, 8);
+    put_number(w, TENSOR_I64, 4);
+    put_number(w, w->offset, 8);
+    w->offset += (rows * columns * 8 + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-enum { ALIGNMENT = 32 };
-
-void put_i64_tensor(struct gguf_writer *w, const char *name, const int64_t *v, uint64_t rows,
-                    uint64_t columns) {
-    struct i64_array a = {v, rows * columns};
-    w->n_tensors++;
-    add_string(&w->infos, name);
-    add_u32(&w->infos, 2);
-    add_u64(&w->infos, columns);
-    add_u64(&w->infos, rows);
-    add_u32(&w->infos, TENSOR_I64);
-    add_u64(&w->infos, w->offset);
-    buffer_add(&w->data, &a, sizeof a);
-    w->offset += (a.n * 8 + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
-
-static void write_padding(FILE *f, uint64_t written) {
-    static const char zero[ALIGNMENT];
-    fwrite(zero, 1, (ALIGNMENT - written % ALIGNMENT) % ALIGNMENT, f);
-}
-
-void gguf_write(const struct gguf_writer *w, FILE *to) {
-    struct buffer head = {0};
-    buffer_add(&head, "GGUF", 4);
-    add_u32(&head, 3);
-    add_u64(&head, w->n_tensors);
-    add_u64(&head, w->n_values);
-    buffer_add(&head, w->values.at, w->values.n);
-    buffer_add(&head, w->infos.at, w->infos.n);
-    fwrite(head.at, 1, head.n, to);
-    write_padding(to, head.n);
-    const struct i64_array *tensor = w->data.at;
-    for (uint64_t i = 0; i < w->n_tensors; i++) {
-        for (uint64_t k = 0; k < tensor[i].n; k++) write_little(to, (uint64_t)tensor[i].at[k], 8);
-        write_padding(to, tensor[i].n * 8);
-    }
-    free(head.at);
-}
-
-void gguf_discard(struct gguf_writer *w) {
-    free(w->values.at);
-    free(w->infos.at);
-    free(w->data.at);
-    *w = (struct gguf_writer){0};
+void put_padding(struct gguf_writer *w) {
+    while (w->written % ALIGNMENT) put_number(w, 0, 1);
 }
 
 /* ---- Numbers -----------------------------------------------------------------------------------
@@ -1059,7 +1022,6 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
 #endif
 
 enum {
-    FMA_TIMES = 1 << 22,
     WIDTH = LANES * VECS,
     DEPTH = 384,       /* k in a piece */
     TOKEN_BLOCK = 528, /* rows of x, whole tiles: a piece fits second-level caches */
@@ -1403,6 +1365,14 @@ static int load_norm(struct model *m, struct norm *to, int layer, const char *na
             load_bias(m, &to->bias, tensor_name(full, layer, name, ".bias"), n, e));
 }
 
+/* A matrix of layer i and, where there is a place for it, its bias. */
+static int load_linear(struct model *m, int i, const char *name, struct matrix *w, int rows,
+                       int columns, real **bias, struct error *e) {
+    char full[64];
+    return load_matrix(m, w, tensor_name(full, i, name, ".weight"), rows, columns, e) ||
+           (bias && load_bias(m, bias, tensor_name(full, i, name, ".bias"), rows, e));
+}
+
 /* Rows [from, from + rows) of a matrix as a matrix. */
 static struct matrix some_rows(struct matrix m, int from, int rows) {
     m.at += from * m.row_bytes;
@@ -1432,47 +1402,24 @@ static int load_qkv(struct model *m, int i, struct error *e) {
         return -1;
     int bad = 0;
     for (int k = 0; !bad && k < 3; k++) {
-        if (fused)
-            *part[k].to = some_rows(all, part[k].from, part[k].rows);
-        else
-            bad = load_matrix(m, part[k].to, tensor_name(name, i, part[k].name, ".weight"),
-                              part[k].rows, c->width, e);
-        if (bad) break;
-        if (!bias) { /* where all three are in one, one alone has no place */
-            bad = load_bias(m, part[k].bias, tensor_name(name, i, part[k].name, ".bias"),
-                            part[k].rows, e);
-            continue;
-        }
-        *part[k].bias = new_array(part[k].rows, sizeof *bias);
-        memcpy(*part[k].bias, bias + part[k].from, part[k].rows * sizeof *bias);
+        const int from = part[k].from, rows = part[k].rows;
+        if (fused) *part[k].to = some_rows(all, from, rows);
+        /* where all three biases are in one, one alone has no place */
+        bad = (!fused && load_linear(m, i, part[k].name, part[k].to, rows, c->width, NULL, e)) ||
+              (!bias &&
+               load_bias(m, part[k].bias, tensor_name(name, i, part[k].name, ".bias"), rows, e));
+        if (bias)
+            *part[k].bias = memcpy(new_array(rows, sizeof *bias), bias + from, rows * sizeof *bias);
     }
     free(bias);
     return bad;
-}
-
-static int load_feed_forward(struct model *m, int i, struct error *e) {
-    const struct config *c = &m->config;
-    struct layer *w = &m->layer[i];
-    char name[64];
-    const bool plain = c->family->plain;
-    if (load_matrix(m, &w->gate, tensor_name(name, i, plain ? "ffn_up" : "ffn_gate", ".weight"),
-                    c->neurons, c->width, e) ||
-        (!plain && load_matrix(m, &w->up, tensor_name(name, i, "ffn_up", ".weight"), c->neurons,
-                               c->width, e)))
-        return -1;
-    return load_matrix(m, &w->down, tensor_name(name, i, "ffn_down", ".weight"), c->width,
-                       c->neurons, e) ||
-           (plain &&
-            load_bias(m, &w->up_bias, tensor_name(name, i, "ffn_up", ".bias"), c->neurons, e)) ||
-           load_bias(m, &w->down_bias, tensor_name(name, i, "ffn_down", ".bias"), c->width, e);
 }
 
 static int load_layer(struct model *m, int i, struct error *e) {
     const struct config *c = &m->config;
     const struct family *f = c->family;
     struct layer *w = &m->layer[i];
-    const int D = c->width, d = c->head_dim;
-    char name[64];
+    const int D = c->width, F = c->neurons, d = c->head_dim;
     const struct {
         bool wanted;
         struct norm *to;
@@ -1489,10 +1436,11 @@ static int load_layer(struct model *m, int i, struct error *e) {
     for (size_t k = 0; k < sizeof norm / sizeof *norm; k++)
         if (norm[k].wanted && load_norm(m, norm[k].to, i, norm[k].name, norm[k].n, e)) return -1;
     return load_qkv(m, i, e) ||
-           load_matrix(m, &w->attn_out, tensor_name(name, i, "attn_output", ".weight"), D,
-                       c->heads * d, e) ||
-           load_bias(m, &w->attn_bias, tensor_name(name, i, "attn_output", ".bias"), D, e) ||
-           load_feed_forward(m, i, e);
+           load_linear(m, i, "attn_output", &w->attn_out, D, c->heads * d, &w->attn_bias, e) ||
+           load_linear(m, i, f->plain ? "ffn_up" : "ffn_gate", &w->gate, F, D,
+                       f->plain ? &w->up_bias : NULL, e) ||
+           (!f->plain && load_linear(m, i, "ffn_up", &w->up, F, D, NULL, e)) ||
+           load_linear(m, i, "ffn_down", &w->down, D, F, &w->down_bias, e);
 }
 
 /* The name of a value of the model's family. */
@@ -1501,32 +1449,17 @@ static const char *value_name(const struct model *m, const char *key, char room[
     return room;
 }
 
-/* The integer "<family>.<key>", in [least, most]. An absent one is `otherwise`, unless that is -1.
- */
+/* gguf_int and gguf_float of "<family>.<key>". */
 static int load_int(const struct model *m, const char *key, int least, int most, int otherwise,
                     int *to, struct error *e) {
     char name[96];
-    uint64_t v = (uint64_t)otherwise;
-    const bool given = gguf_find(&m->file, value_name(m, key, name));
-    if ((given || otherwise < 0) && gguf_uint(&m->file, name, &v, e)) return -1;
-    if (given && (v < (uint64_t)least || v > (uint64_t)most))
-        return fail(e, "value '%s' is %llu, outside %d to %d", name, (unsigned long long)v, least,
-                    most);
-    *to = (int)v;
-    return 0;
+    return gguf_int(&m->file, value_name(m, key, name), least, most, otherwise, to, e);
 }
 
-/* The number "<family>.<key>", in [least, most]. An absent one is `otherwise`, unless that is -1.
- */
 static int load_number(const struct model *m, const char *key, double least, double most,
                        double otherwise, double *to, struct error *e) {
     char name[96];
-    const bool given = gguf_find(&m->file, value_name(m, key, name));
-    *to = otherwise;
-    if ((given || otherwise < 0) && gguf_float(&m->file, name, to, e)) return -1;
-    if (given && !(*to >= least && *to <= most))
-        return fail(e, "value '%s' is %.17g, outside %g to %g", name, *to, least, most);
-    return 0;
+    return gguf_float(&m->file, value_name(m, key, name), least, most, otherwise, to, e);
 }
 
 static int find_family(struct model *m, struct error *e) {
@@ -1564,7 +1497,7 @@ static int load_rotation(struct model *m, struct error *e) {
                     "'rope_freqs.weight'",
                     shown(type, shortened));
     /* a factor without that type has no place */
-    if (linear && load_number(m, "rope.scaling.factor", 1e-3, 1e6, -1, &c->rope_factor, e))
+    if (linear && load_number(m, "rope.scaling.factor", 1e-3, 1e6, REQUIRED, &c->rope_factor, e))
         return -1;
     if (!c->family->global_every) return 0;
     return load_number(m, "rope.freq_base_swa", 1, 1e30,
@@ -1576,18 +1509,17 @@ static int load_rotation(struct model *m, struct error *e) {
 static int load_shape(struct model *m, struct error *e) {
     struct config *c = &m->config;
     const int every = c->family->global_every; /* no other is known */
-    bool causal = true;
-    char name[96];
-    int value_dim, same;
-    if (load_int(m, "block_count", 1, 4096, -1, &c->layers, e) ||
-        load_int(m, "embedding_length", 1, 1 << 20, -1, &c->width, e) ||
-        load_int(m, "feed_forward_length", 1, 1 << 22, -1, &c->neurons, e) ||
-        load_int(m, "attention.head_count", 1, 1 << 12, -1, &c->heads, e) ||
+    int value_dim, same, causal;
+    if (load_int(m, "block_count", 1, 4096, REQUIRED, &c->layers, e) ||
+        load_int(m, "embedding_length", 1, 1 << 20, REQUIRED, &c->width, e) ||
+        load_int(m, "feed_forward_length", 1, 1 << 22, REQUIRED, &c->neurons, e) ||
+        load_int(m, "attention.head_count", 1, 1 << 12, REQUIRED, &c->heads, e) ||
         load_int(m, "attention.head_count_kv", 1, c->heads, c->heads, &c->kv_heads, e) ||
         load_int(m, "attention.key_length", 1, 1 << 12, c->width / c->heads, &c->head_dim, e) ||
         load_int(m, "attention.value_length", 1, 1 << 12, c->head_dim, &value_dim, e) ||
-        load_int(m, "context_length", 1, INT_MAX, -1, &c->context, e) ||
+        load_int(m, "context_length", 1, INT_MAX, REQUIRED, &c->context, e) ||
         load_int(m, "attention.sliding_window", 0, INT_MAX, c->family->window, &c->window, e) ||
+        load_int(m, "attention.causal", 0, 1, 1, &causal, e) ||
         (every && load_int(m, "attention.sliding_window_pattern", every, every, every, &same, e)))
         return -1;
     if (c->heads % c->kv_heads)
@@ -1595,10 +1527,9 @@ static int load_shape(struct model *m, struct error *e) {
     if (c->head_dim < 1 || value_dim != c->head_dim)
         return fail(e, "heads of %d keys and %d values are not supported; equal numbers are",
                     c->head_dim, value_dim);
-    if (gguf_find(&m->file, value_name(m, "attention.causal", name)) &&
-        gguf_bool(&m->file, name, &causal, e))
-        return -1;
-    if (!causal) return fail(e, "value '%s' is false: tokens attend to earlier ones here", name);
+    if (!causal)
+        return fail(e, "value '%s.attention.causal' is false: tokens attend to earlier ones here",
+                    c->family->name);
     if (c->family->positions == ALIBI)
         return load_number(m, "attention.max_alibi_bias", 1, 64, 8, &c->alibi, e);
     return is_rotary(c->family) ? load_rotation(m, e) : 0;
@@ -1616,7 +1547,7 @@ static int load_config(struct model *m, struct error *e) {
     if (find_family(m, e) || load_shape(m, e)) return -1;
     const char *eps =
         c->family->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
-    if (load_number(m, eps, 0, .999, -1, &c->norm_eps, e) ||
+    if (load_number(m, eps, 0, .999, REQUIRED, &c->norm_eps, e) ||
         load_number(m, "attention.scale", 0, 1e6, 0, &c->attention_scale, e) ||
         load_number(m, "attn_logit_softcapping", 0, 1e6, c->family->attention_cap,
                     &c->attention_cap, e) ||
@@ -1967,47 +1898,6 @@ static void product(struct run *r, real *out, const real *x, int tokens, const s
         pool_run(r->pool, p.groups * blocks, product_job, &p);
 }
 
-void multiply(struct pool *p, real *out, const real *x, int tokens, const struct matrix *w,
-              int times) {
-    struct run r = {.pool = p, .scratch = new_array(pool_threads(p), sizeof *r.scratch)};
-    for (int i = 0; i < pool_threads(p); i++)
-        r.scratch[i] = (struct scratch){.row = new_array(w->columns, sizeof(real)),
-                                        .panel = new_array(DEPTH * WIDTH, sizeof(real)),
-                                        .edge = new_array(TOKEN_BLOCK * WIDTH, sizeof(real)),
-                                        .x = new_array(TOKEN_BLOCK * DEPTH, sizeof(real))};
-    for (int i = 0; i < times; i++) product(&r, out, x, tokens, w);
-    for (int i = 0; i < pool_threads(p); i++) {
-        free(r.scratch[i].row);
-        free(r.scratch[i].panel);
-        free(r.scratch[i].edge);
-        free(r.scratch[i].x);
-    }
-    free(r.scratch);
-}
-
-static void fma_job(void *context, int i, int thread) {
-    real *out = (real *)context + i * LANES;
-    vec sum[ROWS][VECS];
-    const vec x = vec_load(out);
-    (void)thread;
-    for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < VECS; v++) sum[r][v] = vec_all((real)(r * VECS + v));
-    for (int n = 0; n < FMA_TIMES; n++)
-        for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < VECS; v++) sum[r][v] = vec_fma(sum[r][v], x, x);
-    for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < VECS; v++) vec_store(out, vec_fma(vec_load(out), x, sum[r][v]));
-}
-
-double fma_loop(struct pool *p) {
-    const int threads = pool_threads(p);
-    real *numbers = new_array((size_t)threads * LANES, sizeof *numbers);
-    for (int i = 0; i < threads * LANES; i++) numbers[i] = (real)0.5;
-    pool_run(p, threads, fma_job, numbers);
-    free(numbers);
-    return 2.0 * threads * FMA_TIMES * ROWS * VECS * LANES;
-}
-
 /* The steps that take rows one by one: tokens, or their heads. */
 enum step {
     RMS_NORM,      /* out = x / |x| * weight */
@@ -2256,8 +2146,8 @@ static void exponentials(const struct config *c, real *s, int n, int head) {
 }
 
 /* scores [rows, keys] = queries [rows, d] keys^T */
-static void score(struct scratch *s, int rows, const real *keys, size_t kv, int n, int d,
-                  size_t scores_row) {
+static void attention_scores(struct scratch *s, int rows, const real *keys, size_t kv, int n, int d,
+                             size_t scores_row) {
     for (int j = 0; j < n; j += WIDTH)
         for (int k = 0; k < d; k += DEPTH) {
             const int depth = min_int(d - k, DEPTH);
@@ -2303,7 +2193,7 @@ static void attend_job(void *context, int i, int thread) {
     for (int row = 0; row < rows; row++)
         memcpy(s->queries + row * d, query + row / group * q_row + row % group * d,
                d * sizeof *query);
-    score(s, rows, a->keys + key0, kv, keys, d, scores_row);
+    attention_scores(s, rows, a->keys + key0, kv, keys, d, scores_row);
     for (int row = 0; row < rows; row++) {
         real *e = s->scores + row * scores_row;
         const int end = position + row / group + 1 - start; /* of the row's window */

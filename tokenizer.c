@@ -32,23 +32,16 @@ static bool begins_spaced(struct span s) {
  * The families' regular expressions are one with few differences, which struct pre names. They
  * tell characters apart by class, and a set of classes is a mask.
  */
+/* clang-format off */
 enum class { /* those up to PAIRS are those of CLASSES in unicode.h */
-             OTHER,
-             UPPER,    /* Lu */
-             LOWER,    /* Ll */
-             TITLE,    /* Lt */
-             MODIFIER, /* Lm */
-             LETTER,   /* Lo */
-             MARK,     /* M */
-             NUMBER,   /* N */
-             GAP,      /* White_Space, but for the two that follow PAIRS */
-             PAIRS,    /* there only: UPPER and LOWER in turn */
-             BLANK,    /* the space itself */
-             LINE_END, /* CR, LF */
-             SLASH,
-             STOP, /* ends a word of BLOOM's */
-             END   /* of the text; in no mask */
+    OTHER, UPPER, LOWER, TITLE, MODIFIER, LETTER, MARK, NUMBER, /* none, Lu Ll Lt Lm Lo, M, N */
+    GAP,                    /* White_Space, but for the two that follow PAIRS */
+    PAIRS,                  /* there only: UPPER and LOWER in turn */
+    BLANK, LINE_END, SLASH, /* the space itself; CR and LF; the slash */
+    STOP,                   /* ends a word of BLOOM's */
+    END                     /* of the text; in no mask */
 };
+/* clang-format on */
 enum { CODES = 0x110000 };
 enum mask {
     LETTERS = 1 << UPPER | 1 << LOWER | 1 << TITLE | 1 << MODIFIER | 1 << LETTER,

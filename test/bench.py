@@ -25,7 +25,8 @@ import report
 import tokenizing
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-LAPE, DEMO = os.path.join(ROOT, "lape"), os.path.join(ROOT, "demo", "model.gguf")
+LAPE, BENCH, DEMO = (os.path.join(ROOT, *path) for path in (
+    ["lape"], ["build", "bench"], ["demo", "model.gguf"]))
 RIVALS, MEASURE = (os.path.join(ROOT, "test", name) for name in ("rivals.py", "measure.py"))
 LLAMA_PYTHON = os.path.join(ROOT, ".peers", "bin", "python")
 TEXTS = os.path.join(os.environ.get("LAPE_SHARED") or os.path.join(ROOT, "..", "shared"), "text")
@@ -111,7 +112,7 @@ def machine(threads):
     """What it is, and its limits: the part of the table that no program can pass."""
     with open("/proc/cpuinfo") as f:
         name = re.search("model name\\s*: (.*)", f.read())
-    limits = run(LAPE, "bench", "-t", threads).splitlines()
+    limits = run(BENCH, "-t", threads).splitlines()
     return "%s, %d threads, load %.2f; %s" % (name[1] if name else platform.machine(), threads,
                                              os.getloadavg()[0], "; ".join(limits))
 
@@ -162,7 +163,7 @@ def gemm(bench):
         for shape in shapes:
             for threads in sorted({1, bench.args.threads}):
                 def ours(kind):
-                    out = run(LAPE, "bench", "--gemm", "%d,%d,%d" % shape, "-t", threads, "--type",
+                    out = run(BENCH, "--gemm", "%d,%d,%d" % shape, "-t", threads, "--type",
                               kind)
                     return float(re.search(r"([0-9.]+) GFLOP/s", out)[1])
 
@@ -210,7 +211,7 @@ def attention(bench):
     products = 2 * length * (2 * width * width + width * keys + 3 * width * c["intermediate_size"])
     scores = 2 * 2 * width * length * (length + 1) / 2
     fair = scores / (scores + products)
-    out = run(LAPE, "bench", model, "--profile", "--seq", length, "--batch", 1, "-n", 1, "-t",
+    out = run(BENCH, model, "--profile", "--seq", length, "--batch", 1, "-n", 1, "-t",
               bench.args.threads)
     share = float(re.search(r"^heads +([0-9.]+) %", out, re.M)[1]) / 100
     bench.tell("attention's share, 1.1B's shape, 4096 tokens", "<= 1.5", [share], [fair], "of the time",
@@ -223,7 +224,7 @@ def generate(bench):
         model = bench.random_model("1.1B", kind)
 
         def ours():
-            out = run(LAPE, "bench", model, "--seq", 2, "--batch", 1, "-n", 16, "-t",
+            out = run(BENCH, model, "--seq", 2, "--batch", 1, "-n", 16, "-t",
                       bench.args.threads)
             return float(re.search(r"one by one.* ([0-9.]+) GB/s", out)[1])
 
@@ -232,7 +233,7 @@ def generate(bench):
 
 
 def copy_rate(threads):
-    return float(re.search(r"copying: ([0-9.]+)", run(LAPE, "bench", "-t", threads))[1])
+    return float(re.search(r"copying: ([0-9.]+)", run(BENCH, "-t", threads))[1])
 
 
 def threads(bench):

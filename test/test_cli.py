@@ -46,9 +46,6 @@ OPTIONS = {
                          "--filter": (0.0, 1.0), "--bar": (0.0, 1.0), "--langs": TEXT,
                          "--like": TEXT, "--seed": (0, 10 ** 15), "--penalty": (0.0, 1e6),
                          "--base": TEXT, "--tuned": FLAG}),
-    "bench": dict(ALL, **{"-t": (1, 1024), "--seq": (2, 1 << 24), "--batch": (1, 1 << 20),
-                          "--memory": TEXT, "--gemm": TEXT, "--type": TEXT, "--profile": FLAG,
-                          "-n": (1, 1 << 24)}),
     "bake": dict(ALL, **{"-o": TEXT, "--neurons": TEXT, "--off": TEXT, "--any-model": FLAG}),
     "ppl": dict(ALL, **PIECES, **{"--neurons": TEXT, "--any-model": FLAG}),
     "generate": dict(ALL, **{
@@ -284,7 +281,7 @@ class Usage(Case):
         self.refused(2, "bad??command", "bad\n\tcommand")
 
     def test_nothing_to_work_on(self):
-        for command in set(OPTIONS) - {"bench"}:
+        for command in OPTIONS:
             self.refused(2, "lape " + command, command)
             self.refused(2, "lape " + command, command, "-q")
 
@@ -1125,32 +1122,6 @@ class Count(Case):
         for size in "", "x", "0", "-1", "1x", "1MM", "M", "nan", "inf", "1e30":
             self.refused(2, "--memory", "count", DEMO, text, "-o", self.path("out"), "--memory",
                          size)
-
-    def test_bench(self):
-        """Rates are not looked at here; only that what is asked for is what is measured."""
-        number = rb"[0-9]+\.[0-9] "
-        self.assertRegex(self.works("bench", "-t", "1"),
-                         rb"^registers: %sGFLOP/s\ncopying: %sGB/s\n$" % (number, number))
-        for kind in "f32", "f16", "bf16", "q8_0":
-            self.assertRegex(
-                self.works("bench", "--gemm", "5,33,64", "--type", kind, "-t", "1"),
-                rb"^5 x 33 x 64, %s, 1 threads: %sGFLOP/s" % (kind.encode(), number))
-        for shape in "", "1", "1,2", "1,2,3,4", "0,1,1", "1,0,1", "1,1,0", "a,1,1", "-1,1,1", "1,1,":
-            self.refused(2, "--gemm", "bench", "--gemm", shape)
-        self.refused(2, "multiples of 32", "bench", "--gemm", "1,1,33", "--type", "q8_0")
-        self.refused(2, "--type", "bench", "--gemm", "1,1,32", "--type", "f8")
-        shown = self.works("bench", DEMO, "--seq", "64", "--batch", "2", "--profile").decode()
-        self.assertRegex(shown, "^128 tokens in pieces of 64, [0-9]+ threads: ")
-        *operations, steps = shown.splitlines()[1:]
-        share = [float(line.split()[1]) for line in operations]
-        self.assertAlmostEqual(sum(share), 100, delta=1)
-        self.assertRegex(steps, "^64 tokens one by one, [0-9]+ threads: .* of weights$")
-        rate, speed = re.search(r"([0-9.]+) tokens/s, ([0-9.]+) GB/s", steps).groups()
-        self.assertAlmostEqual(float(speed), 1e-9 * float(rate) * os.path.getsize(DEMO),
-                               delta=.06 + .03 * float(speed))   # its embedding is its output too
-        shown = self.works("bench", DEMO, "--seq", "64", "-n", "5").decode()
-        self.assertNotIn("heads", shown)
-        self.assertRegex(shown.splitlines()[1], "^5 tokens one by one")
 
     def test_progress(self):
         done = run("count", DEMO, "en=" + text_path("en"), "--seq", "64", "--tokens", "130", "-o",

@@ -278,8 +278,9 @@ FIELDS = [
             ("llama", ("n_tensors",), len(tiny.model()["tensors"]) - 1, REFUSED),
             ("llama", ("n_tensors",), 1 << 40, REFUSED)]),
     Row(GGUF, ["value: type"],
-        "refused unless what the key calls for, integers and numbers being of any width; refused "
-        "are arrays of arrays, and types that GGUF does not define, wherever they are", [
+        "refused unless what the key calls for, integers and numbers being of any width, and 1 "
+        "and 0 as good as true and false; refused are arrays of arrays, and types that GGUF does "
+        "not define, wherever they are", [
             value("llama", "llama.block_count", U8, 2, HARMLESS),
             value("llama", "llama.block_count", I64, 2, HARMLESS),
             value("llama", "llama.block_count", I8, -2, REFUSED),
@@ -288,7 +289,9 @@ FIELDS = [
             value("llama", "llama.block_count", U32, [2], REFUSED),
             value("llama", "llama.attention.layer_norm_rms_epsilon", DOUBLE, EXACT, HARMLESS),
             value("llama", "llama.attention.layer_norm_rms_epsilon", U32, 0, REFUSED),
-            value("spm", "tokenizer.ggml.add_bos_token", U32, 1, REFUSED),
+            value("spm", "tokenizer.ggml.add_bos_token", U32, 1, HARMLESS),
+            value("spm", "tokenizer.ggml.add_bos_token", U32, 2, REFUSED),
+            value("spm", "tokenizer.ggml.add_bos_token", STRING, "1", REFUSED),
             value("llama", "any.key", 13, b"", REFUSED),
             value("llama", "any.key", 9, struct.pack("<IQ", 9, 0), REFUSED)]),
     Row(GGUF, ["value: key"], "used; refused where it is there twice", [
@@ -410,7 +413,8 @@ FIELDS = [
     Row(MODEL, ["attention.causal"], "refused unless true", [
         *each(FAMILIES, "attention.causal", BOOL, True, HARMLESS),
         *each(FAMILIES, "attention.causal", BOOL, False, REFUSED),
-        *each(FAMILIES, "attention.causal", U32, 1, REFUSED)]),
+        *each(FAMILIES, "attention.causal", U32, 0, REFUSED),
+        *each(FAMILIES, "attention.causal", FLOAT, 1.0, REFUSED)]),
     Row(MODEL, ["attention.max_alibi_bias"], "used by BLOOM; refused elsewhere", [
         *each(["bloom"], "attention.max_alibi_bias", FLOAT, 4.0, USED),
         *each(["bloom"], "attention.max_alibi_bias", FLOAT, 0.0, REFUSED),

@@ -284,7 +284,7 @@ class Scores(MethodCase):
             self.refused(2, ["--tuned", "pv"], "find", path, "--method", method, "--tuned")
             self.refused(2, path, "find", path, path, "--method", method)
         for method in "", "LAP", "lap ", "la", "entropy":
-            self.refused(2, "lape, lap, lave, random or pv", "find", path, "--method", method)
+            self.refused(2, "lape lap lave random pv", "find", path, "--method", method)
         for penalty in "-1", "-1e-9", "nan", "1e7", "":
             self.refused(2, "--penalty", "find", path, "--penalty", penalty)
 
