@@ -53,8 +53,9 @@ build/bench: test/bench.c $(SOURCES) $(HEADERS) build/compile
 	$(COMPILE) -o $@ $< tokenizer.c $(LIBS)
 
 test: lape $(TESTS) build/bench
-	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_diff.py \
-		test/test_fields_convert.py test/test_fields_tokenizer.py test/test_methods.py \
+	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_outputs.py \
+		test/test_diff.py test/test_fields.py test/test_fields_convert.py \
+		test/test_fields_tokenizer.py test/test_methods.py \
 		test/test_experiments.py test/test_golden.py test/test_bench.py
 
 # Both commands on a bare Debian: gcc, make, python3, warnings being errors. Root, and debootstrap.

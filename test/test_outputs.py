@@ -1,0 +1,367 @@
+#!/usr/bin/env python3
+"""More tests of the program `lape`: where results go, and models and texts that go wrong quietly.
+
+    LAPE=./lape python3 test/test_outputs.py [NAME...]
+
+Standard library only. The last line on stdout is `N passed, N failed`; what is skipped is listed
+before it and counted in neither.
+"""
+
+import os
+import stat
+import struct
+import subprocess
+import sys
+import threading
+
+import report
+import tiny
+from test_cli import (DEMO, LAPE, SHARED, Case, counts, integers, neurons, npy, read, run,
+                      text_path)
+
+NAN = struct.pack("<f", float("nan"))
+BIAS = "blk.%d.attn_%s.bias"
+
+
+def patient(*arguments, cwd, seconds=60):
+    """A run that must not wait: for what is never written it would wait forever."""
+    return subprocess.run([LAPE, *arguments], cwd=cwd, stdin=subprocess.DEVNULL, timeout=seconds,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+# ---- Where results go -------------------------------------------------------------------------
+
+class Places(Case):
+    find = ["find", "-q", "--top", ".05"]
+
+    def listed(self, *more):
+        """What `find` prints where it has no -o."""
+        return self.works(*self.find, counts(), *more)
+
+    def test_link(self):
+        """A link stays one; what it points to is replaced."""
+        os.mkdir(self.path("folder"))
+        target = self.path("target", b"older")
+        for link, to in ("link", "target"), ("folder/up", "../target"), ("second", "link"):
+            os.symlink(to, self.path(link))
+            self.path("target", b"older")
+            self.works(*self.find, counts(), "-o", link)
+            self.assertEqual(os.readlink(self.path(link)), to)
+            self.assertFalse(os.path.islink(target))
+            self.assertEqual(read(target), self.listed())
+        self.assertEqual(sorted(os.listdir(self.path("folder"))), ["up"])
+
+    def test_link_to_nothing(self):
+        os.symlink("nowhere", self.path("link"))
+        message = self.refused_by_link("link")
+        self.assertRegex(message, r"\Alape: link: cannot write: [^\n]+\n\Z")
+        self.assertEqual(os.readlink(self.path("link")), "nowhere")
+
+    def refused_by_link(self, link):
+        """files() follows links, which this one has no end for."""
+        done = patient(*self.find, counts(), "-o", link, cwd=self.directory)
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        self.assertEqual(os.listdir(self.directory), [link])
+        return done.stderr.decode()
+
+    def test_pipe(self):
+        """A named pipe is written to, and stays one."""
+        pipe, got = self.path("pipe"), []
+        os.mkfifo(pipe)
+        reader = threading.Thread(target=lambda: got.append(read(pipe)), daemon=True)
+        reader.start()
+        done = patient(*self.find, counts(), "-o", pipe, cwd=self.directory)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertTrue(stat.S_ISFIFO(os.lstat(pipe).st_mode))
+        reader.join(20)
+        self.assertEqual(got, [self.listed()])
+        self.assertEqual(os.listdir(self.directory), ["pipe"])
+
+    def test_device(self):
+        """A device stays one: as root, a file could take its place."""
+        null = self.path("null")
+        try:
+            os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+            open(null, "wb").close()
+        except OSError as error:
+            self.skipTest("no device can be made here, which root can: %s" % error)
+        before = os.lstat(null)
+        for arguments in [*self.find, counts()], ["merge", counts()], [
+                "bake", DEMO, "--neurons", neurons(), "--off", "en"]:
+            self.assertEqual(self.works(*arguments, "-o", null), b"")
+            after = os.lstat(null)
+            self.assertEqual((after.st_mode, after.st_rdev, after.st_ino),
+                             (before.st_mode, before.st_rdev, before.st_ino))
+        self.assertEqual(os.listdir(self.directory), ["null"])
+
+    def test_two_at_once(self):
+        """What two runs write to one place is all of one or all of the other; a file that is
+        called like a temporary one is somebody's."""
+        whole = [["--top", "1", "--filter", "0"], ["--top", ".9", "--filter", "0"]]
+        expected = [self.listed(*more) for more in whole]
+        self.assertNotEqual(*expected)
+        own = {name: self.path(name, b"mine") for name in ("out.tmp", "out.partial.tmp")}
+        for _ in range(30):
+            runs = [subprocess.Popen([LAPE, *self.find, counts(), *more, "-o", self.path("out")],
+                                     stderr=subprocess.PIPE) for more in whole]
+            for one in runs:
+                self.assertEqual((one.communicate(timeout=60)[1], one.returncode), (b"", 0))
+            self.assertIn(read(self.path("out")), expected)
+            self.assertEqual(sorted(os.listdir(self.directory)), sorted(["out", *own]))
+            os.remove(self.path("out"))
+        self.assertEqual({read(path) for path in own.values()}, {b"mine"})
+
+    def test_no_such_folder(self):
+        """It is told before anything is read: a pipe that nobody writes to is never opened."""
+        pipe = self.path("pipe")
+        os.mkfifo(pipe)
+        text, few = "en=" + pipe, ["--seq", "8", "--tokens", "8"]
+        for arguments in [
+                ["count", DEMO, text, *few], ["count", pipe, text, *few], ["ppl", pipe, text, *few],
+                ["ppl", DEMO, "en=" + text_path("en"), "--neurons", pipe, *few],
+                ["trace", DEMO, pipe, "--at", "embd"], ["trace", pipe, pipe, "--at", "logits"],
+                ["find", pipe], ["find", counts(), "--method", "random", "--like", pipe],
+                ["find", "--method", "pv", "--base", pipe, "--tuned", text], ["merge", pipe],
+                ["merge", counts(), pipe], ["bake", pipe, "--neurons", pipe, "--off", "en"],
+                ["bake", DEMO, "--neurons", pipe, "--off", "en"], ["generate", DEMO, "-f", pipe]]:
+            with self.subTest(arguments[0]):
+                done = patient(*arguments, "-o", "no/out", cwd=self.directory, seconds=9)
+                self.assertEqual((done.returncode, done.stdout), (1, b""))
+                self.assertRegex(done.stderr, rb"\Alape: no/out: cannot write: [^\n]+\n\Z")
+                self.assertEqual(os.listdir(self.directory), ["pipe"])
+
+
+# ---- Models -----------------------------------------------------------------------------------
+
+class Models(Case):
+    def model(self, file, name="model"):
+        return self.path(name, tiny.to_bytes(file))
+
+    def ids(self, numbers=tuple(range(14)) * 3):
+        return self.path("ids.bin", integers(list(numbers), "<u2"))
+
+    def perplexity(self, file):
+        table = self.works("ppl", self.model(file), "xx=" + self.ids(), "--seq", "7", "-q")
+        return table.decode().split()[-1]
+
+    def logits(self, file):
+        self.works("trace", self.model(file), self.ids(), "--at", "logits", "-o", self.path("out"))
+        return read(self.path("out"))
+
+    def test_logits_that_are_no_numbers(self):
+        """One row of the output, be it of a token that the text has not."""
+        for family, vocab, row in ("llama", 14, 13), ("llama", 5000, 4990), ("gpt2", 5000, 4096):
+            file = tiny.model(family, vocab)
+            raw = bytearray(file["tensors"]["token_embd.weight"]["raw"])
+            raw[128 * row:128 * (row + 1)] = NAN * tiny.WIDTH
+            file["tensors"]["output.weight"] = {"dims": [vocab, tiny.WIDTH], "type": tiny.F32,
+                                                "raw": bytes(raw)}
+            ids, model = self.ids(range(13)), self.model(file)
+            message = self.refused(1, ids, "ppl", model, "xx=" + ids, "--seq", "6", "-q")
+            self.assertIn("not numbers", message)
+
+    def biases(self, fused, without=""):
+        """A model with a bias of q, k and v, in one tensor or in three; of some it is 0."""
+        file = tiny.model("qwen2")
+        for layer in range(tiny.LAYERS):
+            parts = {letter: tiny.floats(tiny.random.Random(letter + str(layer)), tiny.WIDTH)
+                     for letter in "qkv"}
+            parts.update({letter: bytes(4 * tiny.WIDTH) for letter in without})
+            raw = {"qkv": b"".join(parts.values())} if fused else parts
+            for name, numbers in raw.items():
+                file["tensors"][BIAS % (layer, name)] = {
+                    "dims": [len(numbers) // 4], "type": tiny.F32, "raw": numbers}
+        return file
+
+    def test_bias_in_one_tensor(self):
+        """As in three, and none of the three is lost."""
+        plain = tiny.model("qwen2")
+        seen = {self.logits(plain)}
+        for without in "", "q", "k", "v", "qk":
+            one, three = self.biases(True, without), self.biases(False, without)
+            self.assertEqual(self.logits(one), self.logits(three))
+            self.assertEqual(self.perplexity(one), self.perplexity(three))
+            seen.add(self.logits(one))
+        self.assertEqual(len(seen), 6)
+        self.assertEqual(self.logits(self.biases(True, "qkv")), self.logits(plain))
+
+    def test_bias_twice(self):
+        for letter in "qkv":
+            file = self.biases(True)
+            name = BIAS % (1, letter)
+            file["tensors"][name] = self.biases(False)["tensors"][name]
+            model = self.model(file)
+            for arguments in ["info", model], ["ppl", model, "xx=" + self.ids(), "-q"]:
+                self.assertIn(name, self.refused(1, model, *arguments))
+
+    def test_bias_of_a_norm(self):
+        """RMSNorm adds none: to pass over it would be another model."""
+        for family in set(tiny.FAMILIES) - set(tiny.LAYER_NORM):
+            for name in "output_norm.bias", "blk.1.attn_norm.bias":
+                file = tiny.model(family)
+                file["tensors"][name] = {"dims": [tiny.WIDTH], "type": tiny.F32, "raw": bytes(128)}
+                model = self.model(file)
+                for arguments in ["info", model], ["generate", model, "-p", "x"], [
+                        "count", model, "xx=" + self.ids(), "-o", self.path("out")]:
+                    self.assertIn(name, self.refused(1, model, *arguments))
+
+    def unsupported(self):
+        """A model whose tokenizer is of another kind, and the same one without it."""
+        values = tiny.sentencepiece()
+        values["tokenizer.ggml.model"] = tiny.STRING, "bert"
+        return (self.model(tiny.with_tokenizer(values), "bert"),
+                self.model(tiny.model(), "none"))
+
+    def test_unsupported_tokenizer(self):
+        """It serves where no text is, like one that has none."""
+        bert, none = self.unsupported()
+        numbers = list(range(14)) * 3
+        forms = [self.ids(), self.path("ids.npy", npy(integers(numbers, "<i8"), "<i8"))]
+        members = {"xx": {(0, 1), (1, 2)}}
+        listed = self.path("list", neuron_list(members))
+        for path in forms:
+            made = set()
+            for model in bert, none:
+                few = ["xx=" + path, "--seq", "7", "--tokens", "30", "-q"]
+                table = self.works("ppl", model, *few, "--neurons", listed)
+                self.works("count", model, *few, "-o", self.path("counts"))
+                self.works("trace", model, path, "--at", "resid", "-o", self.path("out"))
+                made.add((table, read(self.path("counts")), read(self.path("out"))))
+            self.assertEqual(len(made), 1)
+        self.assertIn("tokenizer 'bert'", self.works("info", bert).decode())
+        self.works("bake", bert, "--neurons", listed, "--off", "xx", "-o", self.path("baked"))
+        baked = read(self.path("baked"))
+        self.assertEqual(len(baked), os.path.getsize(bert))
+        self.assertNotEqual(baked, read(bert))
+
+    def test_unsupported_tokenizer_and_text(self):
+        bert, text = self.unsupported()[0], self.path("text", b"Words." * 99)
+        for path, arguments in [
+                (text, ["count", bert, "xx=" + text, "-o", self.path("out"), "-q"]),
+                (text, ["ppl", bert, "xx=" + text, "--tokens", "30", "-q"]),
+                (text, ["trace", bert, text, "--at", "embd", "-o", self.path("out")]),
+                (bert, ["tokenize", bert]), (bert, ["tokenize", bert, "--decode"]),
+                (bert, ["generate", bert, "-p", "x"]), (bert, ["generate", bert, "-f", text])]:
+            self.assertIn("tokenizer 'bert'", self.refused(1, path, *arguments, stdin=b"3"))
+
+
+def neuron_list(members):
+    """A list of neurons of the tiny model."""
+    lines = ["# model: tiny", "# layers: %d" % tiny.LAYERS, "# neurons: %d" % tiny.NEURONS,
+             "# languages: " + " ".join(members), "layer\tneuron\tlape\tlanguages"]
+    for label, places in members.items():
+        lines += ["%d\t%d\t0\t%s" % (*place, label) for place in sorted(places)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+class Positions(Case):
+    """A model that has learned its positions ends behind the last one."""
+
+    def setUp(self):
+        super().setUp()
+        values = tiny.byte_level()
+        del values["tokenizer.ggml.eos_token_id"]
+        self.model = self.path("model", tiny.to_bytes(tiny.with_tokenizer(values, "gpt2")))
+
+    def rows(self, table):
+        rows = [line.split("\t") for line in table.decode().split("\n")]
+        self.assertEqual((rows[0], rows.pop()), (["prompt", "output", "tokens"], [""]))
+        return rows[1:]
+
+    def test_table(self):
+        """Every prompt has its row, those that are too long an empty one, and its note."""
+        context = tiny.CONTEXT
+        lengths = [1, 5, context - 1, context, context + 1, 3 * context, 2]
+        prompts = self.path("prompts", b"".join(b"z" * n + b"\n" for n in lengths))
+        arguments = ["generate", self.model, "-f", prompts, "-n", str(2 * context)]
+        done = run(*arguments)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        made = [max(0, context + 1 - n) for n in lengths]
+        for row, n, new in zip(self.rows(done.stdout), lengths, made):
+            self.assertEqual((row[0], len(row[2].split())), ("z" * n, new))
+            self.assertEqual(row[1] == "", new == 0)
+        notes = done.stderr.decode().splitlines()
+        self.assertEqual(notes, ["lape: stopped after %d tokens: the model has learned %d positions"
+                                 % (new, context) for new in made])
+        self.assertEqual(self.works(*arguments, "-q"), done.stdout)
+        self.works(*arguments, "-q", "-o", self.path("out"))
+        self.assertEqual(read(self.path("out")), done.stdout)
+
+    def test_up_to_the_last(self):
+        """Nothing is cut, and nothing said, where what was asked for has a place."""
+        done = run("generate", self.model, "-p", "zz", "-n", str(tiny.CONTEXT - 1))
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        longer = run("generate", self.model, "-p", "zz", "-n", "999")
+        self.assertEqual((longer.returncode, longer.stdout), (0, done.stdout))
+        self.assertIn(b"stopped after %d tokens" % (tiny.CONTEXT - 1), longer.stderr)
+
+    def test_texts_that_are_longer(self):
+        ids = self.path("ids.bin", integers([3] * 60, "<u2"))
+        self.refused(1, "%d positions" % tiny.CONTEXT, "ppl", self.model, "xx=" + ids, "--seq",
+                     str(tiny.CONTEXT + 1), "-q")
+        self.works("ppl", self.model, "xx=" + ids, "--seq", str(tiny.CONTEXT), "-q")
+
+
+# ---- Words and files that are no good ---------------------------------------------------------
+
+class Refused(Case):
+    def test_labels(self):
+        """Those that tables have for no language; what begins with - is taken for an option."""
+        file = text_path("en")
+        for label, culprit in ("none", "not none or -"), ("-", "no option '-="):
+            self.refused(2, culprit, "count", DEMO, label + "=" + file, "-o", self.path("out"))
+            self.refused(2, culprit, "ppl", DEMO, "en=" + file, label + "=" + file)
+            self.refused(2, culprit, "find", "--method", "pv", "--base", DEMO, "--tuned",
+                         label + "=" + DEMO)
+            for command in ["find", counts()], ["diff", counts(), counts()]:
+                self.refused(1, "no language '%s'" % label, *command, "--langs", label)
+
+    def test_labels_in_files(self):
+        for label in "none", "-":
+            bad = self.path("list", neuron_list({"xx": {(0, 1)}}).replace(b"xx", label.encode()))
+            self.refused(1, "'%s'" % label, "info", bad)
+
+    def test_one_language(self):
+        """Its entropy says nothing: every neuron has 0."""
+        text, one = text_path("en"), self.path("one")
+        self.works("count", DEMO, "en=" + text, "--seq", "32", "--tokens", "64", "-q", "-o", one)
+        for more in [], ["--method", "lave"], ["--penalty", "1"]:
+            self.refused(1, one + ": one language", "find", one, *more, "-o", self.path("out"))
+        for tuned, more in (["en=" + DEMO], []), (["en=" + DEMO, "fr=" + DEMO],
+                                                  ["--langs", "fr"]):
+            self.refused(1, "one language", "find", "--method", "pv", "--base", DEMO, "--tuned",
+                         *tuned, *more)
+        for method in "lap", "random":
+            self.works("find", one, "--method", method, "-q")
+
+    def tried(self, culprit, name, data):
+        """A text or ids that `count`, `ppl` and `trace` refuse in the same words."""
+        path, out = self.path(name, data), ["-q", "-o", self.path("out")]
+        for arguments in ["count", DEMO, "xx=" + path], ["ppl", DEMO, "xx=" + path], [
+                "trace", DEMO, path, "--at", "embd"]:
+            self.assertIn(culprit, self.refused(1, path, *arguments, *out))
+
+    def test_array_of_nothing(self):
+        for descr in "<i4", "<u2", "|u1":
+            self.tried("holds no numbers", "none.npy", npy(b"", descr, "(0,)"))
+
+    def test_archive_as_text(self):
+        archive = b"PK\3\4\0\0\x08\x08" + b"archive/data.pkl" + bytes(64)
+        for name in "ids.pt", "ids.txt", "ids":
+            self.tried("numpy.save", name, archive)
+        text = self.path("text", read(text_path("en")).replace(b"e", b"PK\3\4", 1)[1:])
+        self.works("ppl", DEMO, "xx=" + text, "--seq", "32", "--tokens", "32", "-q")
+
+    def test_big_endian(self):
+        head = b"GGUF" + struct.pack(">IQQ", 3, 1, 1)
+        for version in 2, 3:
+            bad = self.path("big.gguf", head[:4] + struct.pack(">I", version) + read(DEMO)[8:])
+            for arguments in ["info", bad], ["tokenize", bad], ["find", bad], ["merge", bad, "-o",
+                                                                               self.path("out")]:
+                self.assertIn("big-endian", self.refused(1, bad, *arguments))
+        self.assertIn("big-endian", self.refused(1, "big", "info", self.path("big", head)))
+
+
+if __name__ == "__main__":
+    with SHARED:
+        sys.exit(report.main())
