@@ -150,9 +150,26 @@ void counts_write(const struct counts *c, FILE *to) {
 
 enum { MOST_SHARDS = 1 << 30 };
 
-static void add_part(struct language *l, struct part p) {
+/* Whether two parts have a piece in common: a number that both steps reach. */
+static bool have_common(struct part a, struct part b) {
+    uint64_t divisor = a.of, rest = b.of;
+    while (rest) {
+        const uint64_t next = divisor % rest;
+        divisor = rest;
+        rest = next;
+    }
+    return a.text == b.text && a.shard % divisor == b.shard % divisor;
+}
+
+/* Nothing is counted twice. */
+static int add_part(struct language *l, struct part p, struct error *e) {
+    for (size_t i = 0; i < l->parts; i++)
+        if (have_common(l->part[i], p))
+            return fail(e, "language %s: shard %llu of %llu of its text is counted already",
+                        l->label, (ull)p.shard + 1, (ull)p.of);
     l->part = grow_array(l->part, l->parts + 1, sizeof p);
     l->part[l->parts++] = p;
+    return 0;
 }
 
 /* The statistics that the file has of a language. */
@@ -170,16 +187,17 @@ static int read_language(const struct counts *c, struct language *l, const struc
                         columns_of(c, s));
         t->used = true;
         l->of[s] = new_statistic(c, s);
+        uint64_t total = 0;
         for (size_t i = 0; i < t->data.n / 8; i++) {
-            l->of[s][i] = (int64_t)get_u64(t->data.at + 8 * i);
-            const int64_t v = l->of[s][i];
-            const bool sum = s == SUM || s == POSITIVE_SUM;
-            if ((v < 0 && s != SUM) || (!sum && (uint64_t)v > l->tokens))
+            const int64_t v = l->of[s][i] = (int64_t)get_u64(t->data.at + 8 * i);
+            if (s != SUM && (uint64_t)v > (s == POSITIVE_SUM ? INT64_MAX : l->tokens))
                 return fail(e, "language %s: %lld %s of %llu tokens at layer %zu, neuron %zu",
-                            l->label, (long long)v, statistic_name[s],
-                            (unsigned long long)l->tokens, i / columns_of(c, s),
-                            i % columns_of(c, s));
+                            l->label, (long long)v, statistic_name[s], (ull)l->tokens,
+                            i / columns_of(c, s), i % columns_of(c, s));
+            total += (uint64_t)v;
         }
+        if (s == HISTOGRAM && total != l->tokens)
+            return fail(e, "tensor '%s' has %llu of %llu tokens", name, (ull)total, (ull)l->tokens);
     }
     return 0;
 }
@@ -197,14 +215,14 @@ static int read_parts(const struct counts *c, const struct gguf *g, struct error
         const struct part p = {get_u64(at + 8), get_u64(at + 16), get_u64(at + 24)};
         if (get_u64(at) >= (uint64_t)c->n || p.shard >= p.of || p.of > MOST_SHARDS)
             return fail(e, "value 'lape-counts.parts' names a language or a shard that is none");
-        add_part(&c->language[get_u64(at)], p);
+        if (add_part(&c->language[get_u64(at)], p, e)) return -1;
     }
     for (int k = 0; k < c->n; k++) {
         struct language *l = &c->language[k];
         struct part whole = {l->tokens, 0, 1};
         for (size_t i = 0; !l->parts && i < all_neurons(c); i++)
             whole.text = digest_on(whole.text, l->of[POSITIVE][i]);
-        if (!l->parts) add_part(l, whole);
+        if (!l->parts && add_part(l, whole, e)) return -1;
     }
     return v && v->count % 4 ? fail(e, "value 'lape-counts.parts' is not four numbers a part") : 0;
 }
@@ -222,18 +240,15 @@ static int read_languages(struct counts *c, const struct gguf *g, struct error *
     int bad = 0;
     for (uint64_t k = 0; !bad && k < labels->count; k++) {
         char name[LABEL_SIZE];
-        if (!set_label(name, label[k]) || find_language(c, name)) {
-            bad = fail(e, "language %llu has no proper label, or one that stands twice",
-                       (unsigned long long)k);
+        if (!set_label(name, label[k]) || (k && strcmp(c->language[k - 1].label, name) >= 0)) {
+            bad = fail(e, "language %llu has no proper label, or one that does not ascend", (ull)k);
             break;
         }
         struct language *l = insert_language(c, name);
         l->tokens = get_u64(tokens->data.at + 8 * k);
         l->pieces = pieces == tokens ? 0 : get_u64(pieces->data.at + 8 * k);
-        if (l->tokens > INT64_MAX)
-            bad = fail(e, "language %s has %llu tokens", name, (unsigned long long)l->tokens);
-        else
-            bad = read_language(c, l, g, e);
+        bad = l->tokens > INT64_MAX ? fail(e, "language %s has %llu tokens", name, (ull)l->tokens)
+                                    : read_language(c, l, g, e);
     }
     free(label);
     return bad;
@@ -277,17 +292,6 @@ static bool add_overflows(int64_t *to, int64_t v) {
     return false;
 }
 
-/* Whether two parts have a piece in common: a number that both steps reach. */
-static bool have_common(struct part a, struct part b) {
-    uint64_t divisor = a.of, rest = b.of;
-    while (rest) {
-        const uint64_t next = divisor % rest;
-        divisor = rest;
-        rest = next;
-    }
-    return a.text == b.text && a.shard % divisor == b.shard % divisor;
-}
-
 static int by_part(const void *a, const void *b) {
     const struct part *x = a, *y = b;
     if (x->text != y->text) return x->text < y->text ? -1 : 1;
@@ -297,15 +301,8 @@ static int by_part(const void *a, const void *b) {
 
 /* The parts of both; all shards of a text are the text. */
 static int add_parts(struct language *to, const struct language *from, struct error *e) {
-    const size_t before = to->parts;
-    for (size_t i = 0; i < from->parts; i++) {
-        const struct part p = from->part[i];
-        for (size_t j = 0; j < before; j++)
-            if (have_common(to->part[j], p))
-                return fail(e, "language %s: shard %llu of %llu of its text is counted already",
-                            to->label, (unsigned long long)p.shard + 1, (unsigned long long)p.of);
-        add_part(to, p);
-    }
+    for (size_t i = 0; i < from->parts; i++)
+        if (add_part(to, from->part[i], e)) return -1;
     if (to->parts) qsort(to->part, to->parts, sizeof *to->part, by_part);
     for (size_t i = 0, n; i < to->parts; i += n) {
         struct part *p = &to->part[i];
@@ -344,8 +341,8 @@ int counts_add(struct counts *to, const struct counts *from, struct error *e) {
                     from->layers, from->neurons, to->model, to->layers, to->neurons);
     if (to->piece != from->piece || to->bos != from->bos || to->near != from->near)
         return fail(e, "counted otherwise: pieces of %llu%s, near %.17g, not %llu%s, near %.17g",
-                    (unsigned long long)from->piece, from->bos ? " with BOS" : "", from->near,
-                    (unsigned long long)to->piece, to->bos ? " with BOS" : "", to->near);
+                    (ull)from->piece, from->bos ? " with BOS" : "", from->near, (ull)to->piece,
+                    to->bos ? " with BOS" : "", to->near);
     for (int k = 0; k < from->n; k++) {
         const struct language *f = &from->language[k];
         struct language *l = find_language(to, f->label);
@@ -702,11 +699,10 @@ void neurons_print(const struct neurons *n, const struct counts *c, const struct
     fprintf(to, "# languages:");
     for (int k = 0; k < K; k++) fprintf(to, " %s", n->label[k]);
     if (f->method != PV) fprintf(to, "\n# tokens:");
-    for (int k = 0; f->method != PV && k < K; k++)
-        fprintf(to, " %llu", (unsigned long long)c->language[k].tokens);
+    for (int k = 0; f->method != PV && k < K; k++) fprintf(to, " %llu", (ull)c->language[k].tokens);
     fprintf(to, "\n# method: %s", method_name[f->method]);
     if (f->penalty > 0) fprintf(to, ", penalty %.9g", f->penalty);
-    if (f->method == RANDOM) fprintf(to, ", seed %llu", (unsigned long long)f->seed);
+    if (f->method == RANDOM) fprintf(to, ", seed %llu", (ull)f->seed);
     if (f->like)
         fprintf(to, ", as many per layer and language as another list");
     else
@@ -732,18 +728,22 @@ static int label_index(const struct neurons *n, struct span s) {
 
 /* "# key: value"; other comments pass. */
 static int read_header(struct neurons *n, struct span line, struct error *e) {
-    struct span key, word, value = {line.at + 2, line.n - 2};
+    struct span key, word, value = line;
     uint64_t number;
-    if (line.n < 2 || !next_part(&value, ':', &key) || value.n < 2) return 0;
+    next_part(&value, ':', &key);
+    const bool model = span_is(key, "# model"), languages = span_is(key, "# languages");
+    int *size = span_is(key, "# layers") ? &n->layers : &n->neurons;
+    if (!model && !languages && !span_is(key, "# layers") && !span_is(key, "# neurons")) return 0;
+    if (value.n < 2 || *value.at != ' ' || (model ? *n->model : languages ? n->languages : *size))
+        return fail(e, "'%.*s' has no value, or stands twice", width(key), key.at);
     value = (struct span){value.at + 1, value.n - 1};
-    if (span_is(key, "model")) span_copy(n->model, sizeof n->model, value);
-    if (span_is(key, "layers") || span_is(key, "neurons")) {
+    if (model) span_copy(n->model, sizeof n->model, value);
+    if (!model && !languages) {
         if (!parse_number(value, 1 << 24, &number))
-            return fail(e, "the number of %.*s is not one", width(key), key.at);
-        *(span_is(key, "layers") ? &n->layers : &n->neurons) = (int)number;
+            return fail(e, "'%.*s' is not a number", width(key), key.at);
+        *size = (int)number;
     }
-    if (!span_is(key, "languages")) return 0;
-    while (next_part(&value, ' ', &word)) {
+    while (languages && next_part(&value, ' ', &word)) {
         n->label = grow_array(n->label, n->languages + 1, sizeof *n->label);
         if (label_index(n, word) >= 0 || !set_label(n->label[n->languages], word))
             return fail(e, "'%.*s' is no language's label, or stands twice", width(word), word.at);
@@ -918,7 +918,7 @@ static int read_merges(struct checkpoint *c, bool merged, struct vocabulary *v, 
     const struct gguf_value *merges = gguf_array(g, "tokenizer.ggml.merges", GGUF_STRING, e);
     if (!merges) return -1;
     if (merges->count > INT32_MAX / 4)
-        return fail(e, "%llu merges are too many", (unsigned long long)merges->count);
+        return fail(e, "%llu merges are too many", (ull)merges->count);
     v->merge = c->merge = gguf_strings(merges);
     v->merges = (int32_t)merges->count;
     return 0;
@@ -933,8 +933,8 @@ static int read_added(struct checkpoint *c, struct vocabulary *v, struct error *
         ids ? gguf_array(g, "tokenizer.ggml.added_normalized", GGUF_BOOL, e) : NULL;
     if (!normal) return -1;
     if (ids->count != normal->count || ids->count > (uint64_t)v->n)
-        return fail(e, "%llu added tokens, %llu of them normalized or not",
-                    (unsigned long long)ids->count, (unsigned long long)normal->count);
+        return fail(e, "%llu added tokens, %llu of them normalized or not", (ull)ids->count,
+                    (ull)normal->count);
     v->n_added = (int32_t)ids->count;
     v->added = c->added = new_array(ids->count, sizeof *c->added);
     v->normalised = c->normalised = new_array(ids->count, sizeof *c->normalised);
@@ -960,9 +960,8 @@ static int check_spaces(const struct gguf *g, bool merged, bool *add_prefix, str
 
 static int read_pieces(struct checkpoint *c, bool merged, struct vocabulary *v, struct error *e) {
     static const char *const harmless[] = {
-        "*chat_template",     "chat_templates",     "huggingface.json",
-        "*_token_id",         "*_token_ids",        "ggml.scores",
-        "ggml.pre",                                        /* where merges, or scores, decide */
+        "chat_template*",     "huggingface.json",   "*_token_id", "*_token_ids",
+        "ggml.scores",        "ggml.pre",                  /* where merges, or scores, decide */
         "ggml.add_eos_token", "ggml.add_sep_token", NULL}; /* texts and prompts never end so */
     const struct gguf *g = &c->model.file;
     const int V = v->n;
@@ -976,8 +975,7 @@ static int read_pieces(struct checkpoint *c, bool merged, struct vocabulary *v, 
     if (pieces->count != (uint64_t)V || scores->count != pieces->count ||
         kinds->count != pieces->count)
         return fail(e, "%llu tokens, %llu scores and %llu kinds for a vocabulary of %d",
-                    (unsigned long long)pieces->count, (unsigned long long)scores->count,
-                    (unsigned long long)kinds->count, V);
+                    (ull)pieces->count, (ull)scores->count, (ull)kinds->count, V);
     v->piece = c->piece = gguf_strings(pieces);
     v->score = c->score = new_array(V, sizeof *c->score);
     v->kind = c->kind = new_array(V, sizeof *c->kind);
@@ -1056,59 +1054,75 @@ struct npy {
     struct span data;
 };
 
-/* The value of a key in the header; "" when it is absent. */
-static const char *npy_value(const char *header, const char *key) {
-    const char *at = strstr(header, key), *colon = at ? strchr(at, ':') : NULL;
-    return colon ? colon + 1 + strspn(colon + 1, " ") : "";
+/* Whether the text goes on with a word, which is passed over, and blanks after it. */
+static bool skip(const char **text, const char *word) {
+    if (strncmp(*text, word, strlen(word)) != 0) return false;
+    *text += strlen(word);
+    *text += strspn(*text, " ");
+    return true;
+}
+
+static bool skip_key(const char **text, const char *key) {
+    return skip(text, key) && skip(text, ":");
 }
 
 /* "'<f4'", for example. */
-static bool parse_type(const char *text, struct npy *a) {
-    a->type = text[0] && text[1] ? text[2] : '\0';
-    a->size = a->type ? (unsigned)(text[3] - '0') : 0;
-    const bool sized = a->size == 2 || a->size == 4 || a->size == 8;
-    return text[0] == '\'' && (text[1] == '<' || text[1] == '|' || text[1] == '=') &&
-           (((a->type == 'i' || a->type == 'u') && (sized || a->size == 1)) ||
-            (a->type == 'f' && sized)) &&
-           text[4] == '\'';
+static bool parse_type(const char **text, struct npy *a) {
+    const char *s = *text;
+    if (strlen(s) < 5 || s[0] != '\'' || !strchr("<|=", s[1]) || !strchr("iuf", s[2]) ||
+        !strchr(s[2] == 'f' ? "248" : "1248", s[3]))
+        return false;
+    a->type = s[2];
+    a->size = (unsigned)(s[3] - '0');
+    *text += 4;
+    return skip(text, "'");
 }
 
-/* "(2, 3)": whether it is the shape of a->n numbers. */
-static bool parse_shape(const char *text, struct npy *a) {
-    uint64_t product = 1;
-    if (*text++ != '(') return false;
-    while (*text != ')') {
-        const struct span digits = {text, strspn(text, "0123456789")};
-        uint64_t n;
-        if (!parse_number(digits, INT64_MAX, &n) || n == 0 || n > a->n / product ||
-            a->dims == MOST_DIMS)
+/* "(2, 3)", for example. */
+static bool parse_shape(const char **text, struct npy *a) {
+    if (!skip(text, "(")) return false;
+    while (!skip(text, ")")) {
+        const struct span digits = {*text, strspn(*text, "0123456789")};
+        if (a->dims == MOST_DIMS || !parse_number(digits, INT64_MAX, &a->dim[a->dims++]))
             return false;
-        a->dim[a->dims++] = n;
-        product *= n;
-        text += digits.n;
-        text += strspn(text, ", ");
+        *text += digits.n + strspn(*text + digits.n, " ");
+        if (!skip(text, ",") && **text != ')') return false;
     }
-    return product == a->n;
+    return true;
+}
+
+/* "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }": keys in any order, each once. */
+static bool parse_header(const char *text, struct npy *a) {
+    bool type = false, order = false, shape = false, more = skip(&text, "{");
+    while (more)
+        more = ((!type && skip_key(&text, "'descr'") && (type = parse_type(&text, a))) ||
+                (!order && skip_key(&text, "'fortran_order'") && (order = skip(&text, "False"))) ||
+                (!shape && skip_key(&text, "'shape'") && (shape = parse_shape(&text, a)))) &&
+               skip(&text, ",");
+    return type && order && shape && skip(&text, "}") && (!*text || !strcmp(text, "\n"));
 }
 
 static int npy_parse(struct npy *a, struct span file, struct error *e) {
     char text[1 << 12];
+    uint64_t product = 1;
     *a = (struct npy){0};
-    if (file.n < 12 || memcmp(file.at, "\x93NUMPY", 6) != 0) return fail(e, "not a .npy file");
+    if (file.n < 12 || memcmp(file.at, "\x93NUMPY", 6) != 0 || file.at[6] < 1 || file.at[6] > 3)
+        return fail(e, "not a .npy file of version 1, 2 or 3");
     const size_t start = file.at[6] == 1 ? 10 : 12;
     const size_t header = start == 10 ? get_u32(file.at + 8) & 0xffff : get_u32(file.at + 8);
     if (header > file.n - start || header >= sizeof text)
         return fail(e, "the .npy header is cut short");
     memcpy(text, file.at + start, header);
     text[header] = '\0';
-    if (!parse_type(npy_value(text, "'descr'"), a) ||
-        strncmp(npy_value(text, "'fortran_order'"), "False", 5) != 0)
+    if (!parse_header(text, a))
         return fail(e, "the .npy file does not hold little-endian integers or floating-point "
                        "numbers in C order");
     a->data = (struct span){file.at + start + header, file.n - start - header};
     a->n = a->data.n / a->size;
     if (a->data.n == 0) return fail(e, "the .npy file holds no numbers");
-    if (!parse_shape(npy_value(text, "'shape'"), a) || a->data.n % a->size)
+    for (int i = 0; i < a->dims && product; i++)
+        product = a->dim[i] && a->dim[i] <= a->n / product ? product * a->dim[i] : 0;
+    if (product != a->n || a->data.n % a->size)
         return fail(e, "the .npy file is not as long as its shape says");
     return 0;
 }
@@ -1125,7 +1139,7 @@ static void npy_write(FILE *to, const real *v, const uint64_t *dim, int dims) {
     int used = snprintf(header, sizeof header,
                         "{'descr': '<f%d', 'fortran_order': False, 'shape': (", (int)sizeof *v);
     for (int i = 0; i < dims; n *= dim[i++])
-        used += snprintf(header + used, sizeof header - used, "%llu, ", (unsigned long long)dim[i]);
+        used += snprintf(header + used, sizeof header - used, "%llu, ", (ull)dim[i]);
     snprintf(header + used, sizeof header - used, "), }");
     fwrite("\x93NUMPY\1", 1, 8, to); /* and the string's 0: version 1.0 */
     write_little(to, sizeof header, 2);
@@ -1248,8 +1262,8 @@ static int take_integers(struct corpus *c, bool last, struct error *e) {
         bool negative = c->id_signed && (v & sign);
         if (negative || v >= (uint64_t)c->vocab)
             return fail(e, "id %s%llu at place %llu is outside the vocabulary of %d",
-                        negative ? "-" : "", (unsigned long long)(negative ? 2 * sign - v : v),
-                        (unsigned long long)c->numbers, c->vocab);
+                        negative ? "-" : "", (ull)(negative ? 2 * sign - v : v), (ull)c->numbers,
+                        c->vocab);
         add_id(&c->ids, (int32_t)v);
         c->numbers++;
     }
@@ -1420,8 +1434,7 @@ static int feed_next(struct feed *f, double *done, struct error *e) {
 static void say_ragged(const struct feed *f, uint64_t pieces) {
     const struct corpus *c = f->corpus;
     fprintf(stderr, "%s%s: %llu tokens in %llu pieces, %zu in the ragged end left out\n",
-            isatty(STDERR_FILENO) ? "\r\033[K" : "", c->label,
-            (unsigned long long)pieces * f->length, (unsigned long long)pieces,
+            isatty(STDERR_FILENO) ? "\r\033[K" : "", c->label, (ull)pieces * f->length, (ull)pieces,
             ids_in(&c->ids) - c->used);
 }
 
@@ -1810,7 +1823,7 @@ static int split_word(const char *word, char label[LABEL_SIZE], const char **fil
 /* Bytes that are free: what Linux says, or half of all. */
 static uint64_t free_memory(void) {
     char line[128];
-    unsigned long long kilobytes = 0;
+    ull kilobytes = 0;
     FILE *file = fopen("/proc/meminfo", "r");
     while (file && !kilobytes && fgets(line, sizeof line, file))
         if (sscanf(line, "MemAvailable: %llu", &kilobytes) != 1) kilobytes = 0;
@@ -1845,8 +1858,7 @@ static void fit_memory(struct work *w, struct options *o) {
             stderr,
             "lape: weights of %llu MB do not fit into %llu MB (--memory): they are read layer by "
             "layer, for %llu tokens at once\n",
-            (unsigned long long)m->file.map_size >> 20, (unsigned long long)memory >> 20,
-            (unsigned long long)(batch * o->length));
+            (ull)m->file.map_size >> 20, (ull)memory >> 20, (ull)(batch * o->length));
     o->batch = batch;
 }
 
@@ -1873,7 +1885,7 @@ static int open_corpora(struct work *w, struct options *o, struct error *e) {
     if (check_bos(&w->m, o, e)) return FAILED;
     if (!o->quiet && o->length > (uint64_t)context)
         fprintf(stderr, "lape: pieces of %llu tokens are longer than the model's context of %d\n",
-                (unsigned long long)o->length, context);
+                (ull)o->length, context);
     for (int k = 0; k < w->corpora; k++) {
         struct corpus *c = &w->corpus[k];
         const size_t length = o->length - o->bos;
@@ -2015,7 +2027,7 @@ static int count_language(struct work *w, int k, const struct options *o, struct
         }
     }
     l->parts = 0; /* those that a partial file had */
-    add_part(l, (struct part){c->digest, s.first, s.step});
+    if (add_part(l, (struct part){c->digest, s.first, s.step}, e)) return -1;
     if (n == 0 && l->pieces == 0)
         return fail(e, "%s: %zu pieces leave none for shard %s", c->path, c->pieces, o->shard);
     if (n == 0 && !o->quiet) say_ragged(f, l->pieces);
@@ -2530,8 +2542,7 @@ static int run_trace(struct work *w, struct options *o, struct error *e) {
     t.dim[1] = n + o->bos * pieces;
     int bad = trace_pieces(&t, w, (int)o->length, o->bos, e);
     if (!bad && !t.values)
-        bad = fail(e, "%s: its feed-forward has no gate, and so no 'up' besides the neurons",
-                   o->word[0]);
+        bad = fail(e, "%s: without a gate there is no 'up' beside the neurons", o->word[0]);
     const bool planes = t.dim[0] > 1;
     if (!bad) npy_write(w->output.file, t.values, planes ? t.dim : t.dim + 1, planes ? 3 : 2);
     free(t.values);
@@ -2597,7 +2608,7 @@ static void print_worst(const char *what, struct worst w, const struct npy *a,
     printf("%s: %.9g at [", what, w.value);
     for (int i = 0; i < a->dims; i++) {
         left /= a->dim[i];
-        printf("%s%llu", i ? ", " : "", (unsigned long long)(at / left));
+        printf("%s%llu", i ? ", " : "", (ull)(at / left));
         at %= left;
     }
     printf("]: %.*g, in the other %.*g\n", digits, npy_number(a, w.at), digits,
@@ -2615,8 +2626,7 @@ static void print_classes(const struct deviation *d, uint64_t n) {
             printf("to %.0f", ldexp(1, i - 1));
         else
             printf("more");
-        printf("\t%llu\t%.4g\n", (unsigned long long)d->in_class[i],
-               100.0 * (double)d->in_class[i] / (double)n);
+        printf("\t%llu\t%.4g\n", (ull)d->in_class[i], 100.0 * (double)d->in_class[i] / (double)n);
     }
 }
 
@@ -2638,11 +2648,9 @@ static int diff_tensors(const struct options *o, struct npy *a, struct npy *b, s
     for (int i = 0; same && i < a->dims; i++) same = a->dim[i] == b->dim[i];
     if (!same)
         return fail(e, "%s: another shape than %s: %llu numbers in %d dimensions, not %llu in %d",
-                    o->word[1], o->word[0], (unsigned long long)b->n, b->dims,
-                    (unsigned long long)a->n, a->dims);
+                    o->word[1], o->word[0], (ull)b->n, b->dims, (ull)a->n, a->dims);
     const struct deviation all = deviate(a, b, 0, a->n);
-    printf("unequal: %llu of %llu numbers\n", (unsigned long long)all.unequal,
-           (unsigned long long)a->n);
+    printf("unequal: %llu of %llu numbers\n", (ull)all.unequal, (ull)a->n);
     print_worst("largest absolute difference", all.absolute, a, b);
     print_worst("largest relative difference", all.relative, a, b);
     print_worst("largest difference in ulp of binary32", all.ulp, a, b);
@@ -2651,8 +2659,8 @@ static int diff_tensors(const struct options *o, struct npy *a, struct npy *b, s
     for (uint64_t i = 0; a->dims > 2 && i < a->dim[0]; i++) {
         const uint64_t plane = a->n / a->dim[0];
         const struct deviation d = deviate(a, b, i * plane, (i + 1) * plane);
-        printf("%llu\t%llu\t%.6g\t%.6g\t%.6g\n", (unsigned long long)i,
-               (unsigned long long)d.unequal, d.absolute.value, d.relative.value, d.ulp.value);
+        printf("%llu\t%llu\t%.6g\t%.6g\t%.6g\n", (ull)i, (ull)d.unequal, d.absolute.value,
+               d.relative.value, d.ulp.value);
     }
     if (all.absolute.value <= o->tolerance) {
         printf("no number is off by more than %.9g\n", o->tolerance);
@@ -2688,8 +2696,8 @@ static size_t diff_language(const struct counts *c, const struct language *a,
         most_beyond = far;
         most = d;
     }
-    printf("%s\t%llu\t%zu\t%zu\t%zu\t%zu\t%lld\t%lld\t%lld\t%lld\n", a->label,
-           (unsigned long long)a->tokens, differ, outside, worst / c->neurons, worst % c->neurons,
+    printf("%s\t%llu\t%zu\t%zu\t%zu\t%zu\t%lld\t%lld\t%lld\t%lld\n", a->label, (ull)a->tokens,
+           differ, outside, worst / c->neurons, worst % c->neurons,
            (long long)a->of[POSITIVE][worst], (long long)a->of[NEAR_ABOVE][worst],
            (long long)a->of[NEAR_BELOW][worst], (long long)b->of[POSITIVE][worst]);
     return outside;
@@ -2725,8 +2733,7 @@ static int check_comparable(const struct options *o, const struct counts *a, con
         return fail(e, "%s: of %d x %d neurons, %s of %d x %d", other, b->layers, b->neurons,
                     reference, a->layers, a->neurons);
     if (a->n != b->n)
-        return fail(e, "%s: has %d languages, %s %d; --langs chooses", other, b->n, reference,
-                    a->n);
+        return fail(e, "%s: %d languages, %s: %d; --langs chooses", other, b->n, reference, a->n);
     for (int k = 0; k < a->n; k++) {
         const struct language *x = &a->language[k], *y = &b->language[k];
         if (strcmp(x->label, y->label)) return fail(e, "%s: lacks language %s", other, x->label);
@@ -2736,7 +2743,7 @@ static int check_comparable(const struct options *o, const struct counts *a, con
         if (!x->tokens) return fail(e, "%s: language %s has no tokens", reference, x->label);
         if (x->tokens != y->tokens)
             return fail(e, "%s: language %s is of %llu tokens, in %s of %llu", other, x->label,
-                        (unsigned long long)y->tokens, reference, (unsigned long long)x->tokens);
+                        (ull)y->tokens, reference, (ull)x->tokens);
         const int64_t *p = x->of[HISTOGRAM], *q = y->of[HISTOGRAM];
         if (p && q && (a->vocab != b->vocab || memcmp(p, q, a->vocab * sizeof *p)))
             return fail(e, "%s: language %s is of other tokens than in %s", other, x->label,
@@ -2807,15 +2814,14 @@ static void print_model(const struct checkpoint *m) {
 static void print_counts(const struct counts *c) {
     printf("counts of model: %s\nlayers: %d\nneurons: %d a layer\n", c->model, c->layers,
            c->neurons);
-    printf("vocabulary: %d\npiece: %llu tokens%s\nnear: %.9g\n", c->vocab,
-           (unsigned long long)c->piece, c->bos ? ", the first of them BOS" : "", c->near);
+    printf("vocabulary: %d\npiece: %llu tokens%s\nnear: %.9g\n", c->vocab, (ull)c->piece,
+           c->bos ? ", the first of them BOS" : "", c->near);
     printf("language\ttokens\tpieces\tactivations above zero\n");
     for (int k = 0; k < c->n; k++) {
         const struct language *l = &c->language[k];
-        unsigned long long positive = 0;
+        ull positive = 0;
         for (size_t i = 0; i < all_neurons(c); i++) positive += l->of[POSITIVE][i];
-        printf("%s\t%llu\t%llu\t%llu\n", l->label, (unsigned long long)l->tokens,
-               (unsigned long long)l->pieces, positive);
+        printf("%s\t%llu\t%llu\t%llu\n", l->label, (ull)l->tokens, (ull)l->pieces, positive);
     }
 }
 

@@ -57,6 +57,8 @@ double pow64(double x, double y);
 
 /* ---- Errors and memory ----------------------------------------------------------------------- */
 
+typedef unsigned long long ull; /* 64 bits or more, for printing */
+
 struct error {
     char text[512]; /* one line, no newline: what is wrong, and what would be right */
 };

@@ -294,7 +294,7 @@ static int take_tensor(struct cursor *c, struct tensor *t, struct error *e) {
         t->dim[i] = i < t->dims ? take_u64(c) : 1;
         if (!c->ended && (t->dim[i] == 0 || t->dim[i] > (UINT64_MAX >> 8) / elements))
             return fail(e, "tensor '%s' has an impossible dimension of %llu", shown(t->name, name),
-                        (unsigned long long)t->dim[i]);
+                        (ull)t->dim[i]);
         elements *= t->dim[i];
     }
     t->type = take_u32(c);
@@ -302,7 +302,7 @@ static int take_tensor(struct cursor *c, struct tensor *t, struct error *e) {
     if (c->ended) return fail(e, "the file ends inside its list of tensors");
     if (t->type == TENSOR_Q8_0 && t->dim[0] % 32)
         return fail(e, "tensor '%s' is Q8_0 with rows of %llu, not a multiple of 32",
-                    shown(t->name, name), (unsigned long long)t->dim[0]);
+                    shown(t->name, name), (ull)t->dim[0]);
     return 0;
 }
 
@@ -316,7 +316,7 @@ static int place_tensor(struct tensor *t, struct cursor data, int alignment, str
         return fail(e,
                     "tensor '%s' ends %llu bytes after the start of %zu bytes of data: the file "
                     "is cut short",
-                    shown(t->name, name), (unsigned long long)(offset + size), data.left);
+                    shown(t->name, name), (ull)(offset + size), data.left);
     t->data = (struct span){data.at + offset, size};
     return 0;
 }
@@ -367,8 +367,8 @@ static int parse_gguf(struct gguf *g, struct error *e) {
     if (version != 2 && version != 3) /* 3 differs from 2 only in allowing big-endian files */
         return fail(e, "GGUF version %u is not read, little-endian 2 and 3 are", version);
     if (values > MOST_VALUES || tensors > MOST_TENSORS)
-        return fail(e, "%llu values and %llu tensors: more than any real file has",
-                    (unsigned long long)values, (unsigned long long)tensors);
+        return fail(e, "%llu values and %llu tensors: more than a real file has", (ull)values,
+                    (ull)tensors);
     g->value = new_array(values, sizeof *g->value);
     g->tensor = new_array(tensors, sizeof *g->tensor);
     for (; g->values < values; g->values++) {
@@ -474,7 +474,7 @@ int gguf_int(const struct gguf *g, const char *key, int least, int most, int oth
     const bool negative = n & sign, low = least > 0 && n < (uint64_t)least;
     if (negative || low || n > (uint64_t)most)
         return fail(e, "value '%s' is %s%llu, outside %d to %d", key, negative ? "-" : "",
-                    (unsigned long long)(negative ? 2 * sign - n : n), least, most);
+                    (ull)(negative ? 2 * sign - n : n), least, most);
     *to = (int)n;
     return 0;
 }
@@ -514,12 +514,13 @@ struct span *gguf_strings(const struct gguf_value *array) {
     return s;
 }
 
-/* Whether the list, which ends with NULL, has the text, or its end behind a "*". */
+/* Whether the list, which ends with NULL, has the text, or its beginning or end beside a "*". */
 static bool is_listed(struct span s, const char *const *list) {
     for (; *list; list++) {
-        const size_t n = strlen(*list + 1);
+        const size_t n = strlen(*list) - 1;
         if (span_is(s, *list)) return true;
         if (**list == '*' && s.n >= n && !memcmp(s.at + s.n - n, *list + 1, n)) return true;
+        if ((*list)[n] == '*' && s.n >= n && !memcmp(s.at, *list, n)) return true;
     }
     return false;
 }
@@ -1312,7 +1313,7 @@ static const struct tensor *load_tensor(struct model *m, const char *name, int r
     if (t->dim[0] != (uint64_t)columns || t->dim[1] != (uint64_t)rows ||
         t->dim[2] * t->dim[3] != 1) {
         fail(e, "tensor '%s' is [%llu, %llu], not [%d, %d] as the metadata say", name,
-             (unsigned long long)t->dim[1], (unsigned long long)t->dim[0], rows, columns);
+             (ull)t->dim[1], (ull)t->dim[0], rows, columns);
         return NULL;
     }
     if (t->type != TENSOR_F32 && t->type != TENSOR_F16 && t->type != TENSOR_BF16 &&
@@ -1566,7 +1567,9 @@ static int load_config(struct model *m, struct error *e) {
 
 static int load_model(struct model *m, struct error *e) {
     struct config *c = &m->config;
-    if (gguf_find(&m->file, "split.count"))
+    int parts;
+    if (gguf_int(&m->file, "split.count", 0, 65535, 0, &parts, e)) return -1;
+    if (parts > 1)
         return fail(e, "a part of a split model; llama-gguf-split --merge puts the parts together");
     if (load_config(m, e)) return -1;
     const struct tensor *t = gguf_tensor(&m->file, "token_embd.weight");
@@ -1792,8 +1795,7 @@ struct run *run_new(const struct model *m, struct pool *p, int tokens, int rows,
     struct run *r = measured_run(m, p, tokens, rows, keep, &arena);
     arena.at = arena.used > SIZE_MAX ? NULL : aligned_alloc(64, arena.used);
     if (!(r->memory = arena.at)) {
-        fail(e, "out of memory: %d tokens at once need %llu MB", tokens,
-             (unsigned long long)arena.used >> 20);
+        fail(e, "out of memory: %d tokens at once need %llu MB", tokens, (ull)arena.used >> 20);
         run_free(r);
         return NULL;
     }
@@ -2284,8 +2286,7 @@ static int embed(struct run *r, const struct sequence *s, int n, struct error *e
             widen(r->x + (size_t)tokens * c->width, &r->m->embedding, s[i].tokens[t], 0, c->width);
             if (c->family->positions != LEARNED) continue;
             if (r->position[tokens] >= c->context)
-                return fail(e, "a sequence is longer than the %d positions the model has learned",
-                            c->context);
+                return fail(e, "a sequence is longer than the learned %d positions", c->context);
             widen(r->y + (size_t)tokens * c->width, &r->m->positions, r->position[tokens], 0,
                   c->width);
         }

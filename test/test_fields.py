@@ -21,7 +21,7 @@ import test_diff
 import tiny
 from fields import GONE, HARMLESS, REFUSED, USED, Row, put
 from tiny import (BF16, BOOL, DOUBLE, F16, F32, FAMILIES, FLOAT, I8, I32, I64, INT64, LAYER_NORM,
-                  NEURONS, PLAIN, Q4_0, Q8_0, ROTARY, STRING, U8, U32, U64, WIDTH)
+                  NEURONS, PLAIN, Q4_0, Q8_0, ROTARY, STRING, U8, U16, U32, U64, WIDTH)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
@@ -77,7 +77,7 @@ def counts():
         tensors[label + ".near_below"] = int64(2, 0, 0, 2, 1)
         tensors[label + ".sum"] = int64(2, -5, 1 << 22, 9, -1)
         tensors[label + ".positive_sum"] = int64(2, 4, 1 << 23, 10, 0)
-        tensors[label + ".histogram"] = int64(1, tokens - 5, 5, 0)
+        tensors[label + ".histogram"] = int64(1, 15, 5, 0)
     return {"magic": b"GGUF", "version": 3, "values": values, "tensors": tensors}
 
 
@@ -235,6 +235,11 @@ def counted(key, kind, new, becomes):
             becomes)
 
 
+def more_tokens():
+    return put(put(counts(), ("values", "lape-counts.tokens"), (U64, [21, 20])),
+               ("tensors", "aa.histogram"), int64(1, 15, 5, 1))
+
+
 def listed(old, new, becomes):
     """The list of neurons with some text in place of other."""
     assert LIST.count(old) == 1 or not old, old
@@ -367,10 +372,16 @@ FIELDS = [
                 ("base_model.count", U32, 1), ("quantization_version", U32, 1),
                 ("file_type", U32, 2), ("sampling.temp", FLOAT, .5), ("parameter_count", U64, 9),
                 ("any_other", BOOL, True))]),
-    Row(MODEL, ["split.count"], "refused: the other tensors are in other files", [
-        value("llama", "split.count", U32, 3, REFUSED)]),
+    Row(MODEL, ["split.count"],
+        "refused above 1: the other tensors are in other files; 0, what a merged file has, and 1 "
+        "say that there are none", [
+            value("llama", "split.count", U32, 3, REFUSED),
+            value("llama", "split.count", I32, -1, REFUSED),
+            value("llama", "split.count", STRING, "3", REFUSED),
+            value("llama", "split.count", U16, 0, HARMLESS),
+            value("llama", "split.count", U16, 1, HARMLESS)]),
     Row(MODEL, ["split.no", "split.tensors.count"],
-        "harmless: without split.count, and with all tensors, it is no part", [
+        "harmless: with all tensors it is no part", [
             value("llama", "split.no", U32, 1, HARMLESS),
             value("llama", "split.tensors.count", I32, 99, HARMLESS)]),
     Row(MODEL, ["block_count", "embedding_length", "feed_forward_length"],
@@ -635,6 +646,7 @@ FIELDS = [
                     "tokenizer.ggml.seperator_token_id", "tokenizer.ggml.mask_token_id",
                     "tokenizer.ggml.eot_token_id", "tokenizer.ggml.fim_pre_token_id",
                     "tokenizer.chat_template", "tokenizer.chat_templates",
+                    "tokenizer.chat_template.NAME",
                     "tokenizer.huggingface.json"],
         "harmless: no text becomes those tokens, what is unknown has its type, and chats are not "
         "held", [
@@ -642,6 +654,7 @@ FIELDS = [
               for key in ("unknown", "padding", "seperator", "mask", "eot", "fim_pre")),
             value("spm", "tokenizer.chat_template", STRING, "x", HARMLESS),
             value("spm", "tokenizer.chat_templates", STRING, ["x"], HARMLESS),
+            value("spm", "tokenizer.chat_template.tool_use", STRING, "x", HARMLESS),
             value("spm", "tokenizer.huggingface.json", STRING, "{}", HARMLESS)]),
     Row(TOKENIZER, ["tokenizer.ggml.precompiled_charsmap", "tokenizer.ggml.escape_whitespaces",
                     "tokenizer.ggml.treat_whitespace_as_suffix", "tokenizer.ggml.token_type_count",
@@ -671,8 +684,9 @@ FIELDS = [
             counted("near", DOUBLE, .002, USED), counted("near", DOUBLE, -1.0, REFUSED),
             counted("near", DOUBLE, NAN, REFUSED), counted("near", U64, 0, REFUSED)]),
     Row(COUNTS, ["lape-counts.languages"],
-        "used; refused unless each is a label, has tensors, and is there once", [
-            counted("languages", STRING, ["bb", "aa"], USED),
+        "used; refused unless each is a label, has tensors, and they ascend", [
+            counted("languages", STRING, ["bb", "aa"], REFUSED),
+            counted("languages", STRING, ["aa", "ba"], REFUSED),
             counted("languages", STRING, ["aa", "cc"], REFUSED),
             counted("languages", STRING, ["aa", "aa"], REFUSED),
             counted("languages", STRING, ["aa", "none"], REFUSED),
@@ -682,35 +696,39 @@ FIELDS = [
     Row(COUNTS, ["lape-counts.tokens", "lape-counts.pieces"],
         "used; refused unless one of each language, and tokens no fewer than a neuron was above "
         "zero", [
-            counted("tokens", U64, [20, 21], USED), counted("tokens", U64, [9, 20], REFUSED),
+            ("counts", (), more_tokens(), USED), counted("tokens", U64, [9, 20], REFUSED),
+            counted("tokens", U64, [20, 21], REFUSED),
             counted("tokens", U64, [10, 1 << 63], REFUSED), counted("tokens", U64, [10], REFUSED),
             counted("tokens", U64, GONE, REFUSED), counted("pieces", U64, [2, 5], USED),
             counted("pieces", U64, [2], REFUSED), counted("pieces", I64, [2, 4], REFUSED),
             counted("pieces", U64, GONE, USED)]),
     Row(COUNTS, ["lape-counts.parts"],
         "used: nothing is added twice; refused unless four numbers each, of a language and a "
-        "shard", [
+        "shard, and nothing is there twice", [
             counted("parts", U64, [0, 8, 0, 1, 1, 9, 0, 2], USED),
             counted("parts", U64, GONE, USED),
             counted("parts", U64, [2, 7, 0, 1], REFUSED),
             counted("parts", U64, [0, 7, 1, 1], REFUSED),
             counted("parts", U64, [0, 7, 0, 1 << 31], REFUSED),
+            counted("parts", U64, [0, 7, 0, 1, 0, 7, 0, 1], REFUSED),
+            counted("parts", U64, [0, 7, 0, 2, 0, 7, 2, 4], REFUSED),
             counted("parts", U64, [0, 7, 0], REFUSED)]),
     Row(COUNTS, ["any other lape-counts value", "any other tensor"], "refused", [
         counted("more", U64, 1, REFUSED), ("counts", ("tensors", "cc.sum"), int64(2, 1, 2, 3, 4),
                                            REFUSED)]),
     Row(COUNTS, ["positive", "near_above", "near_below", "sum", "positive_sum", "histogram"],
         "used; refused unless of 64-bit integers, from 0 to the language's tokens (sums may be "
-        "more, sum less than 0), and where positive is missing", [
+        "more, sum less than 0), histogram all of the tokens, and where positive is missing", [
             *(("counts", ("tensors", "aa." + name), int64(2, 2, 2, 2, 2), USED)
               for name in ("positive", "near_above", "near_below", "sum", "positive_sum")),
-            ("counts", ("tensors", "aa.histogram"), int64(1, 4, 6, 0), USED),
+            ("counts", ("tensors", "aa.histogram"), int64(1, 4, 16, 0), USED),
+            ("counts", ("tensors", "aa.histogram"), int64(1, 4, 6, 0), REFUSED),
             ("counts", ("tensors", "aa.sum"), int64(2, -99, 1 << 50, 0, 0), USED),
             *(("counts", ("tensors", "aa." + name), int64(2, 2, 21, 2, 2), REFUSED)
               for name in ("positive", "near_above", "near_below")),
             *(("counts", ("tensors", "aa." + name), int64(2, 2, -1, 2, 2), REFUSED)
               for name in ("positive", "near_above", "near_below", "positive_sum")),
-            ("counts", ("tensors", "aa.histogram"), int64(1, 4, 6, -1), REFUSED),
+            ("counts", ("tensors", "aa.histogram"), int64(1, 15, 6, -1), REFUSED),
             ("counts", ("tensors", "aa.positive"), GONE, REFUSED),
             *(("counts", ("tensors", "aa." + name), GONE, USED)
               for name in ("near_above", "near_below", "sum", "positive_sum", "histogram")),
@@ -719,12 +737,19 @@ FIELDS = [
     Row(NEURON_LIST, ["# model"],
         "used; refused unless the model's, unknown, or missing; --any-model takes it", [
             listed("model: tiny", "model: other", REFUSED),
+            listed("model: tiny", "model:", REFUSED), listed("model: tiny", "model:tiny", REFUSED),
+            listed("# model: tiny", "# model: other\n# model: tiny", REFUSED),
             listed("model: tiny", "model: unknown", USED)]),
     Row(NEURON_LIST, ["# layers", "# neurons", "# languages"],
         "used; refused unless the model's, and labels, each there once", [
             listed("layers: 2", "layers: 3", REFUSED),
             listed("neurons: 32", "neurons: 33", REFUSED),
             listed("layers: 2", "layers: two", REFUSED), listed("# layers: 2\n", "", REFUSED),
+            listed("layers: 2", "layers:12", REFUSED), listed("layers: 2", "layers:2", REFUSED),
+            listed("# layers: 2", "# layers: 2\n# layers: 2", REFUSED),
+            listed("# layers: 2", "# layers: 2\n# layers:6", REFUSED),
+            listed("languages: aa bb", "languages:aa bb", REFUSED),
+            listed("# languages: aa bb", "# languages: aa bb\n# languages: cc", REFUSED),
             listed("# neurons: 32\n", "", REFUSED), listed("# languages: aa bb\n", "", REFUSED),
             listed("languages: aa bb", "languages: bb aa", USED),
             listed("languages: aa bb", "languages: aa bb cc", USED),
@@ -762,7 +787,8 @@ FIELDS = [
     Row(".npy", ["magic", "version"], "refused unless NUMPY; 1, 2 or 3 are the same but for the "
         "header's length", [
             replaced("npy", b"NUMPY", b"NUMPX", REFUSED), array(HARMLESS, version=2),
-            array(HARMLESS, version=3), replaced("npy", b"NUMPY\1\0", b"NUMPY\1\1", HARMLESS)]),
+            array(HARMLESS, version=3), replaced("npy", b"NUMPY\1\0", b"NUMPY\1\1", HARMLESS),
+            replaced("npy", b"NUMPY\1", b"NUMPY\0", REFUSED), array(REFUSED, version=4)]),
     Row(".npy", ["the header's length"], "refused unless in the file, and before the numbers", [
         array(REFUSED, length=60000), array(REFUSED, length=20), array(REFUSED, length=119)]),
     Row(".npy", ["descr"],
@@ -775,14 +801,24 @@ FIELDS = [
             array(USED, base="floats", descr="<f2", shape=(8,), data=bytes(16)),
             array(REFUSED, base="floats", descr="<i4"),
             array(REFUSED, base="floats", descr="<f2", shape=(16,))]),
-    Row(".npy", ["fortran_order"], "refused unless False", [array(REFUSED, order="True"),
-                                                            array(REFUSED, base="floats",
-                                                                  order="True")]),
+    Row(".npy", ["fortran_order"], "refused unless False", [
+        array(REFUSED, order="True"), array(REFUSED, order="Falsehood"),
+        array(REFUSED, base="floats", order="True")]),
+    Row(".npy", ["order of the three keys", "any other key"],
+        "harmless; refused, as is a key that is there twice, or not", [
+            array(HARMLESS, header="{'shape': (40,), 'descr':'<i4','fortran_order': False}\n"),
+            array(HARMLESS, header="{'shape': (40,), 'descr':'<i4','fortran_order': False} "),
+            *(array(REFUSED, header="{'descr': '<i4', 'fortran_order': False, " + rest) for rest in (
+                "'shape': (40,), 'more': 1, }", "'shape': (40,), 'descr': '<i4', }", "}",
+                "'shape': (40,), } x", "'shape': (40,), ", "'shapes': (40,), }",
+                "'shape': (40,)"))]),
     Row(".npy", ["shape"], "refused unless as many numbers as there are, and by `diff` unless the "
         "other's; harmless otherwise: ids are one text, row after row", [
             array(HARMLESS, shape=(4, 10)), array(HARMLESS, shape=(1, 40)),
             array(REFUSED, shape=(41,)), array(REFUSED, shape=(39,)), array(REFUSED, shape=(0,)),
-            array(REFUSED, shape="()"), array(HARMLESS, base="floats", shape=(1, 8)),
+            array(REFUSED, shape="()"), array(REFUSED, shape="(4 10)"), array(REFUSED, shape="(40"),
+            array(REFUSED, shape="(,40)"), array(REFUSED, shape="(-40,)"),
+            array(REFUSED, shape=(1, 1, 1, 1, 1, 1, 1, 1, 40)), array(HARMLESS, base="floats", shape=(1, 8)),
             array(REFUSED, base="floats", shape=(2, 4))]),
     Row(".npy", ["the numbers"], "used; refused are ids that the vocabulary has not", [
         array(USED, data=NUMBERS[4:] + NUMBERS[:4]),

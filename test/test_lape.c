@@ -30,7 +30,10 @@ static struct counts random_counts(int layers, int neurons, const char *const *l
         l->pieces = 5;
         for (int s = 0; s < STATISTICS; s++)
             for (size_t i = 0; i < rows_of(&c, s) * columns_of(&c, s); i++)
-                l->of[s][i] = (int64_t)(test_random() % 1000);
+                l->of[s][i] = (int64_t)(test_random() % (s == HISTOGRAM ? 90 : 1000));
+        int64_t *seen = l->of[HISTOGRAM];
+        seen[0] = (int64_t)l->tokens; /* what the others leave of all tokens */
+        for (int i = 1; i < c.vocab; i++) seen[0] -= seen[i];
     }
     return c;
 }
@@ -324,7 +327,7 @@ static void test_parts(void) {
                                         {9, 1, 3}, {9, 1, 2}, {9, 3, 4}};
     for (int i = 0; i < 6; i++) {
         c[i] = random_counts(1, 2, label);
-        add_part(&c[i].language[0], part[i]);
+        CHECK(add_part(&c[i].language[0], part[i], &e) == 0, "%s", e.text);
     }
     all = small_counts(1, 2, 11, label);
     for (int i = 0; i < 4; i++) {
