@@ -2795,8 +2795,6 @@ static int run_diff(struct work *w, struct options *o, struct error *e) {
 /* ---- lape info ------------------------------------------------------------------------------- */
 
 static void print_model(const struct checkpoint *m) {
-    static const char *const type[] = {
-        [TENSOR_F32] = "F32", [TENSOR_F16] = "F16", [TENSOR_Q8_0] = "Q8_0", [TENSOR_BF16] = "BF16"};
     const struct config *c = &m->model.config;
     printf("model: %s\nfamily: %s\nlayers: %d\nwidth: %d\nneurons: %d a layer, %lld in all\n",
            c->name, family_name(c), c->layers, c->width, c->neurons,
@@ -2808,7 +2806,8 @@ static void print_model(const struct checkpoint *m) {
            m->model.output.at == m->model.embedding.at ? "the embedding" : "its own", c->context);
     printf(c->window ? "%d\n" : "none\n", c->window);
     if (c->rotated) printf("rotary base: %.9g\n", c->rope_base);
-    printf("norm epsilon: %.9g\nembedding type: %s\n", c->norm_eps, type[m->model.embedding.type]);
+    printf("norm epsilon: %.9g\nembedding type: %s\n", c->norm_eps,
+           tensor_type_name(m->model.embedding.type));
 }
 
 static void print_counts(const struct counts *c) {

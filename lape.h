@@ -123,7 +123,7 @@ enum gguf_type { /* of a metadata value; the format's own numbers, 0 to 12 */
     GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64
 };
 
-enum tensor_type { /* of an element; ggml's numbers, those that are read here */
+enum tensor_type { /* of an element; ggml's numbers, those that are named here */
     TENSOR_F32 = 0,
     TENSOR_F16 = 1,
     TENSOR_Q8_0 = 8, /* blocks of 32: an f16 scale, then 32 signed bytes */
@@ -147,7 +147,7 @@ struct tensor {
     uint32_t dims;    /* 1..4 */
     uint64_t dim[4];  /* ggml's order: dim[0] is contiguous; unused ones are 1. [rows, columns] is
                          dim[1], dim[0] */
-    struct span data; /* empty when the type is none of enum tensor_type */
+    struct span data; /* empty when the type is not read */
     bool used;        /* set by who reads it */
 };
 
@@ -191,6 +191,8 @@ struct span *gguf_strings(const struct gguf_value *array);
 int gguf_check_used(const struct gguf *g, const char *prefix, const char *const *harmless,
                     struct error *e);
 int gguf_check_tensors(const struct gguf *g, struct error *e);
+/* ggml's name of a tensor type, "not known here" of a number that is none. */
+const char *tensor_type_name(uint32_t type);
 
 /* Little-endian bytes to numbers and back, on any machine and at any alignment. */
 uint32_t get_u32(const void *at);
@@ -263,12 +265,12 @@ const char *family_name(const struct config *c);
 /* A weight matrix as it lies in the file; each row makes one output. */
 struct matrix {
     const char *at;
-    uint32_t type; /* TENSOR_F32, TENSOR_F16, TENSOR_BF16 or TENSOR_Q8_0 */
+    uint32_t type; /* ggml's number of one that is read */
     int rows, columns;
     size_t row_bytes;
 };
 
-/* Elements [from, from + n) of a row, exactly; from is a multiple of 32. */
+/* Elements [from, from + n) of a row, exactly: what ggml's reference makes of them in float32. */
 void widen(real *out, const struct matrix *m, int row, int from, int n);
 /* Makes element i of a copied row 0. */
 void zero_element(char *row, uint32_t type, int i);

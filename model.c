@@ -150,7 +150,7 @@ void output_discard(struct output *o) {
     *o = (struct output){0};
 }
 
-/* ---- GGUF: reading --------------------------------------------------------------------------- */
+/* ---- Numbers in files ------------------------------------------------------------------------ */
 
 uint32_t get_u32(const void *at) {
     const uint8_t *b = at;
@@ -199,6 +199,230 @@ float get_f16(const void *at) {
 void write_little(FILE *to, uint64_t v, int bytes) {
     for (int b = 0; b < bytes; b++) putc((int)(v >> 8 * b & 255), to);
 }
+
+/* ---- Tensor types ------------------------------------------------------------------------------
+ *
+ * A row of a tensor is a row of blocks: numbers q of a few bits, and what makes weights of them, as
+ * ggml's reference does in float32. Every product here has at most 24 bits, so it is exact, and a
+ * weight is rounded once, where m is subtracted: d q - m, whether a compiler fuses it or not. A
+ * block is drawn by its bytes: f16 d, for example, is two of them.
+ */
+
+/* Some bits of every byte. */
+struct bits {
+    const uint8_t *at;
+    int shift, mask;
+};
+
+static inline int bits_at(struct bits b, int i) { return b.at[i] >> b.shift & b.mask; }
+
+/* out[i] = d (q - zero) - m, q being low bits and, `above` them, high ones. */
+static inline void spread(real *restrict out, int n, struct bits low, struct bits high, int above,
+                          int zero, float d, float m) {
+    for (int i = 0; i < n; i++)
+        out[i] = d * (float)((bits_at(low, i) | bits_at(high, i) << above) - zero) - m;
+}
+
+/* The same without high bits. */
+static inline void spread_low(real *restrict out, int n, struct bits low, int zero, float d,
+                              float m) {
+    for (int i = 0; i < n; i++) out[i] = d * (float)(bits_at(low, i) - zero) - m;
+}
+
+static void widen_f32(real *restrict out, const uint8_t *at, int n) {
+    for (int i = 0; i < n; i++) out[i] = get_f32(at + 4 * i);
+}
+
+static void widen_f16(real *restrict out, const uint8_t *at, int n) {
+    for (int i = 0; i < n; i++) out[i] = get_f16(at + 2 * i);
+}
+
+static void widen_bf16(real *restrict out, const uint8_t *at, int n) {
+    for (int i = 0; i < n; i++) out[i] = float_of_bits(get_u16(at + 2 * i) << 16);
+}
+
+/* f16 d, 32 q of a signed byte */
+static void widen_q8_0(real *restrict out, const uint8_t *at, int n) {
+    for (; n--; at += 34, out += 32) {
+        const float d = get_f16(at);
+        for (int i = 0; i < 32; i++) out[i] = d * (float)(int8_t)at[2 + i];
+    }
+}
+
+/* f16 d, then 16 bytes: q[i] is the low half of byte i, q[16 + i] the high one */
+static void widen_q4_0(real *restrict out, const uint8_t *at, int n) {
+    for (; n--; at += 18, out += 32)
+        for (int half = 0; half < 2; half++)
+            spread_low(out + 16 * half, 16, (struct bits){at + 2, 4 * half, 15}, 8, get_f16(at), 0);
+}
+
+/* f16 d, f16 -m, halves of bytes as in Q4_0 */
+static void widen_q4_1(real *restrict out, const uint8_t *at, int n) {
+    for (; n--; at += 20, out += 32)
+        for (int half = 0; half < 2; half++)
+            spread_low(out + 16 * half, 16, (struct bits){at + 4, 4 * half, 15}, 0, get_f16(at),
+                       -get_f16(at + 2));
+}
+
+/* 32 numbers of five bits: the fifth ones in 4 bytes, number i's in bit i; then halves of bytes */
+static inline void widen_fives(real *restrict out, const uint8_t *at, int zero, float d, float m) {
+    const uint32_t fifth = get_u32(at);
+    for (int half = 0; half < 32; half += 16)
+        for (int i = 0; i < 16; i++) {
+            const int low = at[4 + i] >> half / 4 & 15, high = (int)(fifth >> (half + i) & 1) << 4;
+            out[half + i] = d * (float)((low | high) - zero) - m;
+        }
+}
+
+/* f16 d, then five bits each */
+static void widen_q5_0(real *restrict out, const uint8_t *at, int n) {
+    for (; n--; at += 22, out += 32) widen_fives(out, at + 2, 16, get_f16(at), 0);
+}
+
+/* f16 d, f16 -m, then five bits each */
+static void widen_q5_1(real *restrict out, const uint8_t *at, int n) {
+    for (; n--; at += 24, out += 32) widen_fives(out, at + 4, 0, get_f16(at), -get_f16(at + 2));
+}
+
+/* 256 in 16 groups, a byte for each: scale s in the low half, offset o in the high one; 64 bytes,
+ * 2 bits each: bytes 0-31 hold groups 0-7, bits 0-1 groups 0 and 1, bits 2-3 groups 2 and 3, ...;
+ * f16 d, f16 e: weight d s q - e o */
+static void widen_q2_k(real *restrict out, const uint8_t *at, int n) {
+    for (; n--; at += 84, out += 256)
+        for (int g = 0; g < 16; g++) {
+            const struct bits q = {at + 16 + g / 8 * 32 + g % 2 * 16, g % 8 / 2 * 2, 3};
+            spread_low(out + 16 * g, 16, q, 0, get_f16(at + 80) * (float)(at[g] & 15),
+                       get_f16(at + 82) * (float)(at[g] >> 4));
+        }
+}
+
+/* 32 bytes of third bits: bit k of byte i is of number 32 k + i; 64 bytes of two bits as in Q2_K;
+ * 12 bytes of scales, six bits for each group: bytes 0-7 hold the low four of groups 0-7 in their
+ * low halves, of 8-15 in their high ones, bytes 8-11 the upper two of groups g, g + 4, ...; f16 d.
+ * Weight d (s - 32) (q - 4) */
+static void widen_q3_k(real *restrict out, const uint8_t *at, int n) {
+    for (; n--; at += 110, out += 256)
+        for (int g = 0; g < 16; g++) {
+            const uint8_t *scales = at + 96;
+            const int s = (scales[g % 8] >> g / 8 * 4 & 15) | (scales[8 + g % 4] >> g / 4 * 2 & 3)
+                                                                  << 4;
+            const struct bits q = {at + 32 + g / 8 * 32 + g % 2 * 16, g % 8 / 2 * 2, 3};
+            spread(out + 16 * g, 16, q, (struct bits){at + g % 2 * 16, g / 2, 1}, 2, 4,
+                   get_f16(at + 108) * (float)(s - 32), 0);
+        }
+}
+
+/* Scale and offset of group g of 8, six bits each in 12 bytes: of groups 0-3 the low bits of bytes
+ * g and 4 + g; of 4-7 the halves of byte 4 + g, and above them the upper two bits of bytes g - 4
+ * and g. Times d and e. */
+static inline void scale_of_group(const uint8_t *at, int g, float *d, float *m) {
+    const uint8_t *s = at + 4;
+    const int scale = g < 4 ? s[g] & 63 : (s[g + 4] & 15) | s[g - 4] >> 6 << 4;
+    const int offset = g < 4 ? s[g + 4] & 63 : s[g + 4] >> 4 | s[g] >> 6 << 4;
+    *d = get_f16(at) * (float)scale;
+    *m = get_f16(at + 2) * (float)offset;
+}
+
+/* f16 d, f16 e, scales and offsets of 8 groups; 128 bytes: 32 for two groups, in halves. Weight
+ * d s q - e o */
+static void widen_q4_k(real *restrict out, const uint8_t *at, int n) {
+    float d, m;
+    for (; n--; at += 144, out += 256)
+        for (int g = 0; g < 8; g++) {
+            scale_of_group(at, g, &d, &m);
+            spread_low(out + 32 * g, 32, (struct bits){at + 16 + g / 2 * 32, g % 2 * 4, 15}, 0, d,
+                       m);
+        }
+}
+
+/* As Q4_K, with 32 bytes of fifth bits, bit g for group g, before the halves */
+static void widen_q5_k(real *restrict out, const uint8_t *at, int n) {
+    float d, m;
+    for (; n--; at += 176, out += 256)
+        for (int g = 0; g < 8; g++) {
+            scale_of_group(at, g, &d, &m);
+            spread(out + 32 * g, 32, (struct bits){at + 48 + g / 2 * 32, g % 2 * 4, 15},
+                   (struct bits){at + 16, g, 1}, 4, 0, d, m);
+        }
+}
+
+/* In two parts of 128 numbers, 64 bytes of low four bits each, halves of the first 32 for numbers
+ * 0-31 and 64-95; then 32 bytes each of upper two bits, bits 0-1 for numbers 0-31, 2-3 for 32-63;
+ * 16 signed bytes of scales; f16 d. Weight d s (q - 32) */
+static void widen_q6_k(real *restrict out, const uint8_t *at, int n) {
+    for (; n--; at += 210, out += 256)
+        for (int g = 0; g < 16; g++) {
+            const int part = g / 8, quarter = g % 8 / 2, in = g % 2 * 16;
+            const struct bits low = {at + part * 64 + quarter % 2 * 32 + in, quarter / 2 * 4, 15};
+            const struct bits high = {at + 128 + part * 32 + in, quarter * 2, 3};
+            spread(out + 16 * g, 16, low, high, 4, 32,
+                   get_f16(at + 208) * (float)(int8_t)at[192 + g], 0);
+        }
+}
+
+/* 32 numbers from the halves of 16 bytes, each the place of one of 16 levels */
+static inline void widen_levels(real *restrict out, const uint8_t *at, float d) {
+    static const int8_t level[] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                   1,    13,   25,  38,  53,  69,  89,  113};
+    for (int i = 0; i < 32; i++) out[i] = d * (float)level[at[i % 16] >> i / 16 * 4 & 15];
+}
+
+/* f16 d, 16 bytes of places */
+static void widen_iq4_nl(real *restrict out, const uint8_t *at, int n) {
+    for (; n--; at += 18, out += 32) widen_levels(out, at + 2, get_f16(at));
+}
+
+/* f16 d; the upper two bits of 8 scales s in two bytes, the low four in the halves of four; 16
+ * bytes of places for each group. Weight d (s - 32) level */
+static void widen_iq4_xs(real *restrict out, const uint8_t *at, int n) {
+    for (; n--; at += 136, out += 256)
+        for (int g = 0; g < 8; g++) {
+            const int s = (at[4 + g / 2] >> g % 2 * 4 & 15) | (int)(get_u16(at + 2) >> 2 * g & 3)
+                                                                  << 4;
+            widen_levels(out + 32 * g, at + 8 + 16 * g, get_f16(at) * (float)(s - 32));
+        }
+}
+
+/* By ggml's number; those without a size are not read. */
+static const struct tensor_kind {
+    const char *name;
+    int numbers, bytes; /* of a block */
+    void (*widen)(real *out, const uint8_t *at, int blocks);
+} tensor_kind[] = {
+    /* clang-format off */
+    [TENSOR_F32] = {"F32", 1, 4, widen_f32},
+    [TENSOR_F16] = {"F16", 1, 2, widen_f16},
+    [2] = {"Q4_0", 32, 18, widen_q4_0},
+    [3] = {"Q4_1", 32, 20, widen_q4_1},
+    [6] = {"Q5_0", 32, 22, widen_q5_0},
+    [7] = {"Q5_1", 32, 24, widen_q5_1},
+    [TENSOR_Q8_0] = {"Q8_0", 32, 34, widen_q8_0},
+    [10] = {"Q2_K", 256, 84, widen_q2_k},
+    [11] = {"Q3_K", 256, 110, widen_q3_k},
+    [12] = {"Q4_K", 256, 144, widen_q4_k},
+    [13] = {"Q5_K", 256, 176, widen_q5_k},
+    [14] = {"Q6_K", 256, 210, widen_q6_k},
+    [20] = {"IQ4_NL", 32, 18, widen_iq4_nl},
+    [23] = {"IQ4_XS", 256, 136, widen_iq4_xs},
+    [TENSOR_I64] = {"I64", 1, 8, NULL},
+    [TENSOR_BF16] = {"BF16", 1, 2, widen_bf16},
+    [9] = {.name = "Q8_1"}, [15] = {.name = "Q8_K"}, [16] = {.name = "IQ2_XXS"},
+    [17] = {.name = "IQ2_XS"}, [18] = {.name = "IQ3_XXS"}, [19] = {.name = "IQ1_S"},
+    [21] = {.name = "IQ3_S"}, [22] = {.name = "IQ2_S"}, [29] = {.name = "IQ1_M"},
+    [34] = {.name = "TQ1_0"}, [35] = {.name = "TQ2_0"}, [39] = {.name = "MXFP4"}};
+/* clang-format on */
+
+/* Its name is NULL when the number is not known here. */
+static struct tensor_kind kind_of(uint32_t type) {
+    const bool known = type < sizeof tensor_kind / sizeof *tensor_kind;
+    return known ? tensor_kind[type] : (struct tensor_kind){0};
+}
+
+const char *tensor_type_name(uint32_t type) {
+    return kind_of(type).name ? kind_of(type).name : "not known here";
+}
+
+/* ---- GGUF: reading --------------------------------------------------------------------------- */
 
 static const char *const type_name[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                         "bool", "string", "array", "u64", "i64", "f64"};
@@ -270,18 +494,6 @@ static bool same_bytes(struct span a, struct span b) {
     return a.n == b.n && memcmp(a.at, b.at, a.n) == 0;
 }
 
-/* Bytes of n consecutive elements; 0 for a type that is not read here. */
-static uint64_t type_bytes(uint32_t type, uint64_t n) {
-    switch (type) {
-    case TENSOR_F32: return n * 4;
-    case TENSOR_F16:
-    case TENSOR_BF16: return n * 2;
-    case TENSOR_I64: return n * 8;
-    case TENSOR_Q8_0: return n / 32 * 34;
-    default: return 0;
-    }
-}
-
 /* The entry of one tensor; data.n is left holding its offset until the data section is known. */
 static int take_tensor(struct cursor *c, struct tensor *t, struct error *e) {
     char name[65];
@@ -300,16 +512,19 @@ static int take_tensor(struct cursor *c, struct tensor *t, struct error *e) {
     t->type = take_u32(c);
     t->data.n = take_u64(c);
     if (c->ended) return fail(e, "the file ends inside its list of tensors");
-    if (t->type == TENSOR_Q8_0 && t->dim[0] % 32)
-        return fail(e, "tensor '%s' is Q8_0 with rows of %llu, not a multiple of 32",
-                    shown(t->name, name), (ull)t->dim[0]);
+    const struct tensor_kind kind = kind_of(t->type);
+    if (kind.numbers && t->dim[0] % (uint64_t)kind.numbers)
+        return fail(e, "tensor '%s' is %s with rows of %llu, not a multiple of %d",
+                    shown(t->name, name), kind.name, (ull)t->dim[0], kind.numbers);
     return 0;
 }
 
 static int place_tensor(struct tensor *t, struct cursor data, int alignment, struct error *e) {
     char name[65];
     uint64_t offset = t->data.n;
-    uint64_t size = type_bytes(t->type, t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3]);
+    const struct tensor_kind kind = kind_of(t->type);
+    uint64_t size = t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3];
+    size = kind.numbers ? size / (uint64_t)kind.numbers * (uint64_t)kind.bytes : 0;
     if (offset % (uint64_t)alignment)
         return fail(e, "tensor '%s' is not aligned", shown(t->name, name));
     if (offset > data.left || size > data.left - offset)
@@ -1025,6 +1240,7 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
 enum {
     WIDTH = LANES * VECS,
     DEPTH = 384,       /* k in a piece */
+    STRIP = 256,       /* k that are widened at once: the longest block */
     TOKEN_BLOCK = 528, /* rows of x, whole tiles: a piece fits second-level caches */
     PANELS = 16
 };
@@ -1061,32 +1277,19 @@ static void tiles(int rows, int n, const real *x, size_t x_row, const real *pane
         tile(1, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
 }
 
-static inline void widen_row(real *out, uint32_t type, const char *row, int from, int n) {
-    switch (type) {
-    case TENSOR_F32:
-        for (int i = 0; i < n; i++) out[i] = get_f32(row + 4 * (size_t)(from + i));
-        break;
-    case TENSOR_F16:
-        for (int i = 0; i < n; i++) out[i] = get_f16(row + 2 * (size_t)(from + i));
-        break;
-    case TENSOR_BF16:
-        for (int i = 0; i < n; i++)
-            out[i] = float_of_bits(get_u16(row + 2 * (size_t)(from + i)) << 16);
-        break;
-    case TENSOR_Q8_0: /* blocks of a scale and 32 numbers; a product of 11 and 7 bits: exact */
-        for (int i = 0, in; i < n; i += in) {
-            const char *block = row + (from + i) / 32 * (size_t)34,
-                       *at = block + 2 + (from + i) % 32;
-            const float scale = get_f16(block);
-            in = min_int(n - i, 32 - (from + i) % 32);
-            for (int j = 0; j < in; j++) out[i + j] = scale * (float)(int8_t)at[j];
-        }
-        break;
-    }
-}
-
 void widen(real *out, const struct matrix *m, int row, int from, int n) {
-    widen_row(out, m->type, m->at + (size_t)row * m->row_bytes, from, n);
+    const struct tensor_kind *kind = &tensor_kind[m->type];
+    const int size = kind->numbers;
+    const uint8_t *at = (const uint8_t *)m->at + (size_t)row * m->row_bytes;
+    at += (size_t)(from / size) * (size_t)kind->bytes;
+    for (int in = from % size, some; n > 0; n -= some, out += some, in = 0) {
+        real block[STRIP];
+        const int blocks = in ? 0 : n / size; /* whole ones go where they are wanted */
+        some = blocks ? blocks * size : min_int(n, size - in);
+        kind->widen(blocks ? out : block, at, blocks ? blocks : 1);
+        if (!blocks) memcpy(out, block + in, (size_t)some * sizeof *out);
+        at += (size_t)(blocks ? blocks : 1) * (size_t)kind->bytes;
+    }
 }
 
 void zero_element(char *row, uint32_t type, int i) {
@@ -1113,50 +1316,96 @@ static inline void vec_turn(vec v[LANES]) {
     if (LANES > 8) turn_bit(v, 8);
 }
 
-/* Where LANES rows of a matrix begin; instead of rows behind the last, the last. */
-static inline void find_rows(const char *at[LANES], const struct matrix *m, int row) {
+/* LANES rows of a matrix, as they lie in the file or widened to memory. */
+struct lanes {
+    const struct matrix *m;
+    int row;
+    const char *at[LANES];
+    real wide[LANES][STRIP];
+};
+
+/* Instead of rows behind the last, the last. Returns how many of the n numbers from the first on
+ * can be taken as they lie: whole vectors of the two types that load_turned() knows. */
+static int find_rows(struct lanes *l, const struct matrix *m, int row, int n) {
+    l->m = m;
+    l->row = row;
     for (int i = 0; i < LANES; i++)
-        at[i] = m->at + (size_t)min_int(row + i, m->rows - 1) * m->row_bytes;
+        l->at[i] = m->at + (size_t)min_int(row + i, m->rows - 1) * m->row_bytes;
+    return m->type == TENSOR_F32 || m->type == TENSOR_BF16 ? n / LANES * LANES : 0;
 }
 
-/* v[k] = numbers `from` + k of LANES rows; zeros for k >= n. */
-static inline void load_turned(const uint32_t type, vec v[LANES], const char *const at[LANES],
-                               int from, int n) {
+/* Widens the next of at most n numbers, up to the end of a strip. Returns how many these are. */
+static int widen_strip(struct lanes *l, int from, int n) {
+    n = min_int(n, STRIP - from % STRIP);
+    for (int i = 0; i < LANES; i++) {
+        widen(l->wide[i], l->m, min_int(l->row + i, l->m->rows - 1), from, n);
+        l->at[i] = (const char *)l->wide[i];
+    }
+    return n;
+}
+
+enum { WIDENED = 1 << 16 }; /* beside the types of files: rows of reals */
+
+/* v[k] = number `from` + k of the rows. */
+static inline void load_turned(const uint32_t type, vec v[LANES], const struct lanes *l, int from) {
     const size_t k = (size_t)from;
-    if (n == LANES && type == TENSOR_F32)
-        for (int i = 0; i < LANES; i++) v[i] = vec_load_f32(at[i] + 4 * k);
-    else if (n == LANES && type == TENSOR_BF16)
-        for (int i = 0; i < LANES; i++) v[i] = vec_load_bf16(at[i] + 2 * k);
-    else
-        for (int i = 0; i < LANES; i++) {
-            real wide[LANES] = {0};
-            widen_row(wide, type, at[i], from, n);
-            v[i] = vec_load(wide);
-        }
+    for (int i = 0; i < LANES; i++)
+        v[i] = type == TENSOR_F32    ? vec_load_f32(l->at[i] + 4 * k)
+               : type == TENSOR_BF16 ? vec_load_bf16(l->at[i] + 2 * k)
+                                     : vec_load((const real *)l->at[i] + k);
     vec_turn(v);
 }
 
+/* panel [n, WIDTH], up to whole vectors, but for other columns than the rows'. */
+static inline void pack_as(const uint32_t type, real *panel, const struct lanes *l, int from,
+                           int n) {
+    for (int k = 0; k < n; k += LANES) {
+        vec v[LANES];
+        load_turned(type, v, l, from + k);
+        for (int i = 0; i < LANES; i++) vec_store(panel + (k + i) * WIDTH, v[i]);
+    }
+}
+
 /* panel [n, WIDTH] from WIDTH rows of a matrix. */
-static inline void pack_as(const uint32_t type, real *panel, const struct matrix *m, int row,
-                           int from, int n) {
+static void pack(real *panel, const struct matrix *m, int row, int from, int n) {
+    struct lanes l;
     for (int r = 0; r < WIDTH; r += LANES) {
-        const char *at[LANES];
-        find_rows(at, m, row + r);
-        for (int k = 0; k < n; k += LANES) {
-            vec v[LANES];
-            load_turned(type, v, at, from + k, min_int(n - k, LANES));
-            for (int i = 0; i < LANES; i++) vec_store(panel + (k + i) * WIDTH + r, v[i]);
+        const int direct = find_rows(&l, m, row + r, n);
+        if (m->type == TENSOR_F32) pack_as(TENSOR_F32, panel + r, &l, from, direct);
+        if (m->type == TENSOR_BF16) pack_as(TENSOR_BF16, panel + r, &l, from, direct);
+        for (int k = direct, some; k < n; k += some) {
+            some = widen_strip(&l, from + k, n - k);
+            pack_as(WIDENED, panel + k * WIDTH + r, &l, 0, some);
         }
     }
 }
 
-static void pack(real *panel, const struct matrix *m, int row, int from, int n) {
-    switch (m->type) { /* constants, so that the common ones have loops of their own */
-    case TENSOR_F32: pack_as(TENSOR_F32, panel, m, row, from, n); break;
-    case TENSOR_BF16: pack_as(TENSOR_BF16, panel, m, row, from, n); break;
-    case TENSOR_F16: pack_as(TENSOR_F16, panel, m, row, from, n); break;
-    case TENSOR_Q8_0: pack_as(TENSOR_Q8_0, panel, m, row, from, n);
+/* sum [LANES] += n numbers of the rows times those of x. */
+static inline vec thin_as(const uint32_t type, vec sum, const real *x, const struct lanes *l,
+                          int n) {
+    for (int k = 0; k < n; k += LANES) {
+        vec v[LANES];
+        load_turned(type, v, l, k);
+        if (n - k >= LANES)
+            for (int i = 0; i < LANES; i++) sum = vec_fma(vec_all(x[k + i]), v[i], sum);
+        else
+            for (int i = 0; i < n - k; i++) sum = vec_fma(vec_all(x[k + i]), v[i], sum);
     }
+    return sum;
+}
+
+/* out [LANES] = W x for LANES rows of a matrix and one token: nothing is worth packing. */
+static void thin(real *out, const real *x, const struct matrix *m, int row) {
+    struct lanes l;
+    vec sum = vec_all(0);
+    const int direct = find_rows(&l, m, row, m->columns);
+    if (m->type == TENSOR_F32) sum = thin_as(TENSOR_F32, sum, x, &l, direct);
+    if (m->type == TENSOR_BF16) sum = thin_as(TENSOR_BF16, sum, x, &l, direct);
+    for (int k = direct, some; k < m->columns; k += some) {
+        some = widen_strip(&l, k, m->columns - k);
+        sum = thin_as(WIDENED, sum, x + k, &l, some);
+    }
+    vec_store(out, sum);
 }
 
 /* panel [n, WIDTH] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them.
@@ -1172,33 +1421,6 @@ static void turn(real *panel, int rows, int n, const real *x, size_t x_row) {
         }
     for (; k < n; k++)
         for (int r = 0; r < WIDTH; r++) panel[k * WIDTH + r] = r < rows ? x[r * x_row + k] : 0;
-}
-
-/* out [LANES] = W x for LANES rows of a matrix and one token: nothing is worth packing. */
-static inline void thin_as(const uint32_t type, real *out, const real *x, const struct matrix *m,
-                           int row) {
-    const char *at[LANES];
-    vec sum = vec_all(0);
-    find_rows(at, m, row);
-    for (int k = 0; k < m->columns; k += LANES) {
-        const int n = min_int(m->columns - k, LANES);
-        vec v[LANES];
-        load_turned(type, v, at, k, n);
-        if (n == LANES)
-            for (int i = 0; i < LANES; i++) sum = vec_fma(vec_all(x[k + i]), v[i], sum);
-        else
-            for (int i = 0; i < n; i++) sum = vec_fma(vec_all(x[k + i]), v[i], sum);
-    }
-    vec_store(out, sum);
-}
-
-static void thin(real *out, const real *x, const struct matrix *m, int row) {
-    switch (m->type) {
-    case TENSOR_F32: thin_as(TENSOR_F32, out, x, m, row); break;
-    case TENSOR_BF16: thin_as(TENSOR_BF16, out, x, m, row); break;
-    case TENSOR_F16: thin_as(TENSOR_F16, out, x, m, row); break;
-    case TENSOR_Q8_0: thin_as(TENSOR_Q8_0, out, x, m, row);
-    }
 }
 
 enum { CHAINS = 8 };
@@ -1291,17 +1513,6 @@ struct layer {
     real *attn_bias, *up_bias, *down_bias; /* [D], [F], [D] */
 };
 
-/* ggml's name of a tensor type that is not read, by its number. */
-static const char *ggml_name(uint32_t type) {
-    static const char *const name[] = {
-        [2] = "Q4_0",    [3] = "Q4_1",     [6] = "Q5_0",    [7] = "Q5_1",     [9] = "Q8_1",
-        [10] = "Q2_K",   [11] = "Q3_K",    [12] = "Q4_K",   [13] = "Q5_K",    [14] = "Q6_K",
-        [15] = "Q8_K",   [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",
-        [20] = "IQ4_NL", [21] = "IQ3_S",   [22] = "IQ2_S",  [23] = "IQ4_XS",  [29] = "IQ1_M",
-        [34] = "TQ1_0",  [35] = "TQ2_0",   [39] = "MXFP4"};
-    return type < sizeof name / sizeof *name && name[type] ? name[type] : "not known here";
-}
-
 /* A tensor that the forward pass uses: nobody else may call this. */
 static const struct tensor *load_tensor(struct model *m, const char *name, int rows, int columns,
                                         struct error *e) {
@@ -1316,12 +1527,9 @@ static const struct tensor *load_tensor(struct model *m, const char *name, int r
              (ull)t->dim[1], (ull)t->dim[0], rows, columns);
         return NULL;
     }
-    if (t->type != TENSOR_F32 && t->type != TENSOR_F16 && t->type != TENSOR_BF16 &&
-        t->type != TENSOR_Q8_0) {
-        fail(e,
-             "tensor '%s' is of ggml's type %u, %s; F32, F16, BF16 and Q8_0 are read: convert from "
-             "the original checkpoint",
-             name, t->type, ggml_name(t->type));
+    if (!kind_of(t->type).widen) {
+        fail(e, "tensor '%s' is of ggml's type %u, %s, which is not read here", name, t->type,
+             tensor_type_name(t->type));
         return NULL;
     }
     t->used = true;
