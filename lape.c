@@ -1575,36 +1575,44 @@ struct token_weight {
     int32_t id;
 };
 
+/* One prompt, and what follows it. */
+struct continuation {
+    struct span asked; /* the prompt as it came, on which line */
+    size_t line;
+    struct buffer ids;   /* int32_t: the prompt's, then the generated */
+    size_t prompt;       /* ids of the prompt */
+    struct buffer text;  /* of all ids */
+    size_t prompt_bytes; /* of the text */
+    bool *seen;          /* [V] ids that are there; while it goes on */
+    uint64_t random;
+    int row; /* of the cache, its first */
+    bool ended;
+};
+
 struct generation {
     const struct checkpoint *m;
     const struct sampling *s;
     const struct hook *hook;
     bool quiet;
     FILE *stream;                /* text goes there as it comes; NULL: nowhere */
-    struct buffer ids;           /* int32_t: the prompt's, then the generated */
-    size_t prompt;               /* ids of the prompt */
-    struct buffer text;          /* of all ids */
-    size_t prompt_bytes;         /* of the text */
-    real *logits;                /* [V] */
-    bool *seen;                  /* [V] */
+    struct continuation *of;     /* [n] */
+    size_t n, line;              /* line: of the prompt at hand, for messages */
     struct token_weight *weight; /* [V] */
-    uint64_t random;
 };
 
 static void generation_new(struct generation *g, const struct checkpoint *m,
                            const struct sampling *s, const struct hook *hook) {
-    const int V = m->model.config.vocab;
     *g = (struct generation){.m = m, .s = s, .hook = hook};
-    g->logits = new_array(V, sizeof *g->logits);
-    g->seen = new_array(V, sizeof *g->seen);
-    g->weight = new_array(V, sizeof *g->weight);
+    g->weight = new_array(m->model.config.vocab, sizeof *g->weight);
 }
 
 static void generation_free(struct generation *g) {
-    free(g->ids.at);
-    free(g->text.at);
-    free(g->logits);
-    free(g->seen);
+    for (size_t i = 0; i < g->n; i++) {
+        free(g->of[i].ids.at);
+        free(g->of[i].text.at);
+        free(g->of[i].seen);
+    }
+    free(g->of);
     free(g->weight);
 }
 
@@ -1622,20 +1630,20 @@ static int32_t likeliest(const real *logits, int vocab) {
 }
 
 /* Softmax at a temperature, cut to its nucleus (Holtzman et al., 2020), and a draw from it. */
-static int32_t draw(struct generation *g) {
+static int32_t draw(const struct generation *g, uint64_t *random, const real *logits) {
     const int V = g->m->model.config.vocab;
-    const double most = g->logits[likeliest(g->logits, V)];
+    const double most = logits[likeliest(logits, V)];
     double sum = 0, nucleus = 0, at = 0;
     int n = 0;
     for (int32_t i = 0; i < V; i++) {
-        double weight = exp64((g->logits[i] - most) / g->s->temperature);
+        double weight = exp64((logits[i] - most) / g->s->temperature);
         g->weight[i] = (struct token_weight){weight, i};
         sum += weight;
     }
     qsort(g->weight, V, sizeof *g->weight, by_weight);
     do nucleus += g->weight[n++].weight;
     while (n < V && nucleus < g->s->top_p * sum);
-    const double stop = random_fraction(&g->random) * nucleus;
+    const double stop = random_fraction(random) * nucleus;
     for (int i = 0; i < n; i++)
         if ((at += g->weight[i].weight) > stop) return g->weight[i].id;
     return g->weight[n - 1].id;
@@ -1658,11 +1666,11 @@ static void print_characters(struct span s, bool cell, FILE *to) {
 }
 
 /* Decodes what there is; prints the whole characters that are new. */
-static int show_text(struct generation *g, bool last, struct error *e) {
-    const size_t shown = whole_characters((struct span){g->text.at, g->text.n});
-    g->text.n = 0;
-    if (decode(g->m->tokenizer, g->ids.at, ids_in(&g->ids), &g->text, e)) return -1;
-    const struct span text = {g->text.at, g->text.n};
+static int show_text(struct generation *g, struct continuation *c, bool last, struct error *e) {
+    const size_t shown = whole_characters((struct span){c->text.at, c->text.n});
+    c->text.n = 0;
+    if (decode(g->m->tokenizer, c->ids.at, ids_in(&c->ids), &c->text, e)) return -1;
+    const struct span text = {c->text.at, c->text.n};
     const size_t n = last ? text.n : whole_characters(text);
     if (g->stream && n > shown) {
         print_characters((struct span){text.at + shown, n - shown}, false, g->stream);
@@ -1671,66 +1679,155 @@ static int show_text(struct generation *g, bool last, struct error *e) {
     return 0;
 }
 
-/* Pushes the last n ids through the model and picks the next. */
-static int next_token(struct generation *g, struct run *r, int n, int32_t *to, struct error *e) {
-    const int V = g->m->model.config.vocab, past = (int)ids_in(&g->ids) - n;
-    const int32_t *ids = (int32_t *)g->ids.at + past;
+/* Adds a prompt; its line is for messages. */
+static int add_prompt(struct generation *g, struct span prompt, size_t line, struct error *e) {
+    const struct checkpoint *m = g->m;
+    g->of = grow_array(g->of, g->n + 1, sizeof *g->of);
+    struct continuation *c = &g->of[g->n++];
+    *c = (struct continuation){.asked = prompt, .line = line, .random = g->s->seed};
+    if (m->add_bos && m->bos >= 0) add_id(&c->ids, m->bos);
+    if (encode(m->tokenizer, prompt, &c->ids, e)) return -1;
+    c->prompt = ids_in(&c->ids);
+    if (c->prompt == 0)
+        return fail(e, "an empty prompt, and no begin-of-sequence token to start from");
+    if (c->prompt > (size_t)INT_MAX - g->s->tokens)
+        return fail(e, "a prompt of %zu tokens is too long", c->prompt);
+    const int bad = show_text(g, c, false, e);
+    c->prompt_bytes = c->text.n;
+    return bad;
+}
+
+/* Ends behind the last position that the model knows. */
+static int end_at_context(struct generation *g, struct continuation *c, struct error *e) {
+    const struct model *m = &g->m->model;
+    const size_t n = ids_in(&c->ids);
+    if (c->ended || !m->positions.at || n <= (size_t)m->config.context) return 0;
+    if (!g->quiet)
+        fprintf(stderr, "lape: stopped after %zu tokens: the model has learned %d positions\n",
+                n - c->prompt, m->config.context);
+    c->ended = true;
+    return show_text(g, c, true, e);
+}
+
+/* Picks the next token by its logits. A sequence ends after the tokens asked for, and at the
+ * end-of-sequence token. */
+static int next_token(struct generation *g, struct continuation *c, real *logits, struct error *e) {
+    const int V = g->m->model.config.vocab;
     const real repeat = (real)g->s->repeat;
-    if (forward(r, &(struct sequence){ids, n, past, 0}, 1, g->hook, e)) return -1;
-    logits(r, n - 1, 1, g->logits, g->hook);
     for (int i = 0; i < V; i++)
-        if (!isfinite(g->logits[i]))
-            return fail(e, "the model's logits are not numbers, or infinite");
-    for (int i = 0; i < n; i++) g->seen[ids[i]] = true;
+        if (!isfinite(logits[i])) return fail(e, "the model's logits are not numbers, or infinite");
     for (int i = 0; i < V && repeat != 1; i++)
-        if (g->seen[i])
-            g->logits[i] = g->logits[i] > 0 ? g->logits[i] / repeat : g->logits[i] * repeat;
-    *to = g->s->temperature > 0 ? draw(g) : likeliest(g->logits, V);
+        if (c->seen[i]) logits[i] = logits[i] > 0 ? logits[i] / repeat : logits[i] * repeat;
+    const int32_t id = g->s->temperature > 0 ? draw(g, &c->random, logits) : likeliest(logits, V);
+    c->ended = id == g->m->eos;
+    if (!c->ended) {
+        add_id(&c->ids, id);
+        c->seen[id] = true;
+        c->ended = ids_in(&c->ids) - c->prompt == (size_t)g->s->tokens;
+    }
+    return show_text(g, c, c->ended, e) || end_at_context(g, c, e);
+}
+
+/* Prompts that go on together: the weights are read once for all of them. */
+struct group {
+    struct run *run;
+    int room;                /* tokens at once */
+    struct continuation *of; /* [n] */
+    int n;
+    struct sequence *s; /* [n] */
+    real *logits;       /* [n, V] */
+};
+
+enum { GROUP = 64, GROUP_ROWS = 4096, GROUP_ROOM = 1024 };
+
+/* As many of the prompts from c on as have GROUP_ROWS rows of the cache together, or one. */
+static int group_new(struct group *u, struct generation *g, struct continuation *c, size_t most,
+                     struct error *e) {
+    const int V = g->m->model.config.vocab;
+    int64_t rows = 0;
+    int room = GROUP_ROOM;
+    *u = (struct group){.of = c};
+    for (; (size_t)u->n < most && u->n < GROUP; u->n++, c++) {
+        const int64_t more = (int64_t)c->prompt + g->s->tokens;
+        if (u->n && rows + more > GROUP_ROWS) break;
+        c->row = (int)rows;
+        rows += more;
+        if ((int)c->prompt > room) room = (int)c->prompt;
+        c->seen = new_array(V, sizeof *c->seen);
+        for (size_t i = 0; i < c->prompt; i++) c->seen[((int32_t *)c->ids.at)[i]] = true;
+    }
+    u->room = (int)least(room, rows);
+    u->s = new_array(u->n, sizeof *u->s);
+    u->logits = new_array(u->n, V * sizeof *u->logits);
+    u->run = run_new(&g->m->model, g->m->pool, u->room, (int)rows, true, e);
+    return u->run ? 0 : -1;
+}
+
+static void group_free(struct group *u) {
+    for (int i = 0; i < u->n; i++) {
+        free(u->of[i].seen);
+        u->of[i].seen = NULL;
+    }
+    free(u->s);
+    free(u->logits);
+    run_free(u->run);
+}
+
+/* What stands before the last tokens of the prompts, as many at once as there is room for. */
+static int push_prompts(struct generation *g, struct group *u, struct error *e) {
+    for (int i = 0; i < u->n;) {
+        int n = 0, tokens = 0;
+        for (; i < u->n && tokens + (int)u->of[i].prompt <= u->room; i++) {
+            const struct continuation *c = &u->of[i];
+            if (c->ended || c->prompt == 1) continue;
+            u->s[n++] = (struct sequence){c->ids.at, (int)c->prompt - 1, 0, c->row};
+            tokens += (int)c->prompt;
+        }
+        if (n && forward(u->run, u->s, n, g->hook, e)) return -1;
+    }
     return 0;
 }
 
-/* Ends after the tokens asked for, at the end-of-sequence token, or behind the last position that
- * the model knows. */
-static int continue_prompt(struct generation *g, struct run *r, struct error *e) {
-    const struct model *m = &g->m->model;
-    int n = (int)g->prompt;
-    for (int i = 0; i < g->s->tokens; i++, n = 1) {
-        int32_t id = 0;
-        if (m->positions.at && ids_in(&g->ids) > (size_t)m->config.context) {
-            if (!g->quiet)
-                fprintf(stderr,
-                        "lape: stopped after %d tokens: the model has learned %d positions\n", i,
-                        m->config.context);
-            break;
-        }
-        if (next_token(g, r, n, &id, e)) return -1;
-        if (id == g->m->eos) break;
-        add_id(&g->ids, id);
-        if (show_text(g, false, e)) return -1;
+/* The last tokens of all that go on. Returns how many these are. */
+static int push_last(struct generation *g, struct group *u, struct error *e) {
+    int n = 0;
+    for (int i = 0; i < u->n; i++) {
+        const struct continuation *c = &u->of[i];
+        const int past = (int)ids_in(&c->ids) - 1;
+        if (!c->ended) u->s[n++] = (struct sequence){(int32_t *)c->ids.at + past, 1, past, c->row};
     }
-    return show_text(g, true, e);
+    if (n && forward(u->run, u->s, n, g->hook, e)) return -1;
+    if (n) logits(u->run, 0, n, u->logits, g->hook);
+    return n;
 }
 
-/* Leaves the prompt's and the generated ids, and their text. */
-static int generate(struct generation *g, struct span prompt, struct error *e) {
-    const struct checkpoint *m = g->m;
-    g->ids.n = g->text.n = 0;
-    g->random = g->s->seed;
-    memset(g->seen, 0, m->model.config.vocab * sizeof *g->seen);
-    if (m->add_bos && m->bos >= 0) add_id(&g->ids, m->bos);
-    if (encode(m->tokenizer, prompt, &g->ids, e)) return -1;
-    g->prompt = ids_in(&g->ids);
-    if (g->prompt == 0)
-        return fail(e, "an empty prompt, and no begin-of-sequence token to start from");
-    if (g->prompt > (size_t)INT_MAX - g->s->tokens)
-        return fail(e, "a prompt of %zu tokens is too long", g->prompt);
-    if (show_text(g, false, e)) return -1;
-    g->prompt_bytes = g->text.n;
-    const int rows = (int)g->prompt + g->s->tokens;
-    struct run *r = run_new(&m->model, m->pool, (int)g->prompt, rows, true, e);
-    const int bad = r ? continue_prompt(g, r, e) : -1;
-    run_free(r);
-    return bad;
+static int continue_group(struct generation *g, struct group *u, struct error *e) {
+    int n;
+    for (int i = 0; i < u->n; i++) {
+        u->of[i].ended = g->s->tokens == 0;
+        if (end_at_context(g, &u->of[i], e)) return -1;
+    }
+    if (push_prompts(g, u, e)) return -1;
+    while ((n = push_last(g, u, e)) > 0) {
+        real *logits = u->logits;
+        for (int i = 0; i < u->n; i++) {
+            if (u->of[i].ended) continue;
+            g->line = u->of[i].line;
+            if (next_token(g, &u->of[i], logits, e)) return -1;
+            logits += g->m->model.config.vocab;
+        }
+    }
+    return n;
+}
+
+/* Continues some of the prompts from number `from` on. Returns how many, or -1. */
+static int generate(struct generation *g, size_t from, struct error *e) {
+    struct group u;
+    g->line = g->of[from].line;
+    int n = group_new(&u, g, &g->of[from], g->n - from, e);
+    if (n == 0) n = continue_group(g, &u, e);
+    group_free(&u);
+    return n < 0 ? n : u.n;
 }
 
 /* ---- Command line ------------------------------------------------------------------------------
@@ -2307,15 +2404,32 @@ static int open_edits(struct work *w, const struct options *o, int how, struct e
     return edits_new(&w->edits, n, &s, e);
 }
 
-static void print_generation(const struct generation *g, struct span prompt, FILE *to) {
-    const int32_t *ids = g->ids.at;
-    const char *text = g->text.at;
-    print_characters(prompt, true, to);
+static void print_generation(const struct continuation *c, FILE *to) {
+    const char *text = c->text.at;
+    print_characters(c->asked, true, to);
     putc('\t', to);
-    print_characters((struct span){text + g->prompt_bytes, g->text.n - g->prompt_bytes}, true, to);
+    print_characters((struct span){text + c->prompt_bytes, c->text.n - c->prompt_bytes}, true, to);
     putc('\t', to);
-    put_ids(ids + g->prompt, ids_in(&g->ids) - g->prompt, to);
+    put_ids((int32_t *)c->ids.at + c->prompt, ids_in(&c->ids) - c->prompt, to);
     putc('\n', to);
+}
+
+/* Reads the prompts and continues them. A table has a row for each; else its text comes as it is
+ * made. */
+static int continue_prompts(struct generation *g, struct span prompts, char end, FILE *table,
+                            struct error *e) {
+    struct span prompt;
+    for (size_t line = 1; next_part(&prompts, end, &prompt); line++) {
+        if (prompt.n == 0 && end == '\n') continue;
+        g->line = line;
+        if (add_prompt(g, prompt, line, e)) return -1;
+    }
+    for (size_t i = 0, done = 0; i < g->n; i = done) {
+        const int n = generate(g, i, e);
+        if (n < 0) return -1;
+        for (done = i + (size_t)n; table && i < done; i++) print_generation(&g->of[i], table);
+    }
+    return 0;
 }
 
 /* A prompt's text as it comes; or a table of prompts, outputs and the outputs' ids. */
@@ -2333,24 +2447,19 @@ static int run_generate(struct work *w, struct options *o, struct error *e) {
     if (need_tokenizer(&w->m, o->word[0], e) || (steered && open_edits(w, o, how, e)) ||
         (o->prompts && map_file(o->prompts, &w->file, e)))
         return FAILED;
-    generation_new(&w->generation, &w->m, &s, steered ? &hook : NULL);
-    w->generation.quiet = o->quiet;
-    if (!table) w->generation.stream = w->output.file;
-    struct span prompts = o->prompts ? w->file : text_span(o->prompt), prompt;
+    struct generation *g = &w->generation;
+    generation_new(g, &w->m, &s, steered ? &hook : NULL);
+    g->quiet = o->quiet;
+    if (!table) g->stream = w->output.file;
     if (table) fprintf(w->output.file, "prompt\toutput\ttokens\n");
-    for (size_t line = 1; next_part(&prompts, o->prompts ? '\n' : '\0', &prompt); line++) {
-        if (prompt.n == 0 && o->prompts) continue;
-        if (generate(&w->generation, prompt, e)) {
-            char where[32];
-            snprintf(where, sizeof where, o->prompts ? "line %zu" : "the prompt", line);
-            fail_in(e, where);
-            return o->prompts ? fail_in(e, o->prompts) : FAILED;
-        }
-        if (table)
-            print_generation(&w->generation, prompt, w->output.file);
-        else
-            putc('\n', w->output.file);
+    const struct span prompts = o->prompts ? w->file : text_span(o->prompt);
+    if (continue_prompts(g, prompts, o->prompts ? '\n' : '\0', table ? w->output.file : NULL, e)) {
+        char where[32];
+        snprintf(where, sizeof where, o->prompts ? "line %zu" : "the prompt", g->line);
+        fail_in(e, where);
+        return o->prompts ? fail_in(e, o->prompts) : FAILED;
     }
+    if (!table) putc('\n', w->output.file);
     return DONE;
 }
 

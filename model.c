@@ -288,12 +288,15 @@ static void widen_q5_1(real *restrict out, const uint8_t *at, int n) {
  * 2 bits each: bytes 0-31 hold groups 0-7, bits 0-1 groups 0 and 1, bits 2-3 groups 2 and 3, ...;
  * f16 d, f16 e: weight d s q - e o */
 static void widen_q2_k(real *restrict out, const uint8_t *at, int n) {
-    for (; n--; at += 84, out += 256)
-        for (int g = 0; g < 16; g++) {
-            const struct bits q = {at + 16 + g / 8 * 32 + g % 2 * 16, g % 8 / 2 * 2, 3};
-            spread_low(out + 16 * g, 16, q, 0, get_f16(at + 80) * (float)(at[g] & 15),
-                       get_f16(at + 82) * (float)(at[g] >> 4));
-        }
+    for (; n--; at += 84, out += 256) {
+        const float d = get_f16(at + 80), e = get_f16(at + 82);
+        for (int pair = 0; pair < 8; pair++)
+            for (int g = 2 * pair; g < 2 * pair + 2; g++) {
+                const struct bits q = {at + 16 + pair / 4 * 32 + g % 2 * 16, pair % 4 * 2, 3};
+                spread_low(out + 16 * g, 16, q, 0, d * (float)(at[g] & 15),
+                           e * (float)(at[g] >> 4));
+            }
+    }
 }
 
 /* 32 bytes of third bits: bit k of byte i is of number 32 k + i; 64 bytes of two bits as in Q2_K;
@@ -350,14 +353,17 @@ static void widen_q5_k(real *restrict out, const uint8_t *at, int n) {
  * 0-31 and 64-95; then 32 bytes each of upper two bits, bits 0-1 for numbers 0-31, 2-3 for 32-63;
  * 16 signed bytes of scales; f16 d. Weight d s (q - 32) */
 static void widen_q6_k(real *restrict out, const uint8_t *at, int n) {
-    for (; n--; at += 210, out += 256)
-        for (int g = 0; g < 16; g++) {
-            const int part = g / 8, quarter = g % 8 / 2, in = g % 2 * 16;
-            const struct bits low = {at + part * 64 + quarter % 2 * 32 + in, quarter / 2 * 4, 15};
-            const struct bits high = {at + 128 + part * 32 + in, quarter * 2, 3};
-            spread(out + 16 * g, 16, low, high, 4, 32,
-                   get_f16(at + 208) * (float)(int8_t)at[192 + g], 0);
-        }
+    for (; n--; at += 210, out += 256) {
+        const float d = get_f16(at + 208);
+        for (int pair = 0; pair < 8; pair++)
+            for (int g = 2 * pair; g < 2 * pair + 2; g++) {
+                const int part = pair / 4, quarter = pair % 4, in = g % 2 * 16;
+                const uint8_t *halves = at + part * 64 + quarter % 2 * 32 + in;
+                const struct bits low = {halves, quarter / 2 * 4, 15};
+                const struct bits high = {at + 128 + part * 32 + in, quarter * 2, 3};
+                spread(out + 16 * g, 16, low, high, 4, 32, d * (float)(int8_t)at[192 + g], 0);
+            }
+    }
 }
 
 /* 32 numbers from the halves of 16 bytes, each the place of one of 16 levels */
