@@ -1188,12 +1188,11 @@ typedef __m512 vec;
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(p))), 16))
 
 static inline void vec_exchange(vec *a, vec *b, int s) {
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __mmask16 odd = _mm512_test_epi32_mask(lane, _mm512_set1_epi32(s));
-    const __m512i other = _mm512_xor_si512(lane, _mm512_set1_epi32(16 + s)); /* 16: of b */
+    typedef int ints __attribute__((vector_size(64)));
+    const ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, odd = (lane & s) != 0;
     const vec old = *a;
-    *a = _mm512_permutex2var_ps(old, _mm512_mask_mov_epi32(lane, odd, other), *b);
-    *b = _mm512_permutex2var_ps(*b, _mm512_mask_mov_epi32(other, odd, lane), old);
+    *a = _mm512_permutex2var_ps(old, (__m512i)(lane + (odd & (16 - s))), *b); /* 16: of b */
+    *b = _mm512_permutex2var_ps(*b, (__m512i)(lane + (~odd & (16 + s))), old);
 }
 #elif defined(__AVX2__)
 enum { LANES = 8, VECS = 2, ROWS = 6 };
