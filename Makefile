@@ -13,7 +13,7 @@ endif
 COMPILE = $(CC) $(CFLAGS) $(STRICT) $(WARN) -I.
 SOURCES = lape.c model.c tokenizer.c
 HEADERS = lape.h unicode.h
-TESTS   = build/test_model build/test_gguf build/test_tokenizer build/test_lape
+TESTS   = build/test_model build/test_blocks build/test_gguf build/test_tokenizer build/test_lape
 PYTHON  = .venv/bin/python
 
 # lape; the loops that define its numbers; and the same in double precision
@@ -42,7 +42,7 @@ card: lape
 	@python3 tools/reproduce.py --texts $(TEXTS) $(if $(WRITE),--write $(WRITE))
 
 # Each test includes the file it tests, so that it reaches what is static there.
-build/test_model: test/test_model.c model.c lape.h test/check.h build/compile
+build/test_model build/test_blocks build/widen: build/%: test/%.c model.c lape.h test/check.h build/compile
 	$(COMPILE) -o $@ $< $(LIBS)
 build/test_gguf: test/test_gguf.c model.c lape.h build/compile
 	$(COMPILE) -o $@ $< model.c $(LIBS)
