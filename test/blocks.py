@@ -251,7 +251,7 @@ def check_file(path):
             name, format(total or 0, ","), len(reader.tensors), " ".join(types)))
         ours, theirs = outputs(path, folder), outputs(copy.name, folder)
     for what in ours:
-        report(ours[what] == theirs[what], "%s: %s equal those of its F32 copy, %d bytes" % (
+        report(ours[what] == theirs[what], "%s: %s, %d bytes, as of its copy in F32" % (
             name, what, len(ours[what])))
 
 

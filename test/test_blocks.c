@@ -188,8 +188,9 @@ static void test_every_scale(const struct type *t) {
                 first = chunks;
     golden_close(g);
     CHECK(chunks == FINITE / CHUNK, "%s: %d digests", t->name, chunks);
-    CHECK(wrong == 0, "%s: numbers of %d in %d chunks of blocks are wrong, first those of d %04x on",
-          t->name, wrong, chunks, (unsigned)(first % 31 * CHUNK | first / 31 << 15));
+    CHECK(wrong == 0,
+          "%s: numbers of %d in %d chunks of blocks are wrong, first those of d %04x on", t->name,
+          wrong, chunks, (unsigned)(first % 31 * CHUNK | first / 31 << 15));
 }
 
 /* ---- Products -------------------------------------------------------------------------------- */
