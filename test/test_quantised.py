@@ -24,7 +24,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 F32, MIXED = "F32", "of every type"
 TEXT = b"ab abc  cc bab<w> ab c abcc a bc ab ab cab abc b a cc c abab ca\n" * 2
 HALF_NAN, HALF_INFINITY = 0x7e00, 0x7c00
-tiny.WIDTH = tiny.NEURONS = 256        # a row is one block of the larger types
+tiny.WIDTH, tiny.NEURONS = 256, 768      # rows are one block of the larger types, and three
 
 
 # ---- Models ------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class Hostile(Runs):
         """Every type that is not read is refused by its number, with the tensor's name."""
         name, model = "blk.1.ffn_up.weight", Model(["Q8_0"])
         model.bytes(False)
-        model.file["tensors"][name]["raw"] = bytes(256 * 256 * 8)      # as many as the largest has
+        model.file["tensors"][name]["raw"] = bytes(768 * 256 * 8)      # as many as the largest has
         for number in range(64):
             if number in [kind[0] for kind in KINDS.values()]:
                 continue
