@@ -13,7 +13,7 @@ endif
 COMPILE = $(CC) $(CFLAGS) $(STRICT) $(WARN) -I.
 SOURCES = lape.c model.c tokenizer.c
 HEADERS = lape.h unicode.h
-TESTS   = build/test_model build/test_gguf build/test_tokenizer build/test_lape
+TESTS   = build/test_model build/test_blocks build/test_gguf build/test_tokenizer build/test_lape
 PYTHON  = .venv/bin/python
 
 # lape; the loops that define its numbers; and the same in double precision
@@ -42,7 +42,7 @@ card: lape
 	@python3 tools/reproduce.py --texts $(TEXTS) $(if $(WRITE),--write $(WRITE))
 
 # Each test includes the file it tests, so that it reaches what is static there.
-build/test_model: test/test_model.c model.c lape.h test/check.h build/compile
+build/test_model build/test_blocks build/widen: build/%: test/%.c model.c lape.h test/check.h build/compile
 	$(COMPILE) -o $@ $< $(LIBS)
 build/test_gguf: test/test_gguf.c model.c lape.h build/compile
 	$(COMPILE) -o $@ $< model.c $(LIBS)
@@ -54,7 +54,7 @@ build/bench: test/bench.c $(SOURCES) $(HEADERS) build/compile
 
 test: lape $(TESTS) build/bench
 	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_outputs.py \
-		test/test_diff.py test/test_fields.py test/test_fields_convert.py \
+		test/test_diff.py test/test_quantised.py test/test_fields.py test/test_fields_convert.py \
 		test/test_fields_tokenizer.py test/test_methods.py \
 		test/test_experiments.py test/test_golden.py test/test_bench.py
 
@@ -63,8 +63,10 @@ bare:
 	@test/bare.sh $(SUITE)
 
 # Against transformers, tokenizers, sentencepiece and PyTorch, which are installed into .venv.
-oracle: lape lape64 $(PYTHON)
+# Quantised models are held against gguf where LAPE_REAL (../shared/real, build) has some.
+oracle: lape lape64 build/widen $(PYTHON)
 	$(PYTHON) test/oracle.py
+	$(PYTHON) test/blocks.py
 	$(PYTHON) test/tokenizing.py
 	$(PYTHON) test/families.py --tokenizers
 	$(PYTHON) test/released.py
@@ -87,6 +89,8 @@ peers: lape .peers/bin/python
 	@touch $@
 golden: $(PYTHON)
 	$(PYTHON) test/oracle.py golden
+golden-blocks: $(PYTHON)
+	$(PYTHON) test/blocks.py golden
 $(PYTHON): test/requirements.txt
 	python3 -m venv .venv
 	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<
@@ -126,5 +130,5 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo reproduce card test bare oracle golden identical precision tokenizers peers \
-	train-test scale-test bench format clean force
+.PHONY: spec demo reproduce card test bare oracle golden golden-blocks identical precision \
+	tokenizers peers train-test scale-test bench format clean force
