@@ -54,7 +54,7 @@ build/bench: test/bench.c $(SOURCES) $(HEADERS) build/compile
 
 test: lape $(TESTS) build/bench
 	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_outputs.py \
-		test/test_diff.py test/test_quantised.py test/test_fields.py test/test_fields_convert.py \
+		test/test_diff.py test/test_quantised.py test/test_split.py test/test_fields.py test/test_fields_convert.py \
 		test/test_fields_tokenizer.py test/test_methods.py \
 		test/test_experiments.py test/test_golden.py test/test_bench.py
 

@@ -116,7 +116,7 @@ static void put_languages(struct gguf_writer *w, const struct counts *c, uint64_
 }
 
 void counts_write(const struct counts *c, FILE *to) {
-    struct gguf_writer w = {to, 0, 0};
+    struct gguf_writer w = {.to = to};
     uint64_t tensors = 0, parts = 0;
     for (int k = 0; k < c->n; k++) {
         parts += c->language[k].parts;
@@ -136,7 +136,14 @@ void counts_write(const struct counts *c, FILE *to) {
         for (int s = 0; s < STATISTICS; s++) {
             char name[64];
             snprintf(name, sizeof name, "%s.%s", c->language[k].label, statistic_name[s]);
-            if (c->language[k].of[s]) put_tensor(&w, name, rows_of(c, s), columns_of(c, s));
+            const uint64_t rows = rows_of(c, s), columns = columns_of(c, s);
+            const struct tensor t = {text_span(name),
+                                     TENSOR_I64,
+                                     2,
+                                     {columns, rows, 1, 1},
+                                     {NULL, rows * columns * 8},
+                                     false};
+            if (c->language[k].of[s]) put_tensor(&w, &t);
         }
     for (int k = 0; k < c->n; k++)
         for (int s = 0; s < STATISTICS; s++) {
@@ -987,9 +994,16 @@ static int read_pieces(struct checkpoint *c, bool merged, struct vocabulary *v, 
     return 0;
 }
 
+/* The embedding's rows; of a file without one, the pieces. */
+static int vocabulary_size(const struct gguf *g) {
+    const struct tensor *t = gguf_tensor(g, "token_embd.weight");
+    const struct gguf_value *pieces = gguf_find(g, "tokenizer.ggml.tokens");
+    return (int)least(t ? t->dim[1] : pieces ? pieces->count : 0, 1 << 24);
+}
+
 static int read_tokenizer(struct checkpoint *c, struct error *e) {
     const struct gguf *g = &c->model.file;
-    const int V = c->model.config.vocab;
+    const int V = vocabulary_size(g);
     struct vocabulary v = {.n = V};
     struct span kind = {"none", 4};
     c->bos = c->eos = -1;
@@ -1020,6 +1034,12 @@ static int checkpoint_open(struct checkpoint *c, const char *path, int threads, 
     (void)read_tokenizer(c, &c->no_tokenizer);
     c->pool = pool_new(threads, e);
     return c->pool ? 0 : -1;
+}
+
+/* Only its tokenizer: weights, where there are any, are not looked at. */
+static int vocabulary_open(struct checkpoint *c, const char *path, struct error *e) {
+    if (gguf_open(&c->model.file, path, e)) return -1;
+    return read_tokenizer(c, e) ? fail_in(e, path) : 0;
 }
 
 static int need_tokenizer(const struct checkpoint *c, const char *path, struct error *e) {
@@ -1702,9 +1722,13 @@ static int end_at_context(struct generation *g, struct continuation *c, struct e
     const struct model *m = &g->m->model;
     const size_t n = ids_in(&c->ids);
     if (c->ended || !m->positions.at || n <= (size_t)m->config.context) return 0;
-    if (!g->quiet)
+    if (!g->quiet && g->stream)
         fprintf(stderr, "lape: stopped after %zu tokens: the model has learned %d positions\n",
                 n - c->prompt, m->config.context);
+    else if (!g->quiet)
+        fprintf(stderr,
+                "lape: line %zu: stopped after %zu tokens: the model has learned %d positions\n",
+                c->line, n - c->prompt, m->config.context);
     c->ended = true;
     return show_text(g, c, true, e);
 }
@@ -1939,9 +1963,10 @@ static void fit_memory(struct work *w, struct options *o) {
     const uint64_t memory = o->memory ? o->memory : free_memory() / 4 * 3;
     const uint64_t most = (1 << 16) / o->length ? (1 << 16) / o->length : 1;
     const uint64_t few = least(o->threads * 512 / o->length, most);
-    uint64_t batch = o->batch ? o->batch : few ? few : 1, left = memory;
+    uint64_t batch = o->batch ? o->batch : few ? few : 1, left = memory, bytes = 0;
+    for (size_t i = 0; i < m->file.tensors; i++) bytes += m->file.tensor[i].data.n;
     const int n = (int)least(batch * o->length, INT_MAX), two = (int)o->length * 2;
-    m->stream = m->file.map_size + run_bytes(m, w->m.pool, n, n, false) > memory;
+    m->stream = bytes + run_bytes(m, w->m.pool, n, n, false) > memory;
     if (m->stream && !o->batch) {
         const uint64_t weights = 2 * largest_layer(m) + matrix_bytes(&m->embedding) +
                                  (m->output.at == m->embedding.at ? 0 : matrix_bytes(&m->output));
@@ -1955,7 +1980,7 @@ static void fit_memory(struct work *w, struct options *o) {
             stderr,
             "lape: weights of %llu MB do not fit into %llu MB (--memory): they are read layer by "
             "layer, for %llu tokens at once\n",
-            (ull)m->file.map_size >> 20, (ull)memory >> 20, (ull)(batch * o->length));
+            (ull)bytes >> 20, (ull)memory >> 20, (ull)(batch * o->length));
     o->batch = batch;
 }
 
@@ -2466,53 +2491,85 @@ static int run_generate(struct work *w, struct options *o, struct error *e) {
 /* ---- lape bake --------------------------------------------------------------------------------
  *
  * An activation of 0 adds nothing to the residual stream, and neither does a column of zeros in the
- * down projection: the file is copied but for the elements of those columns.
+ * down projection: the model is copied but for the elements of those columns. A projection of a
+ * type that may have no zeros becomes F32.
  */
-struct zeros { /* of one layer's down projection */
-    const struct matrix *down;
-    int layer;
-};
 
-static int by_place(const void *a, const void *b) {
-    const struct zeros *x = a, *y = b;
-    return x->down->at < y->down->at ? -1 : x->down->at > y->down->at;
+/* The tensor that is the down projection of a layer; a part of the list. */
+static struct tensor *find_down(const struct model *m, int layer) {
+    const char *at = feed_forward(m, layer).down.at;
+    struct tensor *t = m->file.tensor;
+    while (t->data.at != at) t++;
+    return t;
 }
 
-/* The rows of a down projection, the neurons of `edits` being 0. */
-static void write_rows(const struct zeros *z, const struct edits *edits, char *row, FILE *to) {
-    for (int r = 0; r < z->down->rows; r++) {
-        memcpy(row, z->down->at + r * z->down->row_bytes, z->down->row_bytes);
-        for (size_t i = edits->first[z->layer]; i < edits->first[z->layer + 1]; i++)
-            zero_element(row, z->down->type, edits->edit[i].neuron);
-        fwrite(row, 1, z->down->row_bytes, to);
+/* The rows of a down projection, the neurons of `edits` being 0: in the type of `to`, which is its
+ * own or F32. */
+static void put_rows(struct gguf_writer *out, const struct matrix *down, const struct tensor *to,
+                     const struct edits *edits, int layer) {
+    char *row = new_array(down->row_bytes, 1);
+    real *wide = new_array(down->columns, sizeof *wide);
+    const struct edit *first = edits->edit + edits->first[layer],
+                      *end = edits->edit + edits->first[layer + 1];
+    for (int r = 0; r < down->rows; r++) {
+        memcpy(row, down->at + r * down->row_bytes, down->row_bytes);
+        widen(wide, down, r, 0, down->columns);
+        for (const struct edit *x = first; x < end; x++)
+            if (!zero_element(row, down->type, x->neuron)) wide[x->neuron] = 0;
+        if (to->type == down->type) put_bytes(out, row, down->row_bytes);
+        for (int k = 0; to->type != down->type && k < down->columns; k++) {
+            const float v = (float)wide[k];
+            uint32_t bits;
+            memcpy(&bits, &v, sizeof bits);
+            put_number(out, bits, 4);
+        }
     }
+    free(row);
+    free(wide);
+}
+
+/* The values as they are, but that the parts of a split model become one file. */
+static void put_values(struct gguf_writer *out, const struct gguf *g) {
+    char *values = memcpy(new_array(g->header.n, 1), g->header.at, g->header.n);
+    const struct gguf_value *parts = gguf_find(g, "split.count");
+    if (parts) memset(values + (parts->data.at - g->header.at), 0, parts->data.n);
+    put_bytes(out, values, g->header.n);
+    free(values);
 }
 
 static int run_bake(struct work *w, struct options *o, struct error *e) {
     const struct model *m = &w->m.model;
     if (!o->neurons || !o->off) return usage(e, "--neurons NEURONS and --off LANG are wanted", "");
     if (checkpoint_open(&w->m, o->word[0], 1, e) || open_edits(w, o, REPLACE, e)) return FAILED;
-    const int L = m->config.layers;
-    struct feed_forward *layer = new_array(L, sizeof *layer);
-    struct zeros *order = new_array(L, sizeof *order);
-    size_t row_bytes = 0; /* the most: types may differ between layers */
-    for (int l = 0; l < L; l++) {
-        layer[l] = feed_forward(m, l);
-        order[l] = (struct zeros){&layer[l].down, l};
-        if (layer[l].down.row_bytes > row_bytes) row_bytes = layer[l].down.row_bytes;
+    const struct gguf *g = &m->file;
+    struct gguf_writer out = {.to = w->output.file, .alignment = g->alignment};
+    struct tensor *to =
+        memcpy(new_array(g->tensors, sizeof *to), g->tensor, g->tensors * sizeof *to);
+    int *layer = new_array(g->tensors, sizeof *layer); /* whose neurons go, + 1 */
+    for (int l = 0; l < m->config.layers; l++) {
+        if (w->edits.first[l] == w->edits.first[l + 1]) continue;
+        const size_t i = (size_t)(find_down(m, l) - g->tensor);
+        char none[34];
+        layer[i] = l + 1;
+        if (zero_element(none, to[i].type, 0)) continue;
+        to[i].type = TENSOR_F32;
+        to[i].data.n = to[i].dim[0] * to[i].dim[1] * 4;
     }
-    qsort(order, L, sizeof *order, by_place);
-    char *row = new_array(row_bytes, 1);
-    const char *at = m->file.map, *end = at + m->file.map_size;
-    for (int l = 0; l < L; l++) {
-        fwrite(at, 1, (size_t)(order[l].down->at - at), w->output.file);
-        write_rows(&order[l], &w->edits, row, w->output.file);
-        at = order[l].down->at + order[l].down->rows * order[l].down->row_bytes;
+    put_header(&out, g->tensors, g->values);
+    put_values(&out, g);
+    for (size_t i = 0; i < g->tensors; i++) put_tensor(&out, &to[i]);
+    for (size_t i = 0; i < g->tensors; i++) {
+        const struct feed_forward f =
+            layer[i] ? feed_forward(m, layer[i] - 1) : (struct feed_forward){0};
+        put_padding(&out);
+        if (layer[i])
+            put_rows(&out, &f.down, &to[i], &w->edits, layer[i] - 1);
+        else
+            put_bytes(&out, to[i].data.at, to[i].data.n);
     }
-    fwrite(at, 1, (size_t)(end - at), w->output.file);
+    put_padding(&out);
+    free(to);
     free(layer);
-    free(order);
-    free(row);
     return DONE;
 }
 
@@ -2551,8 +2608,7 @@ static int print_text(const struct checkpoint *m, struct span list, struct error
 static int run_tokenize(struct work *w, struct options *o, struct error *e) {
     char block[1 << 14], where[32];
     size_t n, number = 0;
-    if (checkpoint_open(&w->m, o->word[0], 1, e)) return FAILED;
-    if (need_tokenizer(&w->m, o->word[0], e) || check_bos(&w->m, o, e)) return FAILED;
+    if (vocabulary_open(&w->m, o->word[0], e) || check_bos(&w->m, o, e)) return FAILED;
     while ((n = fread(block, 1, sizeof block, stdin)) > 0) buffer_add(&w->text, block, n);
     if (ferror(stdin)) return fail(e, "standard input: cannot read: %s", strerror(errno));
     struct span all = {w->text.at, w->text.n}, line = all;
@@ -2903,6 +2959,16 @@ static int run_diff(struct work *w, struct options *o, struct error *e) {
 
 /* ---- lape info ------------------------------------------------------------------------------- */
 
+static void print_vocabulary(const struct checkpoint *m) {
+    const struct gguf *g = &m->model.file;
+    struct span kind;
+    struct error e;
+    printf("vocabulary without a model: %d tokens", vocabulary_size(g));
+    if (gguf_string(g, "tokenizer.ggml.model", &kind, &e) == 0)
+        printf(", tokenizer '%.*s'", width(kind), kind.at);
+    printf("\n");
+}
+
 static void print_model(const struct checkpoint *m) {
     const struct config *c = &m->model.config;
     printf("model: %s\nfamily: %s\nlayers: %d\nwidth: %d\nneurons: %d a layer, %lld in all\n",
@@ -2962,14 +3028,18 @@ static int run_info(struct work *w, struct options *o, struct error *e) {
     }
     if (gguf_open(&g, o->word[0], e)) return FAILED;
     const bool named = gguf_string(&g, "general.architecture", &kind, e) == 0;
-    const bool counts = named && span_is(kind, "lape-counts");
+    const bool counts = named && span_is(kind, "lape-counts"), model = g.tensors > 0;
     gguf_close(&g);
-    if (counts ? counts_open(&w->counts, o->word[0], e) : checkpoint_open(&w->m, o->word[0], 1, e))
+    if (counts  ? counts_open(&w->counts, o->word[0], e)
+        : model ? checkpoint_open(&w->m, o->word[0], 1, e)
+                : vocabulary_open(&w->m, o->word[0], e))
         return FAILED;
     if (counts)
         print_counts(&w->counts);
-    else
+    else if (model)
         print_model(&w->m);
+    else
+        print_vocabulary(&w->m);
     return DONE;
 }
 

@@ -154,12 +154,18 @@ struct tensor {
 struct gguf {
     void *map; /* the file; all spans point into it */
     size_t map_size;
+    struct span header; /* the values as they lie there */
+    int alignment;      /* of the tensors' offsets, in bytes */
     struct gguf_value *value;
     struct tensor *tensor;
     size_t values, tensors;
+    struct gguf
+        *part; /* [parts] the other files of a split model: their tensors are listed above */
+    int parts;
 };
 
-/* Opens and checks a file: no value or tensor stands twice, no two tensors share a byte. On failure
+/* Opens and checks a file: no value or tensor stands twice, no two tensors share a byte. Of a split
+ * model, whose files are called NAME-00001-of-00003.gguf and so on, the first opens all. On failure
  * nothing stays open, and the message starts with the path. */
 int gguf_open(struct gguf *g, const char *path, struct error *e);
 void gguf_close(struct gguf *g);
@@ -203,9 +209,10 @@ double get_f64(const void *at);
 void write_little(FILE *to, uint64_t v, int bytes); /* the lowest ones */
 
 /* A file in the making, written as it is put: the header; the values, arrays with their items
- * after them; the tensors' entries; then padding and the numbers of each, in 8 bytes. */
+ * after them; the tensors' entries; then padding and the numbers of each. */
 struct gguf_writer {
     FILE *to;
+    int alignment;            /* of the tensors' offsets, as the values say; 0: 32 */
     uint64_t written, offset; /* bytes; where the next tensor's data will lie */
 };
 void put_header(struct gguf_writer *w, uint64_t tensors, uint64_t values);
@@ -213,9 +220,10 @@ void put_u64(struct gguf_writer *w, const char *key, uint64_t v);
 void put_f64(struct gguf_writer *w, const char *key, double v);
 void put_string(struct gguf_writer *w, const char *key, const char *v);
 void put_array(struct gguf_writer *w, const char *key, enum gguf_type item, size_t n);
-void put_tensor(struct gguf_writer *w, const char *name, uint64_t rows, uint64_t columns);
-void put_number(struct gguf_writer *w, uint64_t v, int bytes); /* an item of an array, or tensor */
-void put_text(struct gguf_writer *w, const char *s);           /* an item that is a string */
+void put_tensor(struct gguf_writer *w, const struct tensor *t); /* but for where its data is */
+void put_number(struct gguf_writer *w, uint64_t v, int bytes);  /* an item of an array, or tensor */
+void put_bytes(struct gguf_writer *w, const void *bytes, size_t n);
+void put_text(struct gguf_writer *w, const char *s); /* an item that is a string */
 void put_padding(struct gguf_writer *w);
 
 /* ---- Threads --------------------------------------------------------------------------------- */
@@ -272,8 +280,9 @@ struct matrix {
 
 /* Elements [from, from + n) of a row, exactly: what ggml's reference makes of them in float32. */
 void widen(real *out, const struct matrix *m, int row, int from, int n);
-/* Makes element i of a copied row 0. */
-void zero_element(char *row, uint32_t type, int i);
+/* Makes element i of a copied row 0. False, and nothing done, in the types of llama.cpp's whose
+ * blocks may hold no 0: all that are quantised but Q8_0. */
+bool zero_element(char *row, uint32_t type, int i);
 
 struct layer; /* the weights of one layer */
 

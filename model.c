@@ -581,7 +581,7 @@ static int parse_gguf(struct gguf *g, struct error *e) {
         return fail(e, "not a GGUF file; tools/convert.py makes one from a checkpoint");
     const uint32_t version = take_u32(&c);
     const uint64_t tensors = take_u64(&c), values = take_u64(&c);
-    int alignment;
+    const char *first = c.at;
     if (c.ended) return fail(e, "the file ends inside its header");
     if (version == 2u << 24 || version == 3u << 24)
         return fail(e, "a big-endian file; little-endian ones are read");
@@ -600,15 +600,16 @@ static int parse_gguf(struct gguf *g, struct error *e) {
             if (same_bytes(g->value[i].key, key))
                 return fail(e, "value '%s' stands twice", shown(key, name));
     }
+    g->header = (struct span){first, (size_t)(c.at - first)};
     for (; g->tensors < tensors; g->tensors++)
         if (take_tensor(&c, &g->tensor[g->tensors], e)) return -1;
-    if (gguf_int(g, "general.alignment", 1, 1 << 16, ALIGNMENT, &alignment, e)) return -1;
-    if (alignment & (alignment - 1))
-        return fail(e, "value 'general.alignment' is %d, not a power of two", alignment);
+    if (gguf_int(g, "general.alignment", 1, 1 << 16, ALIGNMENT, &g->alignment, e)) return -1;
+    if (g->alignment & (g->alignment - 1))
+        return fail(e, "value 'general.alignment' is %d, not a power of two", g->alignment);
     size_t read = g->map_size - c.left;
-    take(&c, -read % (size_t)alignment);
+    take(&c, -read % (size_t)g->alignment);
     for (size_t i = 0; i < tensors; i++)
-        if (place_tensor(&g->tensor[i], c, alignment, e)) return -1;
+        if (place_tensor(&g->tensor[i], c, g->alignment, e)) return -1;
     return check_apart(g, e);
 }
 
@@ -634,19 +635,79 @@ int map_file(const char *path, struct span *to, struct error *e) {
     return map == MAP_FAILED ? -1 : 0;
 }
 
-int gguf_open(struct gguf *g, const char *path, struct error *e) {
+static int open_file(struct gguf *g, const char *path, struct error *e) {
     struct span file;
     *g = (struct gguf){0};
     if (map_file(path, &file, e)) return -1;
     g->map = (void *)file.at;
     g->map_size = file.n;
-    if (parse_gguf(g, e) == 0) return 0;
-    gguf_close(g);
-    return fail_in(e, path);
+    return parse_gguf(g, e) ? fail_in(e, path) : 0;
+}
+
+/* As llama.cpp's gguf-split numbers and names files. */
+struct split {
+    int no, count; /* no from 0 */
+    char ending[40];
+};
+
+static int read_split(const struct gguf *g, struct split *s, struct error *e) {
+    *s = (struct split){0};
+    if (gguf_int(g, "split.count", 0, 65535, 0, &s->count, e)) return -1;
+    if (s->count > 1 && gguf_int(g, "split.no", 0, s->count - 1, 0, &s->no, e)) return -1;
+    snprintf(s->ending, sizeof s->ending, "-%05d-of-%05d.gguf", s->no + 1, s->count);
+    return 0;
+}
+
+static int add_file(struct gguf *g, const char *path, const struct split *want, struct error *e) {
+    struct gguf *p = &g->part[g->parts++];
+    struct split is;
+    if (open_file(p, path, e)) return -1;
+    if (read_split(p, &is, e)) return fail_in(e, path);
+    if (is.no != want->no || is.count != want->count)
+        return fail(e, "%s: part %d of %d, not %d of %d", path, is.no + 1, is.count, want->no + 1,
+                    want->count);
+    g->tensor = grow_array(g->tensor, g->tensors + p->tensors + 1, sizeof *g->tensor);
+    memcpy(g->tensor + g->tensors, p->tensor, p->tensors * sizeof *g->tensor);
+    g->tensors += p->tensors;
+    return 0;
+}
+
+/* The other files of a split model. */
+static int open_parts(struct gguf *g, const char *path, struct error *e) {
+    struct split s;
+    int tensors, bad = 0;
+    if (read_split(g, &s, e)) return -1;
+    if (s.count < 2) return 0;
+    const size_t n = strlen(path), end = strlen(s.ending);
+    if (n < end || strcmp(path + n - end, s.ending) != 0)
+        return fail(e, "part %d of %d, and its name does not end in '%s'", s.no + 1, s.count,
+                    s.ending);
+    if (s.no) return fail(e, "part %d of %d: the first opens all", s.no + 1, s.count);
+    if (gguf_int(g, "split.tensors.count", 0, INT_MAX, REQUIRED, &tensors, e)) return -1;
+    char *other = strcpy(new_array(n + sizeof s.ending, 1), path);
+    g->part = new_array(s.count - 1, sizeof *g->part);
+    for (s.no = 1; !bad && s.no < s.count; s.no++) {
+        snprintf(other + n - end, sizeof s.ending, "-%05d-of-%05d.gguf", s.no + 1, s.count);
+        bad = add_file(g, other, &s, e);
+    }
+    free(other);
+    if (!bad && g->tensors != (size_t)tensors)
+        bad = fail(e, "%zu tensors in %d parts, where 'split.tensors.count' says %d", g->tensors,
+                   s.count, tensors);
+    return bad ? -1 : check_apart(g, e);
+}
+
+int gguf_open(struct gguf *g, const char *path, struct error *e) {
+    int bad = open_file(g, path, e);
+    if (!bad && open_parts(g, path, e)) bad = fail_in(e, path);
+    if (bad) gguf_close(g);
+    return bad;
 }
 
 void gguf_close(struct gguf *g) {
+    for (int i = 0; i < g->parts; i++) gguf_close(&g->part[i]);
     if (g->map) munmap(g->map, g->map_size);
+    free(g->part);
     free(g->value);
     free(g->tensor);
     *g = (struct gguf){0};
@@ -775,9 +836,14 @@ void put_number(struct gguf_writer *w, uint64_t v, int bytes) {
     w->written += bytes;
 }
 
+void put_bytes(struct gguf_writer *w, const void *bytes, size_t n) {
+    fwrite(bytes, 1, n, w->to);
+    w->written += n;
+}
+
 void put_text(struct gguf_writer *w, const char *s) {
     put_number(w, strlen(s), 8);
-    for (; *s; s++) put_number(w, (uint8_t)*s, 1);
+    put_bytes(w, s, strlen(s));
 }
 
 static void put_key(struct gguf_writer *w, const char *key, enum gguf_type type) {
@@ -786,6 +852,7 @@ static void put_key(struct gguf_writer *w, const char *key, enum gguf_type type)
 }
 
 void put_header(struct gguf_writer *w, uint64_t tensors, uint64_t values) {
+    if (!w->alignment) w->alignment = ALIGNMENT;
     put_number(w, get_u32("GGUF"), 4);
     put_number(w, 3, 4);
     put_number(w, tensors, 8);
@@ -815,18 +882,19 @@ void put_array(struct gguf_writer *w, const char *key, enum gguf_type item, size
     put_number(w, n, 8);
 }
 
-void put_tensor(struct gguf_writer *w, const char *name, uint64_t rows, uint64_t columns) {
-    put_text(w, name);
-    put_number(w, 2, 4);
-    put_number(w, columns, 8);
-    put_number(w, rows, 8);
-    put_number(w, TENSOR_I64, 4);
+void put_tensor(struct gguf_writer *w, const struct tensor *t) {
+    const uint64_t most = (uint64_t)w->alignment - 1;
+    put_number(w, t->name.n, 8);
+    put_bytes(w, t->name.at, t->name.n);
+    put_number(w, t->dims, 4);
+    for (uint32_t i = 0; i < t->dims; i++) put_number(w, t->dim[i], 8);
+    put_number(w, t->type, 4);
     put_number(w, w->offset, 8);
-    w->offset += (rows * columns * 8 + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    w->offset = (w->offset + t->data.n + most) & ~most;
 }
 
 void put_padding(struct gguf_writer *w) {
-    while (w->written % ALIGNMENT) put_number(w, 0, 1);
+    while (w->written % (uint64_t)w->alignment) put_number(w, 0, 1);
 }
 
 /* ---- Numbers -----------------------------------------------------------------------------------
@@ -1297,12 +1365,13 @@ void widen(real *out, const struct matrix *m, int row, int from, int n) {
     }
 }
 
-void zero_element(char *row, uint32_t type, int i) {
-    const size_t size = type == TENSOR_F32 ? 4 : 2;
+bool zero_element(char *row, uint32_t type, int i) {
+    const struct tensor_kind kind = kind_of(type);
     if (type == TENSOR_Q8_0)
         row[i / 32 * 34 + 2 + i % 32] = 0;
-    else
-        memset(row + i * size, 0, size);
+    else if (kind.numbers == 1)
+        memset(row + i * kind.bytes, 0, kind.bytes);
+    return type == TENSOR_Q8_0 || kind.numbers == 1;
 }
 
 /* One bit of vec_turn()'s i and j. */
@@ -1780,10 +1849,6 @@ static int load_config(struct model *m, struct error *e) {
 
 static int load_model(struct model *m, struct error *e) {
     struct config *c = &m->config;
-    int parts;
-    if (gguf_int(&m->file, "split.count", 0, 65535, 0, &parts, e)) return -1;
-    if (parts > 1)
-        return fail(e, "a part of a split model; llama-gguf-split --merge puts the parts together");
     if (load_config(m, e)) return -1;
     const struct tensor *t = gguf_tensor(&m->file, "token_embd.weight");
     if (!t || t->dim[1] > 1 << 24)
@@ -1822,31 +1887,26 @@ struct feed_forward feed_forward(const struct model *m, int layer) {
     return (struct feed_forward){w->gate, w->up, w->down};
 }
 
-/* The part of the file that the matrices of a layer lie in. */
-static struct span layer_place(const struct model *m, int layer) {
+/* Bytes of a layer's matrices. With advice, tells the system that they are wanted soon, or no
+ * longer: it may do as it likes. */
+static uint64_t layer_bytes(const struct model *m, int layer, int advice) {
     const struct layer *w = &m->layer[layer];
     const struct matrix *of[] = {&w->q, &w->k, &w->v, &w->attn_out, &w->gate, &w->up, &w->down};
-    const char *first = w->q.at, *end = w->q.at;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint64_t sum = 0;
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
-        const char *after = of[i]->at + of[i]->rows * of[i]->row_bytes;
-        if (of[i]->at && of[i]->at < first) first = of[i]->at;
-        if (of[i]->at && after > end) end = after;
+        const size_t n = of[i]->rows * of[i]->row_bytes, before = (uintptr_t)of[i]->at % page;
+        if (advice && n) (void)madvise((void *)(of[i]->at - before), n + before, advice);
+        sum += n;
     }
-    return (struct span){first, (size_t)(end - first)};
+    return sum;
 }
 
 uint64_t largest_layer(const struct model *m) {
     uint64_t most = 0;
     for (int l = 0; l < m->config.layers; l++)
-        if (layer_place(m, l).n > most) most = layer_place(m, l).n;
+        if (layer_bytes(m, l, 0) > most) most = layer_bytes(m, l, 0);
     return most;
-}
-
-/* Tells the system that a layer's weights are wanted soon, or no longer. It may do as it likes. */
-static void advise(const struct model *m, int layer, int advice) {
-    const struct span place = layer_place(m, layer);
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE), before = (uintptr_t)place.at % page;
-    (void)madvise((void *)(place.at - before), place.n + before, advice);
 }
 
 void model_close(struct model *m) {
@@ -2528,7 +2588,7 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
     see(hook, AT_EMBD, -1, r->x, T, D);
     for (int l = 0; l < c->layers; l++) {
         const struct layer *w = &r->m->layer[l];
-        if (r->m->stream) advise(r->m, (l + 1) % c->layers, MADV_WILLNEED);
+        if (r->m->stream) layer_bytes(r->m, (l + 1) % c->layers, MADV_WILLNEED);
 
         norm(r, r->h, r->x, T, D, &w->attn_norm); // h [T, D]
         see(hook, AT_ATTN_NORM, l, r->h, T, D);
@@ -2572,7 +2632,7 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
         see(hook, AT_DOWN, l, r->y, T, D);
         each(r, ADD, r->x, r->y, D); // x += y
         see(hook, AT_RESID, l, r->x, T, D);
-        if (r->m->stream) advise(r->m, l, MADV_DONTNEED);
+        if (r->m->stream) layer_bytes(r->m, l, MADV_DONTNEED);
     }
     return 0;
 }

@@ -92,13 +92,13 @@ FAMILIES = {
         dict(LLAMA, head_dim=16, num_key_value_heads=6)]),
     "gpt2": ("GPT2LMHead", [
         dict(GPT2), dict(GPT2, n_inner=75, tie_word_embeddings=False),
-        dict(GPT2, n_head=3, n_embd=42, n_layer=2)]),
+        dict(GPT2, n_head=3, n_embd=45, n_layer=2)]),
     "opt": ("OPT", [
-        dict(OPT), dict(OPT, num_attention_heads=3, tie_word_embeddings=False),
+        dict(OPT), dict(OPT, hidden_size=45, num_attention_heads=3, tie_word_embeddings=False),
         dict(OPT, ffn_dim=77)]),
     "bloom": ("Bloom", [
         dict(BLOOM), dict(BLOOM, n_head=6, tie_word_embeddings=False),
-        dict(BLOOM, n_head=3, hidden_size=42)]),
+        dict(BLOOM, n_head=3, hidden_size=45)]),
     "phi2": ("Phi", [
         dict(LLAMA, num_key_value_heads=6, partial_rotary_factor=0.5),
         dict(LLAMA, hidden_size=96, partial_rotary_factor=0.5, tie_word_embeddings=True),

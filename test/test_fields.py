@@ -336,9 +336,9 @@ FIELDS = [
             ("llama", ("tensors", "blk.0.attn_q.weight", "dims"), [0, WIDTH], REFUSED),
             ("llama", ("tensors", "token_embd.weight", "dims"), [7, 64], REFUSED),
             ("llama", ("tensors", "output_norm.weight", "dims"), [1, WIDTH], HARMLESS)]),
-    Row(GGUF, ["tensor: type"], "used: F32, F16, BF16 and Q8_0; others are refused", [
+    Row(GGUF, ["tensor: type"], "used: those that README names; others are refused", [
         typed(F32, USED), typed(F16, USED), typed(BF16, USED), typed(Q8_0, USED),
-        typed(Q4_0, REFUSED), typed(INT64, REFUSED),
+        typed(Q4_0, USED), typed(INT64, REFUSED),
         ("llama", ("tensors", "blk.0.attn_q.weight", "type"), 99, REFUSED)]),
     Row(GGUF, ["tensor: offset"],
         "used; refused unless aligned, in the file, and apart from all others", places()),

@@ -327,7 +327,7 @@ static void make_all_types(struct maker *m) {
     tensor(m, "t.f16", TENSOR_F16, 0, 5);
     tensor(m, "t.bf16", TENSOR_BF16, 1, 7);
     tensor(m, "t.q8_0", TENSOR_Q8_0, 2, 32);
-    info(m, "t.q4_0", 2, (uint64_t[]){32, 1}, 2, 0);
+    info(m, "t.iq2_xxs", 2, (uint64_t[]){32, 1}, 16, 0);
     pad(&m->data, m->alignment ? m->alignment : 32);
     info(m, "t.4d", 4, (uint64_t[]){2, 1, 1, 2}, TENSOR_F32, m->data.n);
     add_numbers(&m->data, TENSOR_F32, 4, 1);
@@ -587,7 +587,7 @@ static void test_tensors(const struct gguf *g) {
     check_tensor(g, "t.f16", TENSOR_F16, 1, (uint64_t[]){5, 1, 1, 1}, 2);
     check_tensor(g, "t.bf16", TENSOR_BF16, 2, (uint64_t[]){7, 1, 1, 1}, 3);
     check_tensor(g, "t.q8_0", TENSOR_Q8_0, 2, (uint64_t[]){32, 2, 1, 1}, 4);
-    check_tensor(g, "t.q4_0", 2, 2, (uint64_t[]){32, 1, 1, 1}, 0);
+    check_tensor(g, "t.iq2_xxs", 16, 2, (uint64_t[]){32, 1, 1, 1}, 0);
     check_tensor(g, "t.4d", TENSOR_F32, 4, (uint64_t[]){2, 1, 1, 2}, 1);
     check_tensor(g, "t.i64", TENSOR_I64, 2, (uint64_t[]){2, 4, 1, 1}, 7);
     CHECK(!gguf_tensor(g, "t.i6") && !gguf_tensor(g, "t.i640") && !gguf_tensor(g, ""));
@@ -663,7 +663,7 @@ static void put_everything(FILE *to, const int64_t *big) {
         const int64_t *v;
         int rows, columns;
     } tensors[] = {{"few", few, 1, 3}, {"big", big, 3, 700}, {"more", few, 3, 1}};
-    struct gguf_writer w = {to, 0, 0};
+    struct gguf_writer w = {.to = to};
     put_header(&w, 3, 7);
     put_string(&w, "general.architecture", "test");
     put_u64(&w, "number", UINT64_MAX);
@@ -674,8 +674,14 @@ static void put_everything(FILE *to, const int64_t *big) {
     put_array(&w, "no.words", GGUF_STRING, 0);
     put_array(&w, "sizes", GGUF_U64, 3);
     for (int i = 0; i < 3; i++) put_number(&w, sizes[i], 8);
-    for (int t = 0; t < 3; t++)
-        put_tensor(&w, tensors[t].name, tensors[t].rows, tensors[t].columns);
+    for (int t = 0; t < 3; t++) {
+        const uint64_t rows = tensors[t].rows, columns = tensors[t].columns;
+        put_tensor(&w, &(struct tensor){.name = {tensors[t].name, strlen(tensors[t].name)},
+                                        .type = TENSOR_I64,
+                                        .dims = 2,
+                                        .dim = {columns, rows, 1, 1},
+                                        .data.n = rows * columns * 8});
+    }
     for (int t = 0; t < 3; t++) {
         put_padding(&w);
         for (int i = 0; i < tensors[t].rows * tensors[t].columns; i++)
@@ -1414,7 +1420,7 @@ static void test_unknown_keys(void) {
         struct maker m = llama_with(harmless[i], 8);
         accept(harmless[i], &m);
     }
-    refuse_model("a part of a split model", llama_with("split.count", 3), "part of a split model");
+    refuse_model("a part of a split model", llama_with("split.count", 3), "part 1 of 3");
 }
 
 /* Only what the forward pass adds may be there: norms by root mean square add no bias. */

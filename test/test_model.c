@@ -117,7 +117,7 @@ static void test_pool(void) {
 
 /* Random weights in the file's order of bytes; the struct matrix points into `at`. */
 static struct matrix random_matrix(uint32_t type, int rows, int columns) {
-    size_t n = (size_t)rows * columns, bytes = type_bytes(type, n);
+    size_t n = (size_t)rows * columns, bytes = n / kind_of(type).numbers * kind_of(type).bytes;
     uint8_t *at = malloc(bytes);
     for (size_t i = 0; i < bytes; i++) at[i] = (uint8_t)test_random();
     size_t step = type == TENSOR_F32 ? 4 : type == TENSOR_Q8_0 ? 34 : 2;

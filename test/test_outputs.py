@@ -281,8 +281,9 @@ class Positions(Case):
             self.assertEqual((row[0], len(row[2].split())), ("z" * n, new))
             self.assertEqual(row[1] == "", new == 0)
         notes = done.stderr.decode().splitlines()
-        self.assertEqual(notes, ["lape: stopped after %d tokens: the model has learned %d positions"
-                                 % (new, context) for new in made])
+        self.assertEqual(sorted(notes), ["lape: line %d: stopped after %d tokens: the model has "
+                                         "learned %d positions" % (line, new, context)
+                                         for line, new in enumerate(made, 1)])
         self.assertEqual(self.works(*arguments, "-q"), done.stdout)
         self.works(*arguments, "-q", "-o", self.path("out"))
         self.assertEqual(read(self.path("out")), done.stdout)
