@@ -95,8 +95,8 @@ class Program:
 
     def fluency(self, model, outputs):
         """outputs: by key, lists of ids. By key, the plain model's perplexity of them: as
-        `lape ppl` has it, every output being a piece, behind a BOS where pieces have one. A key without an output of two tokens is
-        left out."""
+        `lape ppl` has it, every output being a piece, behind a BOS where pieces have one. A key
+        without an output of two tokens is left out."""
         lengths = sorted({len(ids) for lists in outputs.values() for ids in lists if len(ids) > 1})
         loss = {}                                # by key: outputs, and the sum of their mean losses
         for length in lengths:
