@@ -8,9 +8,10 @@ the control, as many random ones, and steers twelve English prompts into the oth
 tables land in DIR, demo/out/NAME by default, NAME being the file's. A stage that is there already
 is not done again. Texts begin with the begin-of-sequence token where the file says so.
 
-The push is `lape generate`'s diffmean of strength 2, that is a + 2 (mean - mean of the others): of
-those tried on a Gemma 3 and on a Qwen2.5 it changes the language most often on both before the text
-falls apart. Python's standard library alone; py3langid is asked, too, where it is installed.
+The push is `lape generate`'s replace of strength 2: a <- 2 mean. Of those tried, it alone serves
+both on a Gemma 3 and on a Qwen2.5: diffmean 2 changes the language as often, but then Japanese and
+Chinese fall apart into repetitions, and diffmean 3 does that to more. Python's standard library
+alone; py3langid is asked, too, where it is installed.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from lab.stages import ROOT, Stages, from_root, out_folder
 LANGUAGES = ["en", "zh", "fr", "es", "vi", "id", "ja"]
 OUT, TEXTS, PROMPTS = "demo/out", "demo/text", "demo/prompts/en.txt"
 TAKEN = "report", "texts"               # folders' names there, which no model may have
-HOW, STRENGTH, TOKENS_OUT = "diffmean", "2", "24"
+HOW, STRENGTH, TOKENS_OUT = "replace", "2", "24"
 SHOWN = 0, 6                            # of the prompts, with what becomes of them
 
 
