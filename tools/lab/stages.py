@@ -21,6 +21,15 @@ LAST = {"matrix": "matrix-summary", "dose": "dose", "steer": "steer-generations"
 COLUMNS = ["stage", "seconds", "files", "command"]
 
 
+def sum_of(path):
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def from_root(path):
     """As it is called from the top folder, where all stages run; what lies elsewhere, in full."""
     path = os.path.abspath(path)
