@@ -20,7 +20,7 @@ them.
 With --real, the model is anybody's, and neurons are found at the paper's rates, which the program
 has by default. It takes hours: progress is said, and what is done is not done again when the
 command is given again. Tables land in demo/out/NAME/report/, NAME being the file's, the report is
-demo/out/NAME/REPORT.md, and README.md's section is the one between marks that have the name, too.
+demo/out/NAME/REPORT.md, and its section of README.md is the one between marks of that name.
 """
 
 import argparse
