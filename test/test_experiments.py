@@ -9,6 +9,7 @@ Standard library only; the demo model with tiny settings.
 
 import contextlib
 import functools
+import hashlib
 import io
 import math
 import os
@@ -810,6 +811,28 @@ class Complaints(unittest.TestCase):
                 **given)))
             self.assertEqual((run.tables, run.report, run.pieces),
                              (folder, told, ["--seq", "128"] + pieces))
+
+    def test_stages_of_reproduce(self):
+        """A real model's: the paper's rates, BOS where pieces and outputs have one, no sweep."""
+        run = reproduce.Run(types.SimpleNamespace(lape="lape", texts=None, threads=2, model=None,
+                                                  real=DEMO))
+        run.tables = shared("stages")
+        os.makedirs(run.tables)
+        with unittest.mock.patch.object(run, "stage") as stage:
+            reproduce.run_all(run)
+        calls = {call.args[0]: call.args[3] for call in stage.call_args_list}
+        self.assertEqual(list(calls), ["count", "find", "layers", "matrix", "reliability", "dose",
+                                       "fallback", "steer"])
+        self.assertEqual({name for name in calls if "--bos" in calls[name]},
+                         set(calls) - {"find", "layers"})
+        self.assertEqual({name for name in calls if "--seq" in calls[name]},
+                         {"count", "matrix", "reliability", "dose"})
+        for name in "find", "reliability":
+            self.assertIn("--top 0.01 --filter 0.95 --bar 0.95", " ".join(calls[name]))
+        file, = rows(run.tables, "model")
+        with open(DEMO, "rb") as model:
+            self.assertEqual(file, {"file": "model.gguf", "bytes": str(os.path.getsize(DEMO)),
+                                    "sha256": hashlib.sha256(model.read()).hexdigest()})
 
     def test_usage(self):
         self.refused(2, "--draws", "matrix", DEMO, "--counts", "x", "--draws", "many")
