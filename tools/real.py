@@ -35,7 +35,7 @@ SHOWN = 0, 6                            # of the prompts, with what becomes of t
 
 def print_grid(columns, rows):
     for first, *cells in [columns] + rows:
-        print("%8s" % first + "".join("%9s" % cell for cell in cells))
+        print("%8s" % first + "".join("%10s" % cell for cell in cells))
 
 
 def print_layers(results):
