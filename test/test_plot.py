@@ -23,7 +23,7 @@ FIGURES = ["layers", "matrix", "baselines", "dose", "steer", "reliability", "ove
 
 
 def write_tables(folder, value=7.0, times=1):
-    """All that plot.py draws; `value` stands once in the matrix; other changes are times as high."""
+    """All that plot.py draws; `value` stands once in the matrix, other changes are times as high."""
     def write(name, columns, rows, made=()):
         tables.write_table(os.path.join(folder, name + ".tsv"), list(made), columns.split(), rows)
 
@@ -33,7 +33,8 @@ def write_tables(folder, value=7.0, times=1):
           [[s, a, b, 3, 10, 11, 1, value if (s, a, b) == ("lape", "en", "zh") else 91.0 * (a == b),
             "-"] for s in ("lape", "random-1", "random") for a, b in PAIRS])
     write("matrix-summary", "selection neurons own own_spread others others_spread rows columns of",
-          [["lape", 9, 10.0 * times, "-", 2.0, "-", 3, 3, 3], ["random", 9, 1.0, 0.5, 1.0, 0.1, 1, 1, 3]])
+          [["lape", 9, 10.0 * times, "-", 2.0, "-", 3, 3, 3],
+           ["random", 9, 1.0, 0.5, 1.0, 0.1, 1, 1, 3]])
     write("dose", "off part neurons text plain perplexity change percent",
           [[a, part, 2, b, 10, 11, 1, times * part / 10 * (a == b)] for a, b in PAIRS
            for part in (0, 50, 100)])

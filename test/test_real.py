@@ -234,7 +234,7 @@ class Study(unittest.TestCase):
         """Names of what lies in the top folder are short; of what does not, whole."""
         self.assertEqual(stages.from_root(DEMO), "demo/model.gguf")
         self.assertEqual(stages.from_root("/nowhere/x"), "/nowhere/x")
-        self.assertEqual(stages.out_folder(DEMO, "demo/out", ("report",)), "demo/out/model")
+        self.assertEqual(stages.out_folder(DEMO), "demo/out/model")
 
 
 def gguf(values):
@@ -288,7 +288,7 @@ class Complaints(unittest.TestCase):
         """Whose tables would land where others are."""
         for name in "report", "texts", "a-texts":
             with self.assertRaises(tables.Refused, msg=name):
-                stages.out_folder(write(name + ".gguf", b""), real.OUT, real.TAKEN)
+                stages.out_folder(write(name + ".gguf", b""))
 
     def test_usage(self):
         self.refused("MODEL", status=2)

@@ -22,11 +22,9 @@ import sys
 from guard import Refused
 from lab import tables
 from lab.report import Results, in_order
-from lab.stages import ROOT, Stages, from_root, out_folder
+from lab.stages import LANGUAGES, PAPERS, ROOT, Stages, from_root, out_folder, words_of
 
-LANGUAGES = ["en", "zh", "fr", "es", "vi", "id", "ja"]
-OUT, TEXTS, PROMPTS = "demo/out", "demo/text", "demo/prompts/en.txt"
-TAKEN = "report", "texts"               # folders' names there, which no model may have
+TEXTS, PROMPTS = "demo/text", "demo/prompts/en.txt"
 HOW, STRENGTH, TOKENS_OUT = "replace", "2", "24"
 SHOWN = 0, 6                            # of the prompts, with what becomes of them
 
@@ -97,20 +95,16 @@ def second_says(results):
 
 # ---- The stages --------------------------------------------------------------------------------
 
-def files(folder, part):
-    """LANG=FILE of every language."""
-    return ["%s=%s/%s.%s.txt" % (name, from_root(folder), name, part) for name in LANGUAGES]
-
-
 def study(run, args):
     counts, neurons = run.tables + "/counts.gguf", run.tables + "/neurons.tsv"
-    counted, held_out = files(args.texts, "count"), files(args.texts, "eval")
+    texts = from_root(args.texts).replace("%", "%%") + "/%s."
+    counted, held_out = words_of(texts + "count.txt"), words_of(texts + "eval.txt")
     results = Results(run.path(""))
 
     print("1. Count: how often is each neuron above zero, in each language?")
     run.count(counted, counts)
     print("\n2. Find: the neurons of lowest activation probability entropy, at the paper's rates")
-    run.find(counts, LANGUAGES, neurons, "--top", "0.01", "--filter", "0.95", "--bar", "0.95")
+    run.find(counts, LANGUAGES, neurons, *PAPERS)
     run.experiment("layers", neurons)
     print_layers(results)
 
@@ -137,7 +131,7 @@ def study(run, args):
 def start(args):
     """The stages' place; what has no model that can be read is refused before anything is made."""
     bos = tables.begins_with_bos(args.model)
-    folder = from_root(args.output) if args.output else out_folder(args.model, OUT, TAKEN)
+    folder = from_root(args.output) if args.output else out_folder(args.model)
     run = Stages(from_root(args.model), folder, os.path.abspath(args.lape), args.threads,
                  ["--seq", "128"] + (["--bos"] if bos else []), args.quiet)
     os.makedirs(run.path(""), exist_ok=True)

@@ -31,10 +31,10 @@ import sys
 
 from guard import Refused
 from lab import report, tables
-from lab.stages import ROOT, Stages, from_root, out_folder, sum_of
+from lab.stages import (LANGUAGES, OUT, PAPERS, ROOT, Stages, from_root, out_folder, sum_of,
+                        words_of)
 
-MODEL, OUT, PICTURES = "demo/model.gguf", "demo/out", "demo/pictures"
-LANGUAGES = ["en", "zh", "fr", "es", "vi", "id", "ja"]
+MODEL, PICTURES = "demo/model.gguf", "demo/pictures"
 SHOWN = ["layers", "matrix", "dose", "steer", "reliability", "overlap"]     # in README.md
 
 # What bounds the time: a few minutes on two cores.
@@ -45,12 +45,10 @@ OUTPUT = ["-n", "16", "--repeat-penalty", "1.2"]
 PUSHES = ["--how", "replace,add,scale,diffmean", "--strength", "5,10"]
 # Of --texts, with lists and code in them, only longer pieces tell their language.
 LONG = ["-n", "64", "--repeat-penalty", "1.2", "--how", "replace,diffmean", "--strength", "5"]
-# Of a real model: the paper's rates; pushes that leave it fluent; parts that hold a few pieces.
-PAPERS = ["--top", "0.01", "--filter", "0.95", "--bar", "0.95"]
+# Of a real model: pushes that leave it fluent; parts that hold a few pieces.
 REAL_OUTPUT = ["-n", "24", "--repeat-penalty", "1.2"]
 REAL_PUSHES = ["--how", "replace,diffmean", "--strength", "1,2,3"]
 REAL_PARTS = ["--of", "8"]
-TAKEN = "report", "texts"               # folders' names, which no model may have
 FOUND_ON = 3, 4          # of the lines to be counted, the sweep finds on 3 of 4
 COUNTED, MEASURED = 150000, 30000       # bytes of each of --texts' files
 
@@ -61,7 +59,7 @@ class Run(Stages):
     def __init__(self, args):
         self.texts, self.real = args.texts, args.real
         other = args.real or args.model
-        base = out_folder(other, OUT, TAKEN) if other else OUT
+        base = out_folder(other) if other else OUT
         name = os.path.basename(base)
         folder = base + ("/texts" if args.texts else "/report")
         self.report = base + ("/TEXTS.md" if args.texts else "/REPORT.md")
@@ -82,10 +80,6 @@ class Run(Stages):
         self.pushes = REAL_PUSHES if args.real else PUSHES
         where = self.tables + "/%s." if args.texts else "demo/text/%s."
         self.counted, self.held_out = where + "count.txt", where + "eval.txt"
-
-
-def words_of(form):
-    return [language + "=" + form % language for language in LANGUAGES]
 
 
 def lines_of(path, most=None):

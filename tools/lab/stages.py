@@ -14,6 +14,10 @@ from guard import Refused
 from lab import tables
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+OUT = "demo/out"                        # tables, in folders of their models' names
+TAKEN = "report", "texts"               # names there that no model may have
+LANGUAGES = ["en", "zh", "fr", "es", "vi", "id", "ja"]          # of the demo's sentences
+PAPERS = ["--top", "0.01", "--filter", "0.95", "--bar", "0.95"]
 # What every experiment writes last.
 LAST = {"matrix": "matrix-summary", "dose": "dose", "steer": "steer-generations",
         "fallback": "fallback-generations", "reliability": "reliability-bar", "layers": "overlap",
@@ -36,12 +40,17 @@ def from_root(path):
     return os.path.relpath(path, ROOT) if path.startswith(ROOT + os.sep) else path
 
 
-def out_folder(model, out, taken):
-    """The folder in `out` for a model's tables; its name is the model's, and none of `taken`."""
+def out_folder(model):
+    """The folder for a model's tables, of the model's name."""
     name = os.path.splitext(os.path.basename(model))[0]
-    if not os.path.isfile(model) or ("-" + name).endswith(tuple("-" + one for one in taken)):
-        raise Refused(model, "is no file, or has the name of other tables' folder in " + out)
-    return "%s/%s" % (out, name)
+    if not os.path.isfile(model) or ("-" + name).endswith(tuple("-" + one for one in TAKEN)):
+        raise Refused(model, "is no file, or has the name of other tables' folder in " + OUT)
+    return "%s/%s" % (OUT, name)
+
+
+def words_of(form):
+    """LANG=FILE of every language."""
+    return [language + "=" + form % language for language in LANGUAGES]
 
 
 class Stages:
