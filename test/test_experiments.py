@@ -9,6 +9,7 @@ Standard library only; the demo model with tiny settings.
 
 import contextlib
 import functools
+import hashlib
 import io
 import math
 import os
@@ -31,6 +32,7 @@ import reproduce                                               # noqa: E402
 from lab import ablation, bayes, common, selection, steering, tables   # noqa: E402
 from lab import report as lab_report                           # noqa: E402
 from lab.program import Program, write_npy                     # noqa: E402
+from lab.second import Second                                  # noqa: E402
 
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 DEMO = os.path.join(ROOT, "demo", "model.gguf")
@@ -44,6 +46,7 @@ def shared(name):
 
 
 def write(name, text):
+    os.makedirs(os.path.dirname(shared(name)), exist_ok=True)
     with open(shared(name), "w", encoding="utf-8") as file:
         file.write(text)
     return shared(name)
@@ -266,10 +269,16 @@ class Files(unittest.TestCase):
 
     def test_section(self):
         """What stands between a file's marks is replaced, and nothing else."""
-        path = write("marks.md", "a\n%sold\n%sb\n" % reproduce.MARKS)
+        form = "a\n<!-- %s: begin -->\n%s\n<!-- %s: end -->\nb\n"
+        path = write("marks.md", form % ("results", "old", "results")
+                     + form % ("results of x", "older", "results of x"))
         self.assertEqual(reproduce.with_section(path, "new\n"),
-                         "a\n%snew\n%sb\n" % reproduce.MARKS)
-        self.assertIsNone(reproduce.with_section(write("none.md", "a\n"), "new\n"))
+                         form % ("results", "new", "results")
+                         + form % ("results of x", "older", "results of x"))
+        self.assertEqual(reproduce.with_section(path, "new\n", "results of x"),
+                         form % ("results", "old", "results")
+                         + form % ("results of x", "new", "results of x"))
+        self.assertIsNone(reproduce.with_section(path, "new\n", "results of y"))
 
     def test_bar(self):
         """The bar in the header is the one that members are above, and others not."""
@@ -361,11 +370,20 @@ class Ablation(unittest.TestCase):
             for text, before, after in zip(heads[1:], plain, map(float, values)):
                 row, = rows(self.matrix(), "matrix", selection="lape", off=off, text=text)
                 for name, value in (("plain", before), ("perplexity", after),
-                                    ("change", after - before),
+                                    ("change", after - before), ("nats", math.log(after / before)),
                                     ("percent", (after / before - 1) * 100)):
                     self.assertAlmostEqual(float(row[name]), value, delta=abs(value) * 1e-5 + 1e-6)
                 checked += 1
         self.assertEqual(checked, 9)
+
+    def test_summary_in_nats(self):
+        for selection in "lape", "lap", "random":
+            nats = {(row["off"], row["text"]): float(row["nats"])
+                    for row in rows(self.matrix(), "matrix", selection=selection)}
+            row, = rows(self.matrix(), "matrix-summary", selection=selection)
+            for name, own in (("own_nats", True), ("others_nats", False)):
+                values = [value for (a, b), value in nats.items() if (a == b) == own]
+                self.assertAlmostEqual(float(row[name]), sum(values) / len(values), 4)
 
     def test_equal_budget(self):
         sizes = {}
@@ -394,6 +412,8 @@ class Ablation(unittest.TestCase):
         row, = rows(self.matrix(), "matrix", selection="random", off="en", text="fr")
         self.assertNotEqual(*draws)
         self.assertAlmostEqual(float(row["percent"]), sum(draws) / 2, 5)
+        nats = sum(math.log1p(draw / 100) for draw in draws) / 2
+        self.assertAlmostEqual(float(row["nats"]), nats, 5)
         self.assertAlmostEqual(float(row["spread"]), abs(draws[0] - draws[1]) / math.sqrt(2), 5)
 
     def test_report(self):
@@ -430,6 +450,24 @@ class Ablation(unittest.TestCase):
                       "as by as many random neurons (a)", lab_report.contrast_says(results))
         self.assertIn("| b | 7 | +12.0 % | +4.0 % (a) | -1.0 % |",
                       lab_report.contrast_table(results))
+
+    def test_contrast_of_the_unhurt(self):
+        """A language whose loss does it no harm is named, and is no one's multiple."""
+        found = [("a", "7", -0.7, 2.1, "b", 0.1), ("b", "7", 12, 4, "a", -1)]
+        with unittest.mock.patch.object(lab_report, "contrasts", return_value=found):
+            said = lab_report.contrast_says(None)
+        self.assertIn("Not hurt by the loss of its neurons is the text of a (-0.7 %). ", said)
+        self.assertIn("at least 3.0 times as much as any other (b)", said)
+        with unittest.mock.patch.object(lab_report, "contrasts", return_value=found[:1]):
+            self.assertNotIn("times", lab_report.contrast_says(None))
+
+    def test_nats_table(self):
+        results = lab_report.Results(self.matrix())
+        row, = rows(self.matrix(), "matrix", selection="lape", off="fr", text="zh")
+        line = next(line for line in lab_report.nats_table(results).split("\n")
+                    if line.startswith("| fr |"))
+        self.assertEqual(line.split(" | ")[-1], "%+.2f |" % float(row["nats"]))
+        self.assertEqual(line.count("**"), 2)
 
     def test_dose(self):
         folder = made("dose", "dose", DEMO, *texts("eval"), "--counts", counts(), "--neurons",
@@ -497,6 +535,79 @@ class Steering(unittest.TestCase):
         value = lape("ppl", DEMO, "x=" + shared("same.npy"), "--seq", "12").split("\n")[1]
         row, = rows(folder, "steer", mode="off+on", prompt="en", wanted="zh")
         self.assertAlmostEqual(float(row["perplexity"]) / float(value.split("\t")[1]), 1, 5)
+
+    def test_modes(self):
+        """Only those that are wanted, without perplexities."""
+        folder = made("modes", "steer", DEMO, prompts()[1], "--check", *texts("eval"), "-n", "12",
+                      "--counts", counts(), "--neurons", neurons(), "--how", "add", "--strength",
+                      "20", "--modes", "none,off+on", "--no-perplexity")
+        self.assertEqual({row["mode"] for row in rows(folder, "steer")}, {"none", "off+on"})
+        self.assertEqual({row["perplexity"] for name in ("steer", "steer-check", "steer-summary")
+                          for row in rows(folder, name)}, {"nan"})
+        made_so, _ = tables.read_table(os.path.join(folder, "steer-summary.tsv"))
+        self.assertIn("best: add 20", made_so)
+
+    def test_second_judge(self):
+        """Another classifier stands beside naive Bayes: percents, agreement, its own accuracy."""
+        write("py3langid/__init__.py", "")
+        write("py3langid/langid.py", """MODEL_FILE = "model"
+class LanguageIdentifier:
+    labels = ["en", "fr", "zh", "de"]
+    @classmethod
+    def from_model_file(cls, path):
+        return cls()
+    def set_languages(self, languages):
+        assert languages == ["fr", "en", "zh"]
+    def classify(self, text):
+        return ("zh" if any(c > "\\u3000" for c in text) else "fr"), 1.0
+""")
+        with unittest.mock.patch.dict(os.environ, PYTHONPATH=SHARED.name):
+            folder = made("second", "steer", DEMO, *prompts(), "--check", *texts("eval"), "-n",
+                          "12", "--counts", counts(), "--neurons", neurons(), "--how", "add",
+                          "--strength", "20", "--no-perplexity")
+        kept = rows(folder, "steer-generations", mode="off+on")
+        self.assertEqual({row["second"] for row in kept}, {"fr", "zh"})
+        for row in kept:
+            self.assertEqual(row["second"], "zh" if any(c > "\u3000" for c in row["output"])
+                             else "fr")
+        for row in rows(folder, "steer", mode="off+on"):
+            mine = [one for one in kept if all(one[key] == row[key]
+                                               for key in ("prompt", "wanted"))]
+            self.assertEqual(float(row["second"]),
+                             50 * sum(one["second"] == row["wanted"] for one in mine))
+            self.assertEqual(float(row["agree"]),
+                             50 * sum(one["second"] == one["language"] for one in mine))
+        summary, = rows(folder, "steer-summary", mode="off+on")
+        self.assertAlmostEqual(float(summary["agree"]), common.mean(
+            float(row["agree"]) for row in rows(folder, "steer", mode="off+on")), 3)
+        # right on all French and Chinese lines, and on no English one
+        said = lab_report.Results(folder).made("steer-check", "second")
+        self.assertAlmostEqual(float(said), 2 / 3, 5)
+
+    def test_no_second_judge(self):
+        """Not installed, or ignorant of a language: its cells say nothing."""
+        with unittest.mock.patch.dict(sys.modules, {"py3langid": None, "py3langid.langid": None}):
+            second = Second(["en", "fr"])
+        self.assertEqual(second.classify("The window is open."), "-")
+        self.assertEqual(second.about(), "second: -, since py3langid is not installed")
+        fake = types.SimpleNamespace(MODEL_FILE="", LanguageIdentifier=types.SimpleNamespace(
+            from_model_file=lambda path: types.SimpleNamespace(labels=["en"])))
+        with unittest.mock.patch.dict(sys.modules, {"py3langid": types.SimpleNamespace(),
+                                                    "py3langid.langid": fake}):
+            self.assertEqual(Second(["en", "fr"]).about(),
+                             "second: -, since py3langid does not know 'fr'")
+        self.assertEqual(steering.beside(["en", "fr"], ["-", "-"], "en"), ("-", "-"))
+        self.assertEqual(steering.beside(["en", "fr"], ["en", "en"], "en"), (100, 50))
+
+    def test_fluency_behind_bos(self):
+        """Pieces with a BOS are a token longer, and the output's first token is predicted."""
+        ids = [300, 400, 500]
+        write_npy(shared("one.npy"), ids)
+        said = lape("ppl", DEMO, "x=" + shared("one.npy"), "--seq", "4", "--bos")
+        got = Program(LAPE, quiet=True, pieces=["--bos"]).fluency(DEMO, {"k": [ids]})
+        self.assertAlmostEqual(got["k"], float(said.split("\n")[1].split("\t")[1]), 2)
+        self.assertNotAlmostEqual(got["k"], Program(LAPE, quiet=True).fluency(
+            DEMO, {"k": [ids]})["k"], 0)
 
     def test_fluency_of_different_lengths(self):
         """exp of the mean over outputs of their mean losses, whatever their lengths."""
@@ -683,14 +794,49 @@ class Complaints(unittest.TestCase):
         """Whose tables would land, or delete, where others are."""
         for path in "..", ".", "/", "nowhere.gguf", write("report.gguf", ""), write(
                 "texts.gguf", ""), write("a-texts.gguf", ""):
-            args = types.SimpleNamespace(lape="", texts=None, threads=None, model=path)
-            with self.assertRaises(tables.Refused, msg=path):
-                reproduce.Run(args)
-        self.assertTrue(reproduce.Run(types.SimpleNamespace(
-            lape="", texts=None, threads=None, model=DEMO)).tables.endswith("/model"))
+            for kind in "model", "real":
+                args = dict({"model": None, "real": None, kind: path}, lape="", texts=None,
+                            threads=None)
+                with self.assertRaises(tables.Refused, msg=path):
+                    reproduce.Run(types.SimpleNamespace(**args))
+        for given, folder, told, pieces in (
+                ({"model": DEMO}, "demo/out/model", "demo/out/model/REPORT.md", []),
+                ({"model": DEMO, "texts": "x"}, "demo/out/model-texts",
+                 "demo/out/model-texts/REPORT.md", []),
+                ({"real": DEMO}, "demo/out/model/report", "demo/out/model/REPORT.md", ["--bos"]),
+                ({}, "demo/out/report", "demo/out/REPORT.md", []),
+                ({"texts": "x"}, "demo/out/texts", "demo/out/TEXTS.md", [])):
+            run = reproduce.Run(types.SimpleNamespace(**dict(
+                {"lape": "", "texts": None, "threads": None, "model": None, "real": None},
+                **given)))
+            self.assertEqual((run.tables, run.report, run.pieces),
+                             (folder, told, ["--seq", "128"] + pieces))
+
+    def test_stages_of_reproduce(self):
+        """A real model's: the paper's rates, BOS where pieces and outputs have one, no sweep."""
+        run = reproduce.Run(types.SimpleNamespace(lape="lape", texts=None, threads=2, model=None,
+                                                  real=DEMO))
+        run.tables = shared("stages")
+        os.makedirs(run.tables)
+        with unittest.mock.patch.object(run, "stage") as stage:
+            reproduce.run_all(run)
+        calls = {call.args[0]: call.args[3] for call in stage.call_args_list}
+        self.assertEqual(list(calls), ["count", "find", "layers", "matrix", "reliability", "dose",
+                                       "fallback", "steer"])
+        self.assertEqual({name for name in calls if "--bos" in calls[name]},
+                         set(calls) - {"find", "layers"})
+        self.assertEqual({name for name in calls if "--seq" in calls[name]},
+                         {"count", "matrix", "reliability", "dose"})
+        for name in "find", "reliability":
+            self.assertIn("--top 0.01 --filter 0.95 --bar 0.95", " ".join(calls[name]))
+        file, = rows(run.tables, "model")
+        with open(DEMO, "rb") as model:
+            self.assertEqual(file, {"file": "model.gguf", "bytes": str(os.path.getsize(DEMO)),
+                                    "sha256": hashlib.sha256(model.read()).hexdigest()})
 
     def test_usage(self):
         self.refused(2, "--draws", "matrix", DEMO, "--counts", "x", "--draws", "many")
+        self.refused(2, "--modes", "steer", DEMO, "--counts", "x", "--check", "x", "--modes", "of")
         self.refused(2, "--top", "sweep", DEMO, "--counts", "x", "--top", "2")
         self.refused(2, "--nonsense", "layers", "x", "--nonsense")
         self.refused(2, "COMMAND", )

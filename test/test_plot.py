@@ -22,8 +22,8 @@ PAIRS = [(a, b) for a in NAMES for b in NAMES]
 FIGURES = ["layers", "matrix", "baselines", "dose", "steer", "reliability", "overlap"]
 
 
-def write_tables(folder, value=7.0):
-    """All that plot.py draws; `value` stands once in the matrix."""
+def write_tables(folder, value=7.0, times=1):
+    """All that plot.py draws; `value` stands once in the matrix, other changes are times as high."""
     def write(name, columns, rows, made=()):
         tables.write_table(os.path.join(folder, name + ".tsv"), list(made), columns.split(), rows)
 
@@ -33,9 +33,10 @@ def write_tables(folder, value=7.0):
           [[s, a, b, 3, 10, 11, 1, value if (s, a, b) == ("lape", "en", "zh") else 91.0 * (a == b),
             "-"] for s in ("lape", "random-1", "random") for a, b in PAIRS])
     write("matrix-summary", "selection neurons own own_spread others others_spread rows columns of",
-          [["lape", 9, 10.0, "-", 2.0, "-", 3, 3, 3], ["random", 9, 1.0, 0.5, 1.0, 0.1, 1, 1, 3]])
+          [["lape", 9, 10.0 * times, "-", 2.0, "-", 3, 3, 3],
+           ["random", 9, 1.0, 0.5, 1.0, 0.1, 1, 1, 3]])
     write("dose", "off part neurons text plain perplexity change percent",
-          [[a, part, 2, b, 10, 11, 1, part / 10 * (a == b)] for a, b in PAIRS
+          [[a, part, 2, b, 10, 11, 1, times * part / 10 * (a == b)] for a, b in PAIRS
            for part in (0, 50, 100)])
     write("steer", "mode how strength prompt wanted outputs success perplexity distinct",
           [[mode, *push, a, b, 2, 50.0, 9.0, 0.5] for mode, push in (
@@ -114,6 +115,22 @@ class Plots(unittest.TestCase):
         self.draw("--svg", "--only", "matrix")
         cells = self.text_of("matrix")
         self.assertEqual((cells.count("7"), cells.count("33")), (0, 1))
+
+    def test_wide(self):
+        """Percents of thousands beside some: a scale that shows both, and says so."""
+        self.draw("--svg")
+        narrow = {name: self.text_of(name) for name in ("matrix", "baselines", "dose")}
+        write_tables(self.folder, 1951.7, 100)
+        self.draw("--svg")
+        self.assertEqual(self.text_of("matrix").count("1952"), 1)
+        for name, cells in narrow.items():
+            marks = ["0", "10", "100", "1000"]
+            if name == "matrix":           # its cells are numbers as well, the bar's stand last
+                self.assertEqual(self.text_of(name)[-5:-1], marks)
+                self.assertNotIn("1000", cells)
+            else:
+                self.assertLessEqual(set(marks), set(self.text_of(name)))
+                self.assertFalse(set(marks) <= set(cells), name)
 
     def test_same_bytes(self):
         self.draw()

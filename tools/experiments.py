@@ -47,7 +47,18 @@ def number(kind, low, high):
     return parse
 
 
+def chosen(names):
+    """Some of these names, between commas."""
+    def parse(text):
+        if not set(text.split(",")) <= set(names):
+            raise ValueError
+        return text.split(",")
+    parse.__name__ = "list of some of " + ",".join(names)
+    return parse
+
+
 RATE = number(float, 0, 1)
+MODES = "none", "off", "on", "off+on"        # of steering: which neurons are touched
 
 
 def add_common(parser):
@@ -88,6 +99,11 @@ def add_outputs(parser):
                              "languages")
     parser.add_argument("-n", dest="tokens_out", type=number(int, 2, 1 << 20), default=24,
                         metavar="N", help="tokens to generate (24)")
+    parser.add_argument("--bos", action="store_true",
+                        help="perplexities of outputs and of held-out text are behind the "
+                             "begin-of-sequence token")
+    parser.add_argument("--no-perplexity", action="store_true",
+                        help="of outputs and of held-out text: their columns are nan")
     parser.add_argument("--repeat-penalty", type=number(float, 1e-6, 1e6), default=1.2, metavar="R",
                         help="on tokens seen before (1.2; 1: none)")
 
@@ -125,6 +141,8 @@ def parse_arguments(argv):
                                                "--check, prompts one a line")
     add_neurons(sub)
     add_outputs(sub)
+    sub.add_argument("--modes", type=chosen(MODES), default=MODES, metavar="A,B",
+                     help="of these: " + ",".join(MODES))
     sub.add_argument("--how", default="replace,add,scale,diffmean", metavar="A,B",
                      help="ways to push, as `lape generate` has them (replace,add,scale,diffmean)")
     sub.add_argument("--strength", type=numbers(float, -1e6, 1e6), default=[1.0, 10.0],

@@ -34,6 +34,8 @@ COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*"]
 DASHES = ["-", "--", "-.", ":"]
 SHADES = "Blues"         # white to dark, for every kind of eye and printer
+# Percents above this are shown by a scale that is plain to LINEAR, and logarithmic from there.
+WIDE, LINEAR = 300, 10
 
 
 def table(folder, name):
@@ -52,12 +54,20 @@ def line_style(i):
             "linestyle": DASHES[i % len(DASHES)], "markersize": 4, "linewidth": 1.2}
 
 
-def show_cells(axes, cells, rows, columns, form, low, high):
+def fit_percents(axes, values):
+    """The y axis of percents that may go so high that a plain scale would show nothing else."""
+    if max(values) > WIDE:
+        axes.set_yscale("symlog", linthresh=LINEAR)
+        axes.yaxis.set_major_formatter("{x:g}")
+
+
+def show_cells(axes, cells, rows, columns, form, low, high, norm=None):
     """A heat map with its numbers written into it; None: no cell. Small squares, so that it is
-    vectors in an SVG."""
+    vectors in an SVG. norm: shades by another scale."""
     values = [[float("nan") if v is None else v for v in row] for row in cells]
-    mesh = axes.pcolormesh(values, cmap=SHADES, vmin=low, vmax=high, edgecolors="lightgrey",
-                           linewidth=0.5, clip_on=False)
+    norm = norm or matplotlib.colors.Normalize(low, high)
+    mesh = axes.pcolormesh(values, cmap=SHADES, norm=norm, edgecolors="lightgrey", linewidth=0.5,
+                           clip_on=False)
     axes.set_xticks([i + 0.5 for i in range(len(columns))], columns)
     axes.set_yticks([i + 0.5 for i in range(len(rows))], rows)
     axes.tick_params(length=0)
@@ -68,7 +78,7 @@ def show_cells(axes, cells, rows, columns, form, low, high):
     for y, row in enumerate(cells):
         for x, value in enumerate(row):
             if value is not None:
-                dark = (value - low) / ((high - low) or 1) > 0.55
+                dark = norm(value) > 0.55
                 text = form % value
                 text = text.lstrip("-") if float(text) == 0 else text
                 axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=6.5,
@@ -115,13 +125,17 @@ def matrix(folder):
     size = 0.42 * len(text) + 0.9
     figure, grid = plt.subplots(1, len(names), squeeze=False, figsize=(
         size * len(names) + 0.4, 0.42 * len(off) + 1))
+    norm = matplotlib.colors.SymLogNorm(LINEAR, vmin=0, vmax=high) if high > WIDE else None
     for axes, name in zip(grid.flat, names):
         cells = [[value[name, a, b] for b in text] for a in off]
-        mesh = show_cells(axes, cells, off, text, "%.0f", 0, max(high, 1))
+        mesh = show_cells(axes, cells, off, text, "%.0f", 0, max(high, 1), norm)
         axes.set_title(name + (", mean of draws" if name == "random" else ""))
         axes.set_xlabel("perplexity of text in")
         axes.set_ylabel("neurons at 0")
-    figure.colorbar(mesh, ax=list(grid.flat), label="change in percent", shrink=0.8)
+    bar = figure.colorbar(mesh, ax=list(grid.flat), label="change in percent", shrink=0.8)
+    if norm:
+        bar.set_ticks([0] + [10 ** i for i in range(1, 9) if 10 ** i <= high], minor=False)
+        bar.ax.yaxis.set_major_formatter("{x:g}")
     return figure
 
 
@@ -144,6 +158,7 @@ def baselines(folder):
     axes.set_xticks(list(at), [row["selection"] for row in rows])
     axes.set_xlabel("as many neurons of every language, selected by")
     axes.set_ylabel("change of perplexity, percent")
+    fit_percents(axes, [float(row["own"]) for row in rows])
     axes.legend()
     return figure
 
@@ -169,6 +184,7 @@ def dose(folder):
                   linewidth=3, label="other texts, mean", zorder=1)
     axes.set_xlabel("part of the language's neurons at 0, percent, lowest LAPE first")
     axes.set_ylabel("change of perplexity, percent")
+    fit_percents(axes, [float(row["percent"]) for row in rows])
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

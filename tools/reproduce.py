@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Every experiment on the demo model, and a report of them.
+"""Every experiment on the demo model, or on a real one, and a report of them.
 
-    reproduce.py [--texts DIR] [--model FILE] [--lape PATH] [-t N] [--write FILE] [--again]
+    reproduce.py [--real FILE] [--texts DIR] [--model FILE] [--lape PATH] [-t N] [--write FILE]
+                 [--again]
 
 Tables land in demo/out/report/, with pictures where matplotlib is; the report is
 demo/out/REPORT.md. README.md's section between its marks must be what this run found; --write puts
@@ -15,6 +16,11 @@ report is demo/out/TEXTS.md, and its section stands in demo/MODEL.md.
 --model takes another model of the same languages, one that tools/train.py made, say; tables and
 REPORT.md land in a folder of demo/out/ that has the model's name, and no document is held against
 them.
+
+With --real, the model is anybody's, and neurons are found at the paper's rates, which the program
+has by default. It takes hours: progress is said, and what is done is not done again when the
+command is given again. Tables land in demo/out/NAME/report/, NAME being the file's, the report is
+demo/out/NAME/REPORT.md, and its section of README.md is the one between marks of that name.
 """
 
 import argparse
@@ -22,15 +28,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 from guard import Refused
 from lab import report, tables
+from lab.stages import (LANGUAGES, OUT, PAPERS, ROOT, Stages, from_root, out_folder, sum_of,
+                        words_of)
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-MODEL, OUT, PICTURES = "demo/model.gguf", "demo/out", "demo/pictures"
-LANGUAGES = ["en", "zh", "fr", "es", "vi", "id", "ja"]
-MARKS = "<!-- results: begin -->\n", "<!-- results: end -->\n"
+MODEL, PICTURES = "demo/model.gguf", "demo/pictures"
 SHOWN = ["layers", "matrix", "dose", "steer", "reliability", "overlap"]     # in README.md
 
 # What bounds the time: a few minutes on two cores.
@@ -41,50 +45,41 @@ OUTPUT = ["-n", "16", "--repeat-penalty", "1.2"]
 PUSHES = ["--how", "replace,add,scale,diffmean", "--strength", "5,10"]
 # Of --texts, with lists and code in them, only longer pieces tell their language.
 LONG = ["-n", "64", "--repeat-penalty", "1.2", "--how", "replace,diffmean", "--strength", "5"]
+# Of a real model: pushes that leave it fluent; parts that hold a few pieces.
+REAL_OUTPUT = ["-n", "24", "--repeat-penalty", "1.2"]
+REAL_PUSHES = ["--how", "replace,diffmean", "--strength", "1,2,3"]
+REAL_PARTS = ["--of", "8"]
 FOUND_ON = 3, 4          # of the lines to be counted, the sweep finds on 3 of 4
 COUNTED, MEASURED = 150000, 30000       # bytes of each of --texts' files
 
 
-class Run:
-    """Where the texts are, and where the tables go; everything is relative to the top folder."""
+class Run(Stages):
+    """Which model and which texts, and where the tables, the report and the section go."""
 
     def __init__(self, args):
-        self.lape, self.texts, self.start = args.lape, args.texts, time.time()
-        self.threads = ["-t", str(args.threads)] if args.threads else []
-        self.tables, self.report, self.document = (
-            (OUT + "/texts", OUT + "/TEXTS.md", "demo/MODEL.md") if args.texts else
-            (OUT + "/report", OUT + "/REPORT.md", "README.md"))
-        self.model = MODEL
+        self.texts, self.real = args.texts, args.real
+        other = args.real or args.model
+        base = out_folder(other) if other else OUT
+        name = os.path.basename(base)
+        folder = base + ("/texts" if args.texts else "/report")
+        self.report = base + ("/TEXTS.md" if args.texts else "/REPORT.md")
+        self.document = "demo/MODEL.md" if args.texts else "README.md"
+        self.pictures, self.marks, bos = PICTURES, "results", []
         if args.model:
-            name = os.path.splitext(os.path.basename(args.model))[0]
-            if not os.path.isfile(args.model) or name == "report" or (
-                    ("-" + name).endswith("-texts")):
-                raise Refused(args.model, "is no file, or has the name of other tables' folder in "
-                              + OUT)
-            self.model, self.document = os.path.abspath(args.model), None
-            self.tables = "%s/%s%s" % (OUT, name, "-texts" if args.texts else "")
-            self.report = self.tables + "/REPORT.md"
-        self.parts = report.IN_CARD if args.texts else report.IN_README
+            folder = base + ("-texts" if args.texts else "")
+            self.report, self.document = folder + "/REPORT.md", None
+        if args.real:
+            self.pictures, self.marks = "%s/%s" % (PICTURES, name), "results of " + name
+            self.document = None if args.texts else "README.md"
+            bos = ["--bos"] if tables.begins_with_bos(args.real) else []
+        super().__init__(from_root(other or os.path.join(ROOT, MODEL)), folder, args.lape,
+                         args.threads, SEQ + bos, quiet=not args.real)
+        self.parts = report.IN_CARD if args.texts else (
+            report.IN_REAL if args.real else report.IN_README)
+        self.output = (REAL_OUTPUT if args.real else OUTPUT) + bos
+        self.pushes = REAL_PUSHES if args.real else PUSHES
         where = self.tables + "/%s." if args.texts else "demo/text/%s."
         self.counted, self.held_out = where + "count.txt", where + "eval.txt"
-
-    def say(self, text):
-        print("%4.0f s  %s" % (time.time() - self.start, text), flush=True)
-
-    def call(self, *words):
-        subprocess.run(words, cwd=ROOT, check=True)
-
-    def count(self, texts, output):
-        self.call(self.lape, "count", self.model, *texts, *SEQ, *self.threads, "-q", "-o", output)
-
-    def experiment(self, name, *words):
-        self.say(name)
-        self.call(sys.executable, "tools/experiments.py", name, *words, "-o", self.tables, "-q",
-                  "--lape", self.lape, *self.threads)
-
-
-def words_of(form):
-    return [language + "=" + form % language for language in LANGUAGES]
 
 
 def lines_of(path, most=None):
@@ -95,7 +90,10 @@ def lines_of(path, most=None):
 
 
 def write_lines(path, lines):
-    tables.write_text(os.path.join(ROOT, path), "\n".join(lines) + "\n")
+    """A file that says so already keeps its time, by which stages know it."""
+    path, text = os.path.join(ROOT, path), "\n".join(lines) + "\n"
+    if not os.path.exists(path) or "\n".join(tables.read_lines(path)) != text:
+        tables.write_text(path, text)
 
 
 def take_texts(run):
@@ -116,36 +114,45 @@ def split_texts(run):
             write_lines("%s/sweep.%s.%s.txt" % (run.tables, language, name), part)
 
 
-def rates(run):
-    """The options that the sweep has chosen."""
-    made, _ = tables.read_table(os.path.join(ROOT, run.tables, "sweep.tsv"))
+def sweep_rates(run):
+    """The options of the sweep's choice; made on sentences that nothing else is measured on."""
+    split_texts(run)
+    part = run.tables + "/sweep.%s."
+    counts = run.tables + "/sweep.counts.gguf"
+    run.count(words_of(part + "find.txt"), counts, "count for the sweep")
+    run.experiment("sweep", run.model, *words_of(part + "judge.txt"), *run.pieces, *SWEEP,
+                   "--counts", counts)
+    made, _ = tables.read_table(run.path("sweep.tsv"))
     return next(line for line in made if line.startswith("best: ")).split()[1:]
 
 
 def run_all(run):
+    """What takes long comes last."""
     counted, held_out = words_of(run.counted), words_of(run.held_out)
     prompts = words_of("demo/prompts/%s.txt")
     counts, neurons = run.tables + "/counts.gguf", run.tables + "/neurons.tsv"
     if run.texts:
         take_texts(run)
-    split_texts(run)
-    run.say("count")
-    run.count(words_of(run.tables + "/sweep.%s.find.txt"), run.tables + "/sweep.counts.gguf")
+    rates = PAPERS if run.real else sweep_rates(run)
+    if run.real:
+        tables.write_table(run.path("model.tsv"), ["which file all of this is about"],
+                           ["file", "bytes", "sha256"],
+                           [[os.path.basename(run.real), os.path.getsize(run.real),
+                             sum_of(run.real)]])
     run.count(counted, counts)
-    run.experiment("sweep", run.model, *words_of(run.tables + "/sweep.%s.judge.txt"), *SEQ, *SWEEP,
-                   "--counts", run.tables + "/sweep.counts.gguf")
-    run.call(run.lape, "find", counts, *rates(run), "--langs", ",".join(LANGUAGES), "-q",
-             "-o", neurons)
+    run.find(counts, LANGUAGES, neurons, *rates)
     found = ["--counts", counts, "--neurons", neurons]
     run.experiment("layers", neurons, "--counts", counts)
-    run.experiment("matrix", run.model, *held_out, *SEQ, *found)
+    run.experiment("matrix", run.model, *held_out, *run.pieces, *found)
     if run.texts:
         run.experiment("steer", run.model, prompts[0], "--check", *held_out, *found, *LONG)
         return
-    run.experiment("reliability", run.model, *counted, *SEQ, *rates(run))
-    run.experiment("dose", run.model, *held_out, *SEQ, *found)
-    run.experiment("fallback", run.model, *prompts, "--check", *held_out, *found, *OUTPUT)
-    run.experiment("steer", run.model, *prompts, "--check", *held_out, *found, *OUTPUT, *PUSHES)
+    run.experiment("reliability", run.model, *counted, *run.pieces, *rates,
+                   *(REAL_PARTS if run.real else []))
+    run.experiment("dose", run.model, *held_out, *run.pieces, *found)
+    for name, pushes in (("fallback", []), ("steer", run.pushes)):
+        run.experiment(name, run.model, *prompts, "--check", *held_out, *found, *run.output,
+                       *pushes)
 
 
 def can_draw():
@@ -159,13 +166,14 @@ def draw(run, folder, *words):
                    check=True, stdout=subprocess.DEVNULL)
 
 
-def with_section(path, section):
+def with_section(path, section, marks="results"):
     """The file's text with the section between its marks; None when it has no marks."""
     text = "\n".join(tables.read_lines(path))
-    if text.count(MARKS[0]) != 1 or text.count(MARKS[1]) != 1:
+    begin, end = ("<!-- %s: %s -->\n" % (marks, side) for side in ("begin", "end"))
+    if text.count(begin) != 1 or text.count(end) != 1:
         return None
-    before, rest = text.split(MARKS[0])
-    return before + MARKS[0] + section + MARKS[1] + rest.split(MARKS[1])[1]
+    before, rest = text.split(begin)
+    return before + begin + section + end + rest.split(end)[1]
 
 
 def settle(run, section, write):
@@ -174,11 +182,11 @@ def settle(run, section, write):
     if not document:
         return True
     path = os.path.join(ROOT, document)
-    new = with_section(path, section)
+    new = with_section(path, section, run.marks)
     if new is None:
         if write:
-            raise Refused("%s: lacks the marks %s" % (path, MARKS[0].strip()))
-        run.say("%s has no section of results" % run.document)
+            raise Refused("%s: lacks the marks <!-- %s: begin -->" % (path, run.marks))
+        run.say("%s has no section of %s" % (run.document, run.marks))
         return True
     if write:
         tables.write_text(path, new)
@@ -192,7 +200,7 @@ def settle(run, section, write):
 def write_report(run, drawn):
     """Of the demo's texts, all; of others, what the model card tells."""
     results = report.Results(os.path.join(ROOT, run.tables))
-    section = report.section(results, run.parts)
+    section = report.section(results, run.parts, run.pictures)
     tables.write_text(os.path.join(ROOT, run.report),
                       section if run.texts else report.whole(results, drawn))
     run.say("wrote " + run.report)
@@ -201,8 +209,11 @@ def write_report(run, drawn):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--real", metavar="FILE", help="a real model, at the paper's rates; goes on "
+                                                      "where it was broken off")
+    which.add_argument("--model", metavar="FILE", help="another model of the same languages")
     parser.add_argument("--texts", metavar="DIR", help="measure on DIR's texts, not on the demo's")
-    parser.add_argument("--model", metavar="FILE", help="another model of the same languages")
     parser.add_argument("--lape", default="./lape", metavar="PATH", help="the program (./lape)")
     parser.add_argument("-t", dest="threads", type=int, metavar="N",
                         help="threads (all processors)")
@@ -216,15 +227,16 @@ def main():
         if args.write and not drawn and not args.texts:
             raise Refused("--write wants pictures, too: run it by a python with matplotlib")
         if not args.again:
-            shutil.rmtree(os.path.join(ROOT, run.tables), ignore_errors=True)
-            os.makedirs(os.path.join(ROOT, run.tables))
+            if not run.real:
+                shutil.rmtree(os.path.join(ROOT, run.tables), ignore_errors=True)
+            os.makedirs(os.path.join(ROOT, run.tables), exist_ok=True)
             run_all(run)
         if drawn:
             draw(run, run.tables)
         elif not args.texts:
             run.say("no pictures: %s has no matplotlib" % sys.executable)
         if args.write and drawn:
-            draw(run, PICTURES, "--svg", "--only", ",".join(SHOWN))
+            draw(run, run.pictures, "--svg", "--only", ",".join(SHOWN))
         return 0 if settle(run, write_report(run, drawn), args.write) else 1
     except subprocess.CalledProcessError as problem:
         print("reproduce.py: failed: %s" % " ".join(problem.cmd[:4]), file=sys.stderr)

@@ -6,13 +6,13 @@ import math
 
 from guard import Refused
 from lab import tables
-from lab.common import (about_neurons, language_files, mean, model_and_files, neurons_of, percent,
-                        program_of, say, spread, write)
+from lab.common import (about_neurons, language_files, mean, model_and_files, nats, neurons_of,
+                        percent, program_of, say, spread, write)
 
 
 def judge(change):
-    """change[off][text] in percent. How much of it falls on the language that is off, how much on
-    the others; and in how many rows and columns it is the own that is hurt most."""
+    """change[off][text], in percent or nats. How much of it falls on the language that is off, how
+    much on the others; and in how many rows and columns it is the own that is hurt most."""
     off, text = list(change), list(next(iter(change.values())))
     both = [name for name in off if name in text]
     own = mean(change[name][name] for name in both)
@@ -95,44 +95,49 @@ def matrix(args):
     sets = {(name, off): places for name, by in lists.items() for off, places in by.items()}
     say(args, "%d deactivations of %d texts" % (len(sets), len(texts)))
     plain, ablated = lape.perplexities(model, texts, sets, found)
-    change = {name: {off: {text: percent(ablated[name, off][text], plain[text]) for text in texts}
-                     for off in by} for name, by in lists.items()}
+    change, loss = ({name: {off: {text: measure(ablated[name, off][text], plain[text])
+                                  for text in texts} for off in by} for name, by in lists.items()}
+                    for measure in (percent, nats))
     rows = [[name, off, text, len(lists[name][off]), plain[text], ablated[name, off][text],
-             ablated[name, off][text] - plain[text], change[name][off][text], "-"]
+             ablated[name, off][text] - plain[text], change[name][off][text],
+             loss[name][off][text], "-"]
             for name, off in sets for text in texts]
-    draws = [change[name] for name in lists if name.startswith("random-")]
+    draws = [name for name in lists if name.startswith("random-")]
     if draws:
-        change["random"], deviation = random_mean(draws)
+        change["random"], deviation = random_mean([change[name] for name in draws])
+        loss["random"], _ = random_mean([loss[name] for name in draws])
         for off in found.languages:
             for text in texts:
                 added = change["random"][off][text]
                 rows.append(["random", off, text, len(found.of(off)), plain[text],
                              plain[text] * (1 + added / 100), plain[text] * added / 100, added,
-                             deviation[off][text]])
+                             loss["random"][off][text], deviation[off][text]])
     about = about_neurons(found) + [
         "perplexity of `text` when the neurons of `off` are 0, and its change; plain: of the model "
-        "as it is",
+        "as it is", "nats: ln of perplexity by plain, which is the change of the loss",
         "selections: the list; baselines of as many neurons for every language; random-N, as many "
         "in the same layers; random, their mean, with the standard deviation of the percents"]
     write(args, "matrix", about, ["selection", "off", "text", "neurons", "plain", "perplexity",
-                                  "change", "percent", "spread"], rows)
+                                  "change", "percent", "nats", "spread"], rows)
     write(args, "matrix-summary", about_neurons(found) + [
         "own: mean change in percent of the language that is off; others: of the other languages; "
-        "for random, spread of these over the draws", "rows: own is hurt most of all texts; "
-        "columns: it is hurt most by its own; of `of`"],
-        ["selection", "neurons", "own", "own_spread", "others", "others_spread", "rows", "columns",
-         "of"], matrix_summary(lists, change, draws, found, texts))
+        "for random, spread of these over the draws", "own_nats, others_nats: the same in nats",
+        "rows: own is hurt most of all texts; columns: it is hurt most by its own; of `of`"],
+        ["selection", "neurons", "own", "own_spread", "others", "others_spread", "own_nats",
+         "others_nats", "rows", "columns", "of"],
+        matrix_summary(lists, change, loss, draws, found, texts))
 
 
-def matrix_summary(lists, change, draws, found, texts):
+def matrix_summary(lists, change, loss, draws, found, texts):
     rows = []
     for name in change:
         own, others, right, below = judge(change[name])
-        single = [judge(draw) for draw in draws] if name == "random" else []
+        single = [judge(change[draw]) for draw in draws] if name == "random" else []
         by = lists.get(name) or {off: found.of(off) for off in found.languages}
         rows.append([name, sum(len(places) for places in by.values()), own,
                      spread(j[0] for j in single) if single else "-", others,
-                     spread(j[1] for j in single) if single else "-", right, below,
+                     spread(j[1] for j in single) if single else "-",
+                     *judge(loss[name])[:2], right, below,
                      len([text for text in texts if text in by])])
     return rows
 

@@ -90,6 +90,11 @@ def percent(value, plain):
     return (value / plain - 1) * 100
 
 
+def nats(value, plain):
+    """The same as a difference of losses; such add up where percents do not."""
+    return math.log(value / plain)
+
+
 def mean(values):
     values = list(values)
     return math.fsum(values) / len(values) if values else math.nan

@@ -95,8 +95,8 @@ class Program:
 
     def fluency(self, model, outputs):
         """outputs: by key, lists of ids. By key, the plain model's perplexity of them: as
-        `lape ppl` has it, every output being a piece. A key without an output of two tokens is
-        left out."""
+        `lape ppl` has it, every output being a piece, behind a BOS where pieces have one. A key
+        without an output of two tokens is left out."""
         lengths = sorted({len(ids) for lists in outputs.values() for ids in lists if len(ids) > 1})
         loss = {}                                # by key: outputs, and the sum of their mean losses
         for length in lengths:
@@ -111,14 +111,15 @@ class Program:
     def fluency_of(self, model, outputs, length):
         """The same of outputs that are all of one length."""
         keys, value = list(outputs), {}
+        bos = ["--bos"] if "--bos" in self.pieces else []
         for start in range(0, len(keys), MOST_TEXTS):
             texts = {}
             for i, key in enumerate(keys[start:start + MOST_TEXTS]):
                 texts["T%d" % i] = self.temporary("ids.npy")
                 write_npy(texts["T%d" % i], sum(outputs[key], []))
             table = self.temporary("ppl.tsv")
-            self.run("ppl", model, *texts_of(texts), "--seq", str(length), *self.on_threads(),
-                     "-o", table, quiet=True)
+            self.run("ppl", model, *texts_of(texts), "--seq", str(length + len(bos)), *bos,
+                     *self.on_threads(), "-o", table, quiet=True)
             row = tables.read_table(table)[1][0]
             for i, key in enumerate(keys[start:start + MOST_TEXTS]):
                 value[key] = float(row["T%d" % i])

@@ -7,6 +7,9 @@ import math
 import os
 
 from lab import tables
+from lab.second import NAME
+
+DOZEN = 12               # layers, from which a model has a bottom and a top
 
 
 class Results:
@@ -19,6 +22,9 @@ class Results:
         if name not in self.known:
             self.known[name] = tables.read_table(os.path.join(self.folder, name + ".tsv"))
         return self.known[name]
+
+    def has(self, name):
+        return os.path.exists(os.path.join(self.folder, name + ".tsv"))
 
     def rows(self, name, **wanted):
         """Of a table, those whose cells are as wanted."""
@@ -111,12 +117,23 @@ def layers_says(r):
     most, least = max(count, key=count.get), min(count, key=count.get)
     ends = count[rows[0]["layer"]] + count[rows[-1]["layer"]]
     whole = sum(count.values())
+    if len(rows) >= DOZEN:
+        return deep_says(r, whole, most, count[most], least, count[least])
     return ("Of %d distinct neurons the first and the last layer hold %.0f %%, and %.0f %% of all "
             "neurons. Layer %s has most (%d), layer %s fewest (%d). The paper finds them at the "
             "bottom and at the top; with %d layers this can agree or not, but neither confirm nor "
             "refute what happens in a model with dozens." % (
                 whole, 100 * ends / whole, 200 / len(rows), most, count[most], least, count[least],
                 len(rows)))
+
+
+def deep_says(r, whole, most, in_most, least, in_least):
+    """Of a model that is deep enough to have a bottom and a top."""
+    quarters = [int(row["distinct"]) for row in r.rows("quarters")]
+    return ("Of %d distinct neurons the quarters of the layers hold, from the bottom, %s %%. Layer "
+            "%s has most (%d), layer %s fewest (%d). The paper finds them at the bottom and at the "
+            "top." % (whole, several("%.0f" % (100 * n / whole) for n in quarters), most, in_most,
+                      least, in_least))
 
 
 def overlap_table(r):
@@ -146,14 +163,21 @@ def overlap_says(r):
 
 def matrix_table(r, selection="lape"):
     rows = r.rows("matrix", selection=selection)
-    texts = in_order(rows, "text")
-    plain = {row["text"]: float(row["plain"]) for row in rows}
-    lines = [["(none)"] + ["%.2f" % plain[text] for text in texts]]
-    for off in in_order(rows, "off"):
-        cells = {row["text"]: change(row["percent"]) for row in rows if row["off"] == off}
-        lines.append([off] + ["**%s**" % cells[text] if text == off else cells[text]
-                              for text in texts])
-    return markdown(["off"] + texts, lines)
+    plain = {row["text"]: "%.2f" % float(row["plain"]) for row in rows}
+    return markdown(["off", *plain],
+                    [["(none)", *plain.values()]] + by_off(rows, "percent", change))
+
+
+def nats_table(r, selection="lape"):
+    rows = r.rows("matrix", selection=selection)
+    return markdown(["off, in nats"] + in_order(rows, "text"),
+                    by_off(rows, "nats", lambda x: "%+.2f" % float(x)))
+
+
+def by_off(rows, name, form):
+    """Lines of a matrix, its own language in bold."""
+    return [[off] + [("**%s**" if row["text"] == off else "%s") % form(row[name]) for row in rows
+                     if row["off"] == off] for off in in_order(rows, "off")]
 
 
 def summary_table(r):
@@ -199,8 +223,18 @@ def times(value, by):
 
 
 def contrast_says(r):
-    """The least of the languages' contrasts."""
+    """The least of the languages' contrasts, of those whose own text is hurt at all."""
     found = contrasts(r)
+    unhurt = [row for row in found if row[2] <= 0]
+    if unhurt:
+        found = [row for row in found if row[2] > 0]
+        said = "Not hurt by the loss of its neurons is the text of %s. " % several(
+            "%s (%s)" % (row[0], change(row[2])) for row in unhurt)
+        return said + (contrast_of(found) if found else "")
+    return contrast_of(found)
+
+
+def contrast_of(found):
     other = min(found, key=lambda row: times(row[2], row[3]))
     drawn = min(found, key=lambda row: times(row[2], row[5]))
     return ("A language's own text is hurt at least %.1f times as much as any other (%s), and at "
@@ -312,11 +346,31 @@ def push_of(row):
 
 
 def steer_table(r):
+    """Of a real model with the second judge's word, where that was asked."""
+    two = r.has("model")
     return markdown(["neurons", "push", "in the wanted language", "perplexity of outputs",
-                     "distinct tokens"],
+                     "distinct tokens"] + two * ["by " + NAME, "both judges agree"],
                     [[row["mode"], push_of(row), "%.1f %%" % float(row["success"]),
                       "%.1f" % float(row["perplexity"]), "%.2f" % float(row["distinct"])]
+                     + two * [percent_or_not(row["second"]), percent_or_not(row["agree"])]
                      for row in r.rows("steer-summary")])
+
+
+def percent_or_not(cell):
+    return cell if cell == "-" else "%.1f %%" % float(cell)
+
+
+def second_says(r, best):
+    """What the second judge says of the best push, and how far it can be believed."""
+    if not r.has("model"):
+        return ""
+    said = r.made("steer-check", "second")
+    if best["second"] == "-":
+        return "No second judge was asked (%s). " % said[len("-, since "):]
+    return ("%s, a classifier of others that is right on %.1f %% of held-out lines, takes %.1f %% "
+            "of the outputs of %s with both for the wanted language, and agrees with naive Bayes "
+            "on %.1f %% of them. " % (NAME, 100 * float(said), float(best["second"]),
+                                      push_of(best), float(best["agree"])))
 
 
 def best_rows(r, mode):
@@ -373,6 +427,7 @@ def steer_says(r):
         text += ("Stronger pushes go further (%s, %s: %.1f %%) into worse text (perplexity %.1f). "
                  % (most["mode"], push_of(most), float(most["success"]),
                     float(most["perplexity"])))
+    text += second_says(r, best)
     return text + "That a language is recognised does not mean that the text makes sense."
 
 
@@ -430,8 +485,8 @@ PARTS = [  # title, tables, what they show, pictures
     ("Which rates?", [sweep_table], sweep_says, []),
     ("Where are the neurons?", [layers_table], layers_says, ["layers"]),
     ("What do languages share?", [overlap_table], overlap_says, ["overlap"]),
-    ("Does a language need its neurons?", [matrix_table, contrast_table, summary_table],
-     matrix_says, ["matrix", "baselines"]),
+    ("Does a language need its neurons?", [matrix_table, nats_table, contrast_table,
+                                           summary_table], matrix_says, ["matrix", "baselines"]),
     ("How many of them?", [dose_table], dose_says, ["dose"]),
     ("Would other text select the same?", [reliability_table], reliability_says, ["reliability"]),
     ("Can the output's language be chosen?", [check_table, steer_table, pairs_table], steer_says,
@@ -443,6 +498,9 @@ IN_README = {"Does a language need its neurons?": [contrast_table, summary_table
              "Can the output's language be chosen?": [steer_table],
              "Where are the neurons?": [], "What do languages share?": [],
              "Where does the output fall back to?": []}
+IN_REAL = dict(IN_README, **{
+    "Does a language need its neurons?": [matrix_table, nats_table, contrast_table, summary_table],
+    "Can the output's language be chosen?": [steer_table, pairs_table]})
 IN_CARD = {"Where are the neurons?": [layers_table],
            "Does a language need its neurons?": [matrix_table, contrast_table, summary_table],
            "Can the output's language be chosen?": [steer_table, pairs_table]}
@@ -451,9 +509,11 @@ IN_CARD = {"Where are the neurons?": [layers_table],
 def about(r):
     header = r.table("matrix")[0]
     value = dict(line.split(": ", 1) for line in header if ": " in line)
-    return ("The model is `%s`; the neurons were found by `--top %s --filter %s --bar %s` in %s "
+    said = "" if not r.has("model") else (
+        ", in the file `{file}` ({bytes} bytes, sha256 `{sha256}`)".format(**r.rows("model")[0]))
+    return ("The model is `%s`%s; the neurons were found by `--top %s --filter %s --bar %s` in %s "
             "tokens.\n"
-            % (value["model"], value["top"], value["filter"].split(",")[0],
+            % (value["model"], said, value["top"], value["filter"].split(",")[0],
                value["bar"].split(",")[0], sum(map(int, value["tokens"].split()))))
 
 
@@ -463,24 +523,27 @@ def picture(name, folder, kind="svg"):
 
 def whole(r, drawn):
     """REPORT.md."""
-    text = "# The experiments on the demo model\n\n" + about(r)
+    text = "# The experiments on %s\n\n" % (
+        r.rows("model")[0]["file"] if r.has("model") else "the demo model") + about(r)
     text += ("Made by `make reproduce`; every table is in `report/`, and says in its header how "
              "it was "
              "made.\n\n")
     for title, makes, says, pictures in PARTS:
+        if says is sweep_says and not r.has("sweep"):
+            continue                                   # nothing was chosen
         text += "## %s\n\n" % title + "".join(make(r) for make in makes)
         text += "".join(picture(name, "report") for name in pictures if drawn) + says(r) + "\n\n"
     return text
 
 
-def section(r, wanted):
+def section(r, wanted, folder="demo/pictures"):
     """What a document holds between its marks: README.md's with pictures, that of other texts
-    without, for only README.md's are kept."""
+    without, for only README.md's are kept. A real model's is one of several there."""
     text = about(r) + "\n"
     for title, _, says, pictures in PARTS:
         if title in wanted:
-            text += "### %s\n\n" % title
-            text += "".join(picture(name, "demo/pictures") for name in pictures
-                            if name != "baselines" and wanted is IN_README)
+            text += "%s %s\n\n" % ("####" if wanted is IN_REAL else "###", title)
+            text += "".join(picture(name, folder) for name in pictures
+                            if name != "baselines" and wanted is not IN_CARD)
             text += "".join(make(r) for make in wanted[title]) + says(r) + "\n\n"
     return text

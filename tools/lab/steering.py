@@ -11,6 +11,7 @@ from guard import Refused
 from lab import bayes, tables
 from lab.common import (about_neurons, geometric, language_files, mean, model_and_files, neurons_of,
                         program_of, say, write)
+from lab.second import NAME, Second
 
 SURE = 0.95      # of outputs' languages: what naive Bayes must reach on held-out text
 
@@ -36,21 +37,30 @@ def surely(args, lape, model, prompts):
                           % (held_out[language], args.tokens_out))
     table = bayes.confusion(judge_of, ids, args.tokens_out)
     right = bayes.accuracy(table)
-    fluent = lape.fluency(model, {language: bayes.pieces(ids[language], args.tokens_out)
-                                  for language in ids})
+    fluent = surprise(args, lape, model, {
+        language: bayes.pieces(ids[language], args.tokens_out) for language in ids})
+    second = Second(held_out)
     write(args, args.command + "-check", [
         "naive Bayes over the histograms of " + args.counts,
         "pieces of %d tokens of text that was not counted, by the language they are taken for"
         % args.tokens_out, "accuracy: %.6g" % right,
-        "perplexity: the plain model's of these pieces, what outputs' may be compared with"],
+        "perplexity: the plain model's of these pieces, what outputs' may be compared with",
+        "second: %.6g" % second.accuracy(held_out) if second.classifier else second.about(),
+        "that is %s's accuracy, by lines of the same text" % NAME],
         ["language", *held_out, "perplexity"],
-        [[language, *row.values(), fluent[language]] for language, row in table.items()])
+        [[language, *row.values(), fluent.get(language, math.nan)]
+         for language, row in table.items()])
     say(args, "naive Bayes is right on %.1f %% of held-out pieces" % (100 * right))
     if right < SURE:
         raise Refused("naive Bayes is right on only %.1f %% of held-out pieces of %d tokens, %.0f "
                       "are wanted: nothing is tallied; a larger -n or more counted text may help"
                       % (100 * right, args.tokens_out, 100 * SURE))
-    return judge_of, geometric(fluent.values())
+    return judge_of, second, geometric(fluent.values())
+
+
+def surprise(args, lape, model, outputs):
+    """The plain model's perplexity of lists of ids, by key; of none where it is not wanted."""
+    return {} if args.no_perplexity else lape.fluency(model, outputs)
 
 
 def distinct(lists):
@@ -86,10 +96,10 @@ def steer_settings(args, prompts, languages):
     pushes = [(how, strength) for how in args.how.split(",") for strength in args.strength]
     settings = []
     for prompt in prompts:
-        settings += [Setting("none", "-", "-", prompt, "-"), Setting("off", "-", "-", prompt, "-")]
+        settings += [Setting(mode, "-", "-", prompt, "-") for mode in ("none", "off")]
         settings += [Setting(mode, how, strength, prompt, wanted) for mode in ("on", "off+on")
                      for how, strength in pushes for wanted in languages if wanted != prompt]
-    return settings
+    return [setting for setting in settings if setting.mode in args.modes]
 
 
 def steer_options(args, found, setting):
@@ -107,7 +117,7 @@ def steer(args):
     model, prompts = model_and_files(args)
     lape = program_of(args)
     found = neurons_of(args, lape, list(language_files(args.check)))
-    language_of, plain = surely(args, lape, model, prompts)
+    language_of, second, plain = surely(args, lape, model, prompts)
     languages = language_of.languages
     settings = steer_settings(args, list(prompts), languages)
     jobs = [lambda s=s: lape.generate(model, prompts[s.prompt], args.tokens_out,
@@ -116,17 +126,20 @@ def steer(args):
     outputs = dict(zip(settings, at_once(args, jobs)))
     ids = {s: [row[2] for row in rows] for s, rows in outputs.items()}
     taken = {s: [language_of.classify(one) for one in lists] for s, lists in ids.items()}
-    fluent = lape.fluency(model, ids)
+    other = {s: [second.classify(output) for _, output, _ in rows] for s, rows in outputs.items()}
+    fluent = surprise(args, lape, model, ids)
     about = about_neurons(found) + ["counts: " + args.counts, "%d tokens, repeat penalty %g, greedy"
                                     % (args.tokens_out, args.repeat_penalty)]
-    rows = steer_rows(settings, languages, taken, fluent, ids)
+    rows = steer_rows(settings, languages, taken, other, fluent, ids)
     summary = steer_summary(rows)
     best = best_push(summary, plain)
     write(args, "steer", about + [
-        "success: percent of the outputs that naive Bayes takes for the wanted language",
+        "success: percent of the outputs that naive Bayes takes for the wanted language; second: "
+        "that %s does; agree: that both take for the same" % NAME, second.about(),
         "perplexity: of the outputs, by the model as it is; repetition makes it low, so distinct: "
         "part of an output's tokens that are not repetitions"],
-        [*Setting._fields, "outputs", "success", "perplexity", "distinct"], rows)
+        [*Setting._fields, "outputs", "success", "perplexity", "distinct", "second", "agree"],
+        rows)
     write(args, "steer-summary", about + [
         "means over the ordered pairs, the perplexity's geometric",
         "perplexity of held-out text: %.6g" % plain,
@@ -134,13 +147,14 @@ def steer(args):
         "best is the push of most success with off+on, of those whose outputs surprise the plain "
         "model no more than held-out text; of all where none is so"],
         list(summary[0]), [list(row.values()) for row in summary])
-    write(args, "steer-generations", about + ["language: what naive Bayes takes the output for"],
-          [*Setting._fields, "language", "text", "output", "tokens"],
-          [[*s, taken[s][i], text, output, " ".join(map(str, one))]
+    write(args, "steer-generations", about + ["language: what naive Bayes takes the output for",
+                                              second.about()],
+          [*Setting._fields, "language", "second", "text", "output", "tokens"],
+          [[*s, taken[s][i], other[s][i], text, output, " ".join(map(str, one))]
            for s in settings for i, (text, output, one) in enumerate(outputs[s])])
 
 
-def steer_rows(settings, languages, taken, fluent, ids):
+def steer_rows(settings, languages, taken, other, fluent, ids):
     """A row for every ordered pair; where no language was wanted, one for each that might be."""
     rows = []
     for s in settings:
@@ -148,8 +162,18 @@ def steer_rows(settings, languages, taken, fluent, ids):
             if wanted != s.prompt:
                 rows.append([s.mode, s.how, s.strength, s.prompt, wanted, len(taken[s]),
                              100 * taken[s].count(wanted) / len(taken[s]),
-                             fluent.get(s, math.nan), distinct(ids[s])])
+                             fluent.get(s, math.nan), distinct(ids[s]),
+                             *beside(taken[s], other[s], wanted)])
     return rows
+
+
+def beside(taken, other, wanted):
+    """Percent of the outputs that the other judge takes for the wanted language, and on which both
+    agree; "-" where there is no other."""
+    if set(other) <= {"-"}:
+        return "-", "-"
+    same = sum(one == two for one, two in zip(taken, other))
+    return 100 * other.count(wanted) / len(other), 100 * same / len(other)
 
 
 def steer_summary(rows):
@@ -160,12 +184,14 @@ def steer_summary(rows):
     return [{"mode": mode, "how": how, "strength": strength,
              "success": mean(row[6] for row in group),
              "perplexity": geometric(row[7] for row in group),
-             "distinct": mean(row[8] for row in group)}
+             "distinct": mean(row[8] for row in group),
+             **{name: "-" if "-" in [row[i] for row in group] else mean(row[i] for row in group)
+                for i, name in ((9, "second"), (10, "agree"))}}
             for (mode, how, strength), group in groups.items()]
 
 
 def best_push(summary, plain):
-    both = [row for row in summary if row["mode"] == "off+on"]
+    both = [row for row in summary if row["mode"] == "off+on"] or summary
     fluent = [row for row in both if row["perplexity"] <= plain]
     return max(fluent or both, key=lambda row: row["success"])
 
@@ -207,14 +233,14 @@ def fallback(args):
     model, prompts = model_and_files(args)
     lape = program_of(args)
     found = neurons_of(args, lape, list(language_files(args.check)))
-    language_of, _ = surely(args, lape, model, prompts)
+    language_of, second, _ = surely(args, lape, model, prompts)
     languages = language_of.languages
     jobs = [lambda p=p: fall(args, lape, model, found, language_of, p, prompts[p])
             for p in prompts]
     chains = dict(zip(prompts, at_once(args, jobs)))
     steps = {(p, i): step for p, chain in chains.items() for i, step in enumerate(chain)}
     ids = {key: [one for _, _, one in step.outputs] for key, step in steps.items()}
-    fluent = lape.fluency(model, ids)
+    fluent = surprise(args, lape, model, ids)
     about = about_neurons(found) + [
         "%d tokens, repeat penalty %g, greedy" % (args.tokens_out, args.repeat_penalty),
         "off: languages whose neurons are 0, in the order of their switching off: the prompt's, "
@@ -225,8 +251,9 @@ def fallback(args):
         [[*key, ",".join(step.off) or "-", max(languages, key=step.taken.count),
           *map(step.taken.count, languages), fluent.get(key, math.nan), distinct(ids[key])]
          for key, step in steps.items()])
-    write(args, "fallback-generations", about,
-          ["prompt", "step", "off", "language", "text", "output", "tokens"],
-          [[*key, ",".join(step.off) or "-", taken, text, output, " ".join(map(str, one))]
+    write(args, "fallback-generations", about + [second.about()],
+          ["prompt", "step", "off", "language", "second", "text", "output", "tokens"],
+          [[*key, ",".join(step.off) or "-", taken, second.classify(output), text, output,
+            " ".join(map(str, one))]
            for key, step in steps.items()
            for taken, (text, output, one) in zip(step.taken, step.outputs)])

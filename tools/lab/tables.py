@@ -157,14 +157,16 @@ def save_neurons(path, like, sets):
     write_text(path, "\n".join(lines) + "\n")
 
 
-# ---- Counts: a GGUF file, of which the experiments want a few tensors --------------------------
+# ---- GGUF files: a model's values; counts, of which the experiments want a few tensors ----------
 
 SIZES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY, I64 = 8, 9, 27
 
 
-class Counts:
-    """Counts of activations: tokens of every language; arrays are read when wanted."""
+class Gguf:
+    """Its values, and where its tensors are."""
+
+    LACK = "no GGUF file, or one that is cut off"
 
     def __init__(self, path):
         self.path, self.at = path, 0
@@ -174,8 +176,9 @@ class Counts:
             self.read()
         except OSError as problem:
             raise Refused("%s: cannot be read: %s" % (path, problem.strerror))
-        except (struct.error, KeyError, ValueError, OverflowError, MemoryError):
-            raise Refused("%s: no counts: `lape count` makes those" % path)
+        except (struct.error, KeyError, ValueError, TypeError, ArithmeticError, MemoryError,
+                RecursionError):
+            raise Refused("%s: %s" % (path, self.LACK))
 
     def read(self):
         if self.bytes[:4] != b"GGUF":
@@ -184,19 +187,9 @@ class Counts:
         tensors, values = self.take("Q"), self.take("Q")
         if max(tensors, values) > len(self.bytes):
             raise ValueError
-        value = {}
+        self.values = {}
         for _ in range(values):
-            self.once(value, self.text(), self.value(self.take("I")))
-        if value["general.architecture"] != "lape-counts":
-            raise ValueError
-        self.model = value["general.name"]
-        self.layers, self.neurons = value["lape-counts.layers"], value["lape-counts.neurons"]
-        self.piece = value.get("lape-counts.piece_length", 0)      # 0: imported, not known
-        self.languages = value["lape-counts.languages"]
-        check_labels(self.path, self.languages)
-        if len(value["lape-counts.tokens"]) != len(self.languages):
-            raise ValueError
-        self.tokens = dict(zip(self.languages, value["lape-counts.tokens"]))
+            self.once(self.values, self.text(), self.value(self.take("I")))
         self.tensor = {}
         for _ in range(tensors):
             name, dims = self.text(), self.take("I")
@@ -204,7 +197,7 @@ class Counts:
             for _ in range(dims):
                 size *= self.take("Q")
             self.once(self.tensor, name, (self.take("I"), size, self.take("Q")))
-        self.data = self.at + -self.at % value.get("general.alignment", 32)
+        self.data = self.at + -self.at % self.values.get("general.alignment", 32)
 
     def once(self, found, name, value):
         if name in found:
@@ -231,6 +224,39 @@ class Counts:
                 raise ValueError
             return [self.value(kind) for _ in range(n)]
         return self.text() if kind == STRING else self.take(SIZES[kind])
+
+
+# What begins with a BOS where the file does not say so: as llama.cpp has it, and `lape generate`.
+BEGINNING = "llama-bpe", "tekken"
+
+
+def begins_with_bos(path):
+    """Whether the model of a GGUF file was trained to have a begin-of-sequence token first."""
+    values = Gguf(path).values
+    by_default = (values.get("tokenizer.ggml.model") == "llama"
+                  or values.get("tokenizer.ggml.pre") in BEGINNING)
+    return (bool(values.get("tokenizer.ggml.add_bos_token", by_default))
+            and "tokenizer.ggml.bos_token_id" in values)
+
+
+class Counts(Gguf):
+    """Counts of activations: tokens of every language; arrays are read when wanted."""
+
+    LACK = "no counts: `lape count` makes those"
+
+    def read(self):
+        super().read()
+        value = self.values
+        if value["general.architecture"] != "lape-counts":
+            raise ValueError
+        self.model = value["general.name"]
+        self.layers, self.neurons = value["lape-counts.layers"], value["lape-counts.neurons"]
+        self.piece = value.get("lape-counts.piece_length", 0)      # 0: imported, not known
+        self.languages = value["lape-counts.languages"]
+        check_labels(self.path, self.languages)
+        if len(value["lape-counts.tokens"]) != len(self.languages):
+            raise ValueError
+        self.tokens = dict(zip(self.languages, value["lape-counts.tokens"]))
 
     def numbers(self, name):
         """A tensor's integers."""
