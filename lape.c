@@ -1563,17 +1563,18 @@ static int piece_losses(struct evaluation *v, int n, double *sum, struct error *
  * change nothing. How many pieces, in *pieces. */
 static int sum_losses(struct evaluation *v, struct corpus *c, struct edits *row, int rows,
                       bool quiet, double *sum, uint64_t *pieces, struct error *e) {
-    double done;
+    double done, before = 0; /* of the corpus, before the batch at hand and after it */
     int n;
     progress_corpus(&v->progress, c);
     feed_start(&v->feed, c, (struct shard){0, 1});
-    for (*pieces = 0; (n = feed_next(&v->feed, &done, e)) > 0; *pieces += n)
+    for (*pieces = 0; (n = feed_next(&v->feed, &done, e)) > 0; *pieces += n, before = done)
         for (int r = 0; r < rows; r++) {
             const struct hook hook = {edit_neurons, &row[r]};
             if (forward(v->feed.run, v->feed.sequence, n, row[r].first ? &hook : NULL, e) ||
                 piece_losses(v, n, &sum[r], e))
                 return fail_in(e, c->path);
-            progress_add(&v->progress, c->label, (double)n * v->feed.length, done);
+            progress_add(&v->progress, c->label, (double)n * v->feed.length,
+                         done < 0 ? done : before + (done - before) * (r + 1) / rows);
         }
     if (n == 0 && !quiet) say_ragged(&v->feed, *pieces);
     return n;
