@@ -266,11 +266,18 @@ static void widen_q4_1(real *restrict out, const uint8_t *at, int n) {
 
 /* 32 numbers of five bits: the fifth ones in 4 bytes, number i's in bit i; then halves of bytes */
 static inline void widen_fives(real *restrict out, const uint8_t *at, int zero, float d, float m) {
+    /* clang-format off */
+    static const uint32_t bit[32] = { /* compilers make vectors of this, not of 1 << i */
+        1u << 0, 1u << 1, 1u << 2, 1u << 3, 1u << 4, 1u << 5, 1u << 6, 1u << 7,
+        1u << 8, 1u << 9, 1u << 10, 1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15,
+        1u << 16, 1u << 17, 1u << 18, 1u << 19, 1u << 20, 1u << 21, 1u << 22, 1u << 23,
+        1u << 24, 1u << 25, 1u << 26, 1u << 27, 1u << 28, 1u << 29, 1u << 30, 1u << 31};
+    /* clang-format on */
     const uint32_t fifth = get_u32(at);
     for (int half = 0; half < 32; half += 16)
         for (int i = 0; i < 16; i++) {
-            const int low = at[4 + i] >> half / 4 & 15, high = (int)(fifth >> (half + i) & 1) << 4;
-            out[half + i] = d * (float)((low | high) - zero) - m;
+            const int q = (at[4 + i] >> half / 4 & 15) | (fifth & bit[half + i] ? 16 : 0);
+            out[half + i] = d * (float)(q - zero) - m;
         }
 }
 
@@ -1408,11 +1415,17 @@ static int find_rows(struct lanes *l, const struct matrix *m, int row, int n) {
     return m->type == TENSOR_F32 || m->type == TENSOR_BF16 ? n / LANES * LANES : 0;
 }
 
-/* Widens the next of at most n numbers, up to the end of a strip. Returns how many these are. */
+/* Widens the next of at most n numbers, up to the end of a strip. Returns how many these are. The
+ * same of the next rows is fetched meanwhile: memory is what one token waits for. */
 static int widen_strip(struct lanes *l, int from, int n) {
+    const struct matrix *m = l->m;
     n = min_int(n, STRIP - from % STRIP);
     for (int i = 0; i < LANES; i++) {
-        widen(l->wide[i], l->m, min_int(l->row + i, l->m->rows - 1), from, n);
+        const char *next = m->at + (size_t)min_int(l->row + WIDTH + i, m->rows - 1) * m->row_bytes;
+        const size_t start = m->row_bytes * from / m->columns,
+                     bytes = m->row_bytes * n / m->columns;
+        for (size_t b = 0; b < bytes; b += 64) __builtin_prefetch(next + start + b);
+        widen(l->wide[i], m, min_int(l->row + i, m->rows - 1), from, n);
         l->at[i] = (const char *)l->wide[i];
     }
     return n;
@@ -1454,32 +1467,39 @@ static void pack(real *panel, const struct matrix *m, int row, int from, int n) 
     }
 }
 
-/* sum [LANES] += n numbers of the rows times those of x. */
-static inline vec thin_as(const uint32_t type, vec sum, const real *x, const struct lanes *l,
-                          int n) {
-    for (int k = 0; k < n; k += LANES) {
-        vec v[LANES];
-        load_turned(type, v, l, k);
-        if (n - k >= LANES)
-            for (int i = 0; i < LANES; i++) sum = vec_fma(vec_all(x[k + i]), v[i], sum);
-        else
-            for (int i = 0; i < n - k; i++) sum = vec_fma(vec_all(x[k + i]), v[i], sum);
-    }
-    return sum;
+/* sum [groups, LANES] += n numbers of the rows times those of x. */
+static inline void thin_as(const uint32_t type, const int groups, vec *sum, const real *x,
+                           const struct lanes *l, int n) {
+    for (int k = 0; k < n; k += LANES)
+        for (int g = 0; g < groups; g++) {
+            const int some = min_int(n - k, LANES);
+            vec v[LANES];
+            load_turned(type, v, &l[g], k);
+            if (some == LANES)
+                for (int i = 0; i < LANES; i++) sum[g] = vec_fma(vec_all(x[k + i]), v[i], sum[g]);
+            else
+                for (int i = 0; i < some; i++) sum[g] = vec_fma(vec_all(x[k + i]), v[i], sum[g]);
+        }
 }
 
-/* out [LANES] = W x for LANES rows of a matrix and one token: nothing is worth packing. */
+/* out [WIDTH] = W x for WIDTH rows of a matrix and one token: nothing is worth packing. Rows that
+ * lie in memory come in one after the other; widened ones go side by side, since a chain alone
+ * waits for its last step. */
 static void thin(real *out, const real *x, const struct matrix *m, int row) {
-    struct lanes l;
-    vec sum = vec_all(0);
-    const int direct = find_rows(&l, m, row, m->columns);
-    if (m->type == TENSOR_F32) sum = thin_as(TENSOR_F32, sum, x, &l, direct);
-    if (m->type == TENSOR_BF16) sum = thin_as(TENSOR_BF16, sum, x, &l, direct);
-    for (int k = direct, some; k < m->columns; k += some) {
-        some = widen_strip(&l, k, m->columns - k);
-        sum = thin_as(WIDENED, sum, x + k, &l, some);
+    struct lanes l[VECS];
+    vec sum[VECS];
+    int k = 0, some = 0;
+    for (int g = 0; g < VECS; g++) {
+        sum[g] = vec_all(0);
+        k = find_rows(&l[g], m, row + g * LANES, m->columns);
+        if (m->type == TENSOR_F32) thin_as(TENSOR_F32, 1, &sum[g], x, &l[g], k);
+        if (m->type == TENSOR_BF16) thin_as(TENSOR_BF16, 1, &sum[g], x, &l[g], k);
     }
-    vec_store(out, sum);
+    for (; k < m->columns; k += some) {
+        for (int g = 0; g < VECS; g++) some = widen_strip(&l[g], k, m->columns - k);
+        thin_as(WIDENED, VECS, sum, x + k, l, some);
+    }
+    for (int g = 0; g < VECS; g++) vec_store(out + g * LANES, sum[g]);
 }
 
 /* panel [n, WIDTH] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them.
@@ -2139,11 +2159,10 @@ static void product_job(void *context, int i, int thread) {
 static void thin_job(void *context, int i, int thread) {
     const struct product *p = context;
     (void)thread;
-    for (int row = i * WIDTH; row < min_int((i + 1) * WIDTH, p->w->rows); row += LANES) {
-        real out[LANES];
-        thin(out, p->x, p->w, row);
-        memcpy(p->out + row, out, min_int(p->w->rows - row, LANES) * sizeof *out);
-    }
+    const int row = i * WIDTH;
+    real out[WIDTH];
+    thin(out, p->x, p->w, row);
+    memcpy(p->out + row, out, min_int(p->w->rows - row, WIDTH) * sizeof *out);
 }
 
 /* The definition: one chain of fma for each output, in the order of k. */
