@@ -17,7 +17,7 @@ import argparse
 import os
 import sys
 
-from guard import Refused, doubt, warnings_are_errors
+from guard import Refused, doubt, status_of, warnings_are_errors
 from lab.ablation import dose, matrix, sweep
 from lab.program import Failed
 from lab.selection import layers, reliability
@@ -185,20 +185,17 @@ def parse_arguments(argv):
 def main(argv):
     args = parse_arguments(argv)
     warnings_are_errors()
-    try:
-        os.makedirs(args.output, exist_ok=True)
-        args.function(args)
-    except (Refused, OSError) as problem:
-        print("experiments.py: %s" % problem, file=sys.stderr)
-        return 1
-    except Warning as warning:
-        print("experiments.py: %s: %s" % (args.command, doubt(warning)), file=sys.stderr)
-        return 1
-    except Failed:
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    def work():
+        try:
+            os.makedirs(args.output, exist_ok=True)
+            args.function(args)
+        except Warning as warning:
+            raise Refused(args.command, doubt(warning))
+        except Failed:
+            return 1
+        return 0
+    return status_of("experiments.py", work)
 
 
 if __name__ == "__main__":

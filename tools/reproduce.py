@@ -29,7 +29,7 @@ import shutil
 import subprocess
 import sys
 
-from guard import Refused
+from guard import Refused, status_of
 from lab import report, tables
 from lab.stages import (LANGUAGES, OUT, PAPERS, ROOT, Stages, from_root, out_folder, sum_of,
                         words_of)
@@ -207,6 +207,25 @@ def write_report(run, drawn):
     return section
 
 
+def work(args):
+    run = Run(args)
+    drawn = not args.texts and can_draw()
+    if args.write and not drawn and not args.texts:
+        raise Refused("--write wants pictures, too: run it by a python with matplotlib")
+    if not args.again:
+        if not run.real:
+            shutil.rmtree(os.path.join(ROOT, run.tables), ignore_errors=True)
+        os.makedirs(os.path.join(ROOT, run.tables), exist_ok=True)
+        run_all(run)
+    if drawn:
+        draw(run, run.tables)
+    elif not args.texts:
+        run.say("no pictures: %s has no matplotlib" % sys.executable)
+    if args.write and drawn:
+        draw(run, run.pictures, "--svg", "--only", ",".join(SHOWN))
+    return 0 if settle(run, write_report(run, drawn), args.write) else 1
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     which = parser.add_mutually_exclusive_group()
@@ -221,28 +240,7 @@ def main():
     parser.add_argument("--again", action="store_true",
                         help="only the report, from the tables that are there")
     args = parser.parse_args()
-    try:
-        run = Run(args)
-        drawn = not args.texts and can_draw()
-        if args.write and not drawn and not args.texts:
-            raise Refused("--write wants pictures, too: run it by a python with matplotlib")
-        if not args.again:
-            if not run.real:
-                shutil.rmtree(os.path.join(ROOT, run.tables), ignore_errors=True)
-            os.makedirs(os.path.join(ROOT, run.tables), exist_ok=True)
-            run_all(run)
-        if drawn:
-            draw(run, run.tables)
-        elif not args.texts:
-            run.say("no pictures: %s has no matplotlib" % sys.executable)
-        if args.write and drawn:
-            draw(run, run.pictures, "--svg", "--only", ",".join(SHOWN))
-        return 0 if settle(run, write_report(run, drawn), args.write) else 1
-    except subprocess.CalledProcessError as problem:
-        print("reproduce.py: failed: %s" % " ".join(problem.cmd[:4]), file=sys.stderr)
-    except (Refused, OSError) as problem:
-        print("reproduce.py: %s" % problem, file=sys.stderr)
-    return 1
+    return status_of("reproduce.py", lambda: work(args))
 
 
 if __name__ == "__main__":
