@@ -66,9 +66,10 @@ build/bench: test/bench.c $(SOURCES) $(HEADERS) build/compile
 
 test: lape $(TESTS) build/bench
 	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_outputs.py \
-		test/test_diff.py test/test_quantised.py test/test_split.py test/test_fields.py \
-		test/test_fields_convert.py test/test_fields_tokenizer.py test/test_methods.py \
-		test/test_experiments.py test/test_real.py test/test_golden.py test/test_bench.py
+		test/test_diff.py test/test_tensors.py test/test_quantised.py test/test_split.py \
+		test/test_fields.py test/test_fields_convert.py test/test_fields_tokenizer.py \
+		test/test_methods.py test/test_experiments.py test/test_real.py test/test_golden.py \
+		test/test_bench.py
 
 # Both commands on a bare Debian: gcc, make, python3, warnings being errors. Root, and debootstrap.
 bare:
@@ -83,6 +84,7 @@ oracle: lape lape64 build/widen $(PYTHON)
 	$(PYTHON) test/families.py --tokenizers
 	$(PYTHON) test/released.py
 	$(PYTHON) test/test_plot.py
+	$(PYTHON) test/test_tensors.py
 tokenizers: lape $(PYTHON)
 	$(PYTHON) test/older.py
 	$(PYTHON) test/tokenizing.py
@@ -132,9 +134,9 @@ scale-test: lape
 bench: lape build/bench $(PYTHON)
 	$(PYTHON) test/bench.py $(BENCH)
 
-# The distance of float from double.
+# The distance of float from double. Wants numpy.
 precision: lape lape64
-	@python3 test/precision.py
+	@$(firstword $(wildcard $(PYTHON)) python3) test/precision.py
 
 format:
 	clang-format -i *.c *.h test/*.c test/*.h

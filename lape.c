@@ -1062,16 +1062,13 @@ static void checkpoint_close(struct checkpoint *c) {
 /* ---- NumPy's arrays ----------------------------------------------------------------------------
  *
  * The .npy format, versions 1 to 3: a Python dict that says type and shape, then the numbers.
+ * Integers are read, activations are written.
  */
-enum { MOST_DIMS = 8 };
-
 struct npy {
-    char type;     /* 'i' or 'u' integers, 'f' floating point */
+    bool is_signed;
     unsigned size; /* bytes of a number */
-    int dims;
-    uint64_t dim[MOST_DIMS];
-    uint64_t n; /* numbers, at least 1 */
-    struct span data;
+    uint64_t n;    /* numbers that the shape has; 0 where they are too many, too */
+    size_t start;  /* of the numbers in the file */
 };
 
 /* Whether the text goes on with a word, which is passed over, and blanks after it. */
@@ -1086,13 +1083,13 @@ static bool skip_key(const char **text, const char *key) {
     return skip(text, key) && skip(text, ":");
 }
 
-/* "'<f4'", for example. */
+/* "'<i4'", for example. */
 static bool parse_type(const char **text, struct npy *a) {
     const char *s = *text;
-    if (strlen(s) < 5 || s[0] != '\'' || !strchr("<|=", s[1]) || !strchr("iuf", s[2]) ||
-        !strchr(s[2] == 'f' ? "248" : "1248", s[3]))
+    if (strlen(s) < 5 || s[0] != '\'' || !strchr("<|=", s[1]) || !strchr("iu", s[2]) ||
+        !strchr("1248", s[3]))
         return false;
-    a->type = s[2];
+    a->is_signed = s[2] == 'i';
     a->size = (unsigned)(s[3] - '0');
     *text += 4;
     return skip(text, "'");
@@ -1101,17 +1098,18 @@ static bool parse_type(const char **text, struct npy *a) {
 /* "(2, 3)", for example. */
 static bool parse_shape(const char **text, struct npy *a) {
     if (!skip(text, "(")) return false;
-    while (!skip(text, ")")) {
+    for (a->n = 1; !skip(text, ")");) {
         const struct span digits = {*text, strspn(*text, "0123456789")};
-        if (a->dims == MOST_DIMS || !parse_number(digits, INT64_MAX, &a->dim[a->dims++]))
-            return false;
+        uint64_t dim;
+        if (!parse_number(digits, INT64_MAX, &dim)) return false;
+        a->n = dim && a->n <= INT64_MAX / dim ? a->n * dim : 0;
         *text += digits.n + strspn(*text + digits.n, " ");
         if (!skip(text, ",") && **text != ')') return false;
     }
     return true;
 }
 
-/* "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }": keys in any order, each once. */
+/* "{'descr': '<i4', 'fortran_order': False, 'shape': (2, 3), }": keys in any order, each once. */
 static bool parse_header(const char *text, struct npy *a) {
     bool type = false, order = false, shape = false, more = skip(&text, "{");
     while (more)
@@ -1124,33 +1122,21 @@ static bool parse_header(const char *text, struct npy *a) {
 
 static int npy_parse(struct npy *a, struct span file, struct error *e) {
     char text[1 << 12];
-    uint64_t product = 1;
-    *a = (struct npy){0};
     if (file.n < 12 || memcmp(file.at, "\x93NUMPY", 6) != 0 || file.at[6] < 1 || file.at[6] > 3)
         return fail(e, "not a .npy file of version 1, 2 or 3");
-    const size_t start = file.at[6] == 1 ? 10 : 12;
-    const size_t header = start == 10 ? get_u32(file.at + 8) & 0xffff : get_u32(file.at + 8);
-    if (header > file.n - start || header >= sizeof text)
+    const size_t before = file.at[6] == 1 ? 10 : 12;
+    const size_t header = before == 10 ? get_u32(file.at + 8) & 0xffff : get_u32(file.at + 8);
+    if (header > file.n - before || header >= sizeof text)
         return fail(e, "the .npy header is cut short");
-    memcpy(text, file.at + start, header);
+    memcpy(text, file.at + before, header);
     text[header] = '\0';
     if (!parse_header(text, a))
-        return fail(e, "the .npy file does not hold little-endian integers or floating-point "
-                       "numbers in C order");
-    a->data = (struct span){file.at + start + header, file.n - start - header};
-    a->n = a->data.n / a->size;
-    if (a->data.n == 0) return fail(e, "the .npy file holds no numbers");
-    for (int i = 0; i < a->dims && product; i++)
-        product = a->dim[i] && a->dim[i] <= a->n / product ? product * a->dim[i] : 0;
-    if (product != a->n || a->data.n % a->size)
+        return fail(e, "token ids are little-endian integers in C order, these are not");
+    a->start = before + header;
+    const size_t bytes = file.n - a->start;
+    if (bytes / a->size != a->n || bytes % a->size)
         return fail(e, "the .npy file is not as long as its shape says");
     return 0;
-}
-
-/* Number i of an array of floating-point numbers, exactly. */
-static double npy_number(const struct npy *a, uint64_t i) {
-    const char *at = a->data.at + i * a->size;
-    return a->size == 2 ? get_f16(at) : a->size == 4 ? get_f32(at) : get_f64(at);
 }
 
 static void npy_write(FILE *to, const real *v, const uint64_t *dim, int dims) {
@@ -1237,13 +1223,12 @@ static int open_ids(struct corpus *c, long *start, struct error *e) {
     if (!ends_with(c->path, ".npy")) return 0;
     if (map_file(c->path, &file, e)) return -1;
     int bad = npy_parse(&a, file, e);
-    if (!bad && a.type == 'f') bad = fail(e, "token ids are integers, these are not");
-    if (bad) fail_in(e, c->path);
-    c->id_size = a.size;
-    c->id_signed = a.type == 'i';
-    *start = bad ? 0 : (long)(a.data.at - file.at);
     munmap((void *)file.at, file.n);
-    return bad;
+    if (bad) return fail_in(e, c->path);
+    c->id_size = a.size;
+    c->id_signed = a.is_signed;
+    *start = (long)a.start;
+    return 0;
 }
 
 static int corpus_open(struct corpus *c, const struct checkpoint *m, uint64_t limit,
@@ -1865,8 +1850,7 @@ struct options {
     int words;
     const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like;
     const char *how, *method, *shard, *at, *base;
-    double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, tolerance,
-        penalty;
+    double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, penalty;
     uint64_t threads, length, tokens, batch, new_tokens, seed, layer, memory;
     bool quiet, help, bos, resume, decode, lines, any_model, tuned;
 };
@@ -2715,128 +2699,7 @@ static int run_trace(struct work *w, struct options *o, struct error *e) {
     return bad ? FAILED : DONE;
 }
 
-/* ---- lape diff: two tensors ------------------------------------------------------------------ */
-
-/* Where two tensors are furthest apart by one measure. */
-struct worst {
-    double value; /* -1: nowhere yet */
-    uint64_t at;
-};
-
-static void note_worst(struct worst *w, double value, uint64_t at) {
-    if (value > w->value) *w = (struct worst){value, at};
-}
-
-/* In units of binary32's last place at the reference. */
-static double in_ulps(double difference, double reference) {
-    int exponent = -125; /* of 0 and of what is subnormal */
-    if (reference != 0) frexp(reference, &exponent);
-    return difference / ldexp(1, (exponent > -125 ? exponent : -125) - 24);
-}
-
-enum { ULP_CLASSES = 34 }; /* 0, up to 1, up to 2, up to 4, ... and more */
-
-struct deviation {
-    uint64_t unequal;
-    struct worst absolute, relative, ulp;
-    uint64_t in_class[ULP_CLASSES];
-};
-
-static int ulp_class(double ulp) {
-    int class = ulp > 0;
-    for (double bound = 1; class && class < ULP_CLASSES - 1 && ulp > bound; bound *= 2) class ++;
-    return class;
-}
-
-/* Numbers [from, to); a number against what is none is infinitely far. */
-static struct deviation deviate(const struct npy *a, const struct npy *b, uint64_t from,
-                                uint64_t to) {
-    struct deviation d = {.absolute = {-1, 0}, .relative = {-1, 0}, .ulp = {-1, 0}};
-    for (uint64_t i = from; i < to; i++) {
-        const double x = npy_number(a, i), y = npy_number(b, i);
-        const bool equal = x == y || (x != x && y != y);
-        const double far = equal ? 0 : fabs(y - x), absolute = far == far ? far : INFINITY;
-        const double relative = equal ? 0 : x == 0 || x - x != 0 ? INFINITY : absolute / fabs(x);
-        const double ulp = equal || x - x != 0 ? absolute : in_ulps(absolute, x);
-        d.unequal += !equal;
-        d.in_class[ulp_class(ulp)]++;
-        note_worst(&d.absolute, absolute, i);
-        note_worst(&d.relative, relative, i);
-        note_worst(&d.ulp, ulp, i);
-    }
-    return d;
-}
-
-static void print_worst(const char *what, struct worst w, const struct npy *a,
-                        const struct npy *b) {
-    const int digits = a->size == 8 || b->size == 8 ? 17 : 9; /* that tell two numbers apart */
-    uint64_t left = a->n, at = w.at;
-    printf("%s: %.9g at [", what, w.value);
-    for (int i = 0; i < a->dims; i++) {
-        left /= a->dim[i];
-        printf("%s%llu", i ? ", " : "", (ull)(at / left));
-        at %= left;
-    }
-    printf("]: %.*g, in the other %.*g\n", digits, npy_number(a, w.at), digits,
-           npy_number(b, w.at));
-}
-
-static void print_classes(const struct deviation *d, uint64_t n) {
-    int last = ULP_CLASSES - 1;
-    while (last > 0 && !d->in_class[last]) last--;
-    printf("ulp\tnumbers\tpercent\n");
-    for (int i = 0; i <= last; i++) {
-        if (i == 0)
-            printf("0");
-        else if (i < ULP_CLASSES - 1)
-            printf("to %.0f", ldexp(1, i - 1));
-        else
-            printf("more");
-        printf("\t%llu\t%.4g\n", (ull)d->in_class[i], 100.0 * (double)d->in_class[i] / (double)n);
-    }
-}
-
-/* Dimensions of 1 at the front are passed over: many tools have one for the batch. */
-static void drop_ones(struct npy *a) {
-    int ones = 0;
-    while (ones < a->dims - 1 && a->dim[ones] == 1) ones++;
-    memmove(a->dim, a->dim + ones, (a->dims - ones) * sizeof *a->dim);
-    a->dims -= ones;
-}
-
-static int diff_tensors(const struct options *o, struct npy *a, struct npy *b, struct error *e) {
-    if (a->type != 'f' || b->type != 'f')
-        return fail(e, "%s: holds integers; tensors of floating-point numbers are compared",
-                    o->word[a->type == 'f']);
-    drop_ones(a);
-    drop_ones(b);
-    bool same = a->dims == b->dims;
-    for (int i = 0; same && i < a->dims; i++) same = a->dim[i] == b->dim[i];
-    if (!same)
-        return fail(e, "%s: another shape than %s: %llu numbers in %d dimensions, not %llu in %d",
-                    o->word[1], o->word[0], (ull)b->n, b->dims, (ull)a->n, a->dims);
-    const struct deviation all = deviate(a, b, 0, a->n);
-    printf("unequal: %llu of %llu numbers\n", (ull)all.unequal, (ull)a->n);
-    print_worst("largest absolute difference", all.absolute, a, b);
-    print_worst("largest relative difference", all.relative, a, b);
-    print_worst("largest difference in ulp of binary32", all.ulp, a, b);
-    print_classes(&all, a->n);
-    if (a->dims > 2) printf("layer\tunequal\tabsolute\trelative\tulp\n");
-    for (uint64_t i = 0; a->dims > 2 && i < a->dim[0]; i++) {
-        const uint64_t plane = a->n / a->dim[0];
-        const struct deviation d = deviate(a, b, i * plane, (i + 1) * plane);
-        printf("%llu\t%llu\t%.6g\t%.6g\t%.6g\n", (ull)i, (ull)d.unequal, d.absolute.value,
-               d.relative.value, d.ulp.value);
-    }
-    if (all.absolute.value <= o->tolerance) {
-        printf("no number is off by more than %.9g\n", o->tolerance);
-        return DONE;
-    }
-    return fail(e, "%s: is off by %.17g, more than %.17g (--tolerance)", o->word[1],
-                all.absolute.value, o->tolerance);
-}
-
-/* ---- lape diff: two counts files ------------------------------------------------------------- */
+/* ---- lape diff ------------------------------------------------------------------------------- */
 
 /* How far `count` is outside [reference - above, reference + below]; 0 when within. */
 static int64_t beyond(const struct language *reference, size_t i, int64_t count) {
@@ -2918,11 +2781,14 @@ static int check_comparable(const struct options *o, const struct counts *a, con
     return 0;
 }
 
-static int diff_counts(struct work *w, const struct options *o, struct error *e) {
+static int run_diff(struct work *w, struct options *o, struct error *e) {
     const struct counts *a = &w->counts, *b = &w->others;
     struct find f = {.top = o->top, .filter = o->filter, .bar = o->bar};
     struct neurons other = {0};
     size_t outside = 0;
+    if (o->words < 2) return usage(e, "two files are wanted: lape diff REFERENCE OTHER", "");
+    if (ends_with(o->word[0], ".npy"))
+        return fail(e, "%s: counts are compared; tools/tensors.py compares .npy files", o->word[0]);
     if (counts_open(&w->counts, o->word[0], e) || counts_open(&w->others, o->word[1], e))
         return FAILED;
     int bad = choose_languages(&w->counts, o->languages, e);
@@ -2941,21 +2807,6 @@ static int diff_counts(struct work *w, const struct options *o, struct error *e)
                     o->word[1], outside, all_neurons(a) * a->n, a->near);
     printf("every count is within the bound of gates within %g of zero\n", a->near);
     return DONE;
-}
-
-static int run_diff(struct work *w, struct options *o, struct error *e) {
-    struct span file[2] = {{0}};
-    struct npy a[2];
-    if (o->words < 2) return usage(e, "two files are wanted: lape diff REFERENCE OTHER", "");
-    int bad = DONE;
-    for (int i = 0; !bad && i < 2; i++) bad = map_file(o->word[i], &file[i], e);
-    const bool tensors = !bad && file[0].at[0] == '\x93';
-    for (int i = 0; !bad && tensors && i < 2; i++)
-        if ((bad = npy_parse(&a[i], file[i], e))) fail_in(e, o->word[i]);
-    if (!bad) bad = tensors ? diff_tensors(o, &a[0], &a[1], e) : diff_counts(w, o, e);
-    for (int i = 0; i < 2; i++)
-        if (file[i].at) munmap((void *)file[i].at, file[i].n);
-    return bad;
 }
 
 /* ---- lape info ------------------------------------------------------------------------------- */
@@ -3068,7 +2919,7 @@ static const struct command {
      1, run_bake},
     {"trace", "MODEL FILE --at NAME -o X.npy", "any tensor of the forward pass", "a tensor", 2,
      run_trace},
-    {"diff", "REFERENCE OTHER", "compare two counts files or two .npy: a verdict", NULL, 2,
+    {"diff", "REFERENCE OTHER", "compare two counts files: a verdict", NULL, 2,
      run_diff},
 };
 /* clang-format on */
@@ -3143,8 +2994,6 @@ static const struct option {
     {"--at", TEXT, AT(at), 0, 0, " trace ",
      "NAME   embd attn_norm q k v heads attn_out ffn_norm gate act up down resid logits"},
     {"--layer", WHOLE, AT(layer), 0, 1 << 16, " trace ", "N   from 0 (all)"},
-    {"--tolerance", NUMBER, AT(tolerance), 0, 1e300, " diff ",
-     "X   absolute difference of tensors that passes (0)"},
     {"--decode", FLAG, AT(decode), 0, 0, " tokenize ", "   ids to text"},
     {"--lines", FLAG, AT(lines), 0, 0, " tokenize ", "   every line is a text of its own"},
     {"-q", FLAG, AT(quiet), 0, 0, " ", "   no progress, no summary"},

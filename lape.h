@@ -203,9 +203,7 @@ const char *tensor_type_name(uint32_t type);
 /* Little-endian bytes to numbers and back, on any machine and at any alignment. */
 uint32_t get_u32(const void *at);
 uint64_t get_u64(const void *at);
-float get_f16(const void *at);
 float get_f32(const void *at);
-double get_f64(const void *at);
 void write_little(FILE *to, uint64_t v, int bytes); /* the lowest ones */
 
 /* A file in the making, written as it is put: the header; the values, arrays with their items

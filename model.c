@@ -187,10 +187,10 @@ static double double_of_bits(uint64_t bits) {
 
 float get_f32(const void *at) { return float_of_bits(get_u32(at)); }
 
-double get_f64(const void *at) { return double_of_bits(get_u64(at)); }
+static double get_f64(const void *at) { return double_of_bits(get_u64(at)); }
 
 /* The bits shifted into place are 2^112 times too small, subnormal or not: the product is exact. */
-float get_f16(const void *at) {
+static float get_f16(const void *at) {
     const uint32_t h = get_u16(at), sign = (h & 0x8000) << 16, rest = (h & 0x7fff) << 13;
     const uint32_t bits = bits_of_float(float_of_bits(rest) * 0x1p112f);
     return float_of_bits(sign | bits | (rest >> 23 == 31 ? 0x7f800000 : 0)); /* infinity, NaN */

@@ -17,8 +17,8 @@ import subprocess
 import sys
 
 import fields
-import test_diff
 import tiny
+from arrays import npy
 from fields import GONE, HARMLESS, REFUSED, USED, Row, put
 from tiny import (BF16, BOOL, DOUBLE, F16, F32, FAMILIES, FLOAT, I8, I32, I64, INT64, LAYER_NORM,
                   NEURONS, PLAIN, Q4_0, Q8_0, ROTARY, STRING, U8, U16, U32, U64, WIDTH)
@@ -97,7 +97,6 @@ layer\tneuron\tlape\tlanguages\tp_aa\tp_bb
 1\t0\t0.25\tbb\t0.125\t0.5
 1\t5\t0.25\t-\t0.1\t0.1
 """
-FLOATS = struct.pack("<8f", *range(8))
 NUMBERS = struct.pack("<40i", *IDS)
 
 BASES = {name: (lambda name=name: tiny.model(name)) for name in FAMILIES}
@@ -106,11 +105,10 @@ BASES.update({
     "ranked": lambda: tiny.with_tokenizer(ranked()),
     "bpe": lambda: tiny.with_tokenizer(byte_level()),
     "added": lambda: tiny.with_tokenizer(added()),
-    "counts": counts, "list": LIST.encode, "npy": lambda: test_diff.npy(NUMBERS, "<i4"),
-    "floats": lambda: test_diff.npy(FLOATS),
+    "counts": counts, "list": LIST.encode, "npy": lambda: npy(NUMBERS, "<i4"),
     "bin": lambda: struct.pack("<40H", *IDS), "text": TEXT.encode, "prompts": b"ab c\nabc\n".strip})
 TOKENIZERS = ["spm", "ranked", "bpe", "added"]
-NAMES = {"npy": "file.npy", "floats": "file.npy", "bin": "file.bin", "text": "file.txt"}
+NAMES = {"npy": "file.npy", "bin": "file.bin", "text": "file.txt"}
 TRACE = ["trace", "file", "ids.bin", "--at", "logits", "-t", "1", "-o", "out"]
 WORDS = [["tokenize", "file"],
          ["generate", "file", "-f", "prompts", "-n", "30", "--temp", "9", "-t", "1", "-q"]]
@@ -120,7 +118,6 @@ RUNS = {
     "counts": [["merge", "file", "-o", "out"], ["find", "file", "-q"]],
     "list": [["ppl", "spm.gguf", "xx=ids.bin", "--seq", "8", "-q", "--neurons", "file"],
              ["info", "file"]],
-    "floats": [["diff", "floats.npy", "file.npy", "--tolerance", "1e300"]],
     "prompts": [["generate", "spm.gguf", "-f", "file", "-n", "5", "-q", "-o", "out"]]}
 RUNS.update({base: WORDS for base in TOKENIZERS})
 RUNS.update({base: [["trace", "spm.gguf", NAMES[base], "--at", "embd", "-o", "out"]]
@@ -246,12 +243,9 @@ def listed(old, new, becomes):
     return "list", None, (LIST.replace(old, new) if old else new + LIST).encode(), becomes
 
 
-def array(becomes, *, base="npy", data=None, **how):
+def array(becomes, *, data=NUMBERS, descr="<i4", **how):
     """A .npy file; what is not said is as in the base."""
-    data = data or (NUMBERS if base == "npy" else FLOATS)
-    if base == "npy":
-        how.setdefault("descr", "<i4")
-    return base, None, test_diff.npy(data, **how), becomes
+    return "npy", None, npy(data, descr, **how), becomes
 
 
 def replaced(base, old, new, becomes):
@@ -792,18 +786,13 @@ FIELDS = [
     Row(".npy", ["the header's length"], "refused unless in the file, and before the numbers", [
         array(REFUSED, length=60000), array(REFUSED, length=20), array(REFUSED, length=119)]),
     Row(".npy", ["descr"],
-        "used: little-endian integers for ids, floating-point numbers for `diff`; others are "
-        "refused", [
+        "used: little-endian integers; others are refused", [
             array(HARMLESS, descr="<u4"), array(USED, descr="<u2", shape=(80,)),
             array(HARMLESS, descr="|i4"), array(HARMLESS, descr="=i4"),
             array(REFUSED, descr=">i4"), array(REFUSED, descr="<f4"), array(REFUSED, descr="<c4"),
-            array(REFUSED, descr="|S4"), array(REFUSED, descr="<i3", shape=(40,)),
-            array(USED, base="floats", descr="<f2", shape=(8,), data=bytes(16)),
-            array(REFUSED, base="floats", descr="<i4"),
-            array(REFUSED, base="floats", descr="<f2", shape=(16,))]),
+            array(REFUSED, descr="|S4"), array(REFUSED, descr="<i3", shape=(40,))]),
     Row(".npy", ["fortran_order"], "refused unless False", [
-        array(REFUSED, order="True"), array(REFUSED, order="Falsehood"),
-        array(REFUSED, base="floats", order="True")]),
+        array(REFUSED, order="True"), array(REFUSED, order="Falsehood")]),
     Row(".npy", ["order of the three keys", "any other key"],
         "harmless; refused, as is a key that is there twice, or not", [
             array(HARMLESS, header="{'shape': (40,), 'descr':'<i4','fortran_order': False}\n"),
@@ -812,19 +801,18 @@ FIELDS = [
                 "'shape': (40,), 'more': 1, }", "'shape': (40,), 'descr': '<i4', }", "}",
                 "'shape': (40,), } x", "'shape': (40,), ", "'shapes': (40,), }",
                 "'shape': (40,)"))]),
-    Row(".npy", ["shape"], "refused unless as many numbers as there are, and by `diff` unless the "
-        "other's; harmless otherwise: ids are one text, row after row", [
+    Row(".npy", ["shape"],
+        "refused unless as many numbers as there are; harmless otherwise: ids are one text, row "
+        "after row", [
             array(HARMLESS, shape=(4, 10)), array(HARMLESS, shape=(1, 40)),
             array(REFUSED, shape=(41,)), array(REFUSED, shape=(39,)), array(REFUSED, shape=(0,)),
             array(REFUSED, shape="()"), array(REFUSED, shape="(4 10)"), array(REFUSED, shape="(40"),
             array(REFUSED, shape="(,40)"), array(REFUSED, shape="(-40,)"),
-            array(REFUSED, shape=(1, 1, 1, 1, 1, 1, 1, 1, 40)), array(HARMLESS, base="floats", shape=(1, 8)),
-            array(REFUSED, base="floats", shape=(2, 4))]),
+            array(HARMLESS, shape=(1, 1, 1, 1, 1, 1, 1, 1, 40))]),
     Row(".npy", ["the numbers"], "used; refused are ids that the vocabulary has not", [
         array(USED, data=NUMBERS[4:] + NUMBERS[:4]),
         array(REFUSED, data=struct.pack("<2i", 3, 14)),
-        array(REFUSED, data=struct.pack("<2i", 3, -1)),
-        array(USED, base="floats", data=FLOATS[:28] + FLOATS[:4])]),
+        array(REFUSED, data=struct.pack("<2i", 3, -1))]),
     Row(".bin", ["the numbers"],
         "used; refused are ids that the vocabulary has not, and half an id", [
             ("bin", None, struct.pack("<40H", *IDS[::-1]), USED),
@@ -864,7 +852,6 @@ class Fields(fields.Fields):
     def setUp(self):
         super().setUp()
         self.write("ids.bin", struct.pack("<40H", *IDS))
-        self.write("floats.npy", test_diff.npy(FLOATS))
         self.write("prompts", b"ab c\nabc\n")
         self.write("spm.gguf", packed(BASES["spm"]()))
         self.others = set(os.listdir(self.model))
