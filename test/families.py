@@ -94,7 +94,8 @@ FAMILIES = {
         dict(GPT2), dict(GPT2, n_inner=75, tie_word_embeddings=False),
         dict(GPT2, n_head=3, n_embd=45, n_layer=2)]),
     "opt": ("OPT", [
-        dict(OPT), dict(OPT, hidden_size=45, num_attention_heads=3, tie_word_embeddings=False),
+        dict(OPT), dict(OPT, hidden_size=45, word_embed_proj_dim=45, num_attention_heads=3,
+             tie_word_embeddings=False),
         dict(OPT, ffn_dim=77)]),
     "bloom": ("Bloom", [
         dict(BLOOM), dict(BLOOM, n_head=6, tie_word_embeddings=False),
