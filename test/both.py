@@ -59,13 +59,14 @@ def types_of(path):
 
 # ---- The two programs -----------------------------------------------------------------------
 
-def load(path, **more):
+def load(path, n_ctx=256, **more):
     """A model in llama.cpp, with keys and values in F32."""
-    return llama_cpp.Llama(path, n_ctx=256, type_k=0, type_v=0, n_threads=2, verbose=False, **more)
+    return llama_cpp.Llama(path, n_ctx=n_ctx, type_k=0, type_v=0, n_threads=2, verbose=False,
+                           **more)
 
 
 def save_logits(path, ids, to):
-    llm = load(path, logits_all=True)
+    llm = load(path, n_ctx=max(256, len(ids)), logits_all=True)
     llm.eval(ids)
     np.save(to, np.array(llm.scores[:len(ids)]))
 

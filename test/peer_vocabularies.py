@@ -5,8 +5,8 @@
 
 models/ggml-vocab-NAME.gguf has hard cases in NAME.gguf.inp, and the ids that the vocabulary's own
 library gave them in .out. What `lape tokenize` opens has to give these ids in every case, and those
-of llama.cpp itself; a vocabulary without cases is asked another's. transformers makes a tokenizer of
-the file's data where it can: that is held against lape, too. What lape refuses is listed.
+of llama.cpp itself, and those of sentencepiece or tokenizers with the file's data; a vocabulary
+without cases is asked another's. What lape refuses is listed.
 """
 
 import argparse
@@ -16,9 +16,14 @@ import subprocess
 import sys
 import tempfile
 
-from both import LLAMA_CPP, ROOT, Bench, Report, ignored, load
+from both import LLAMA_CPP, ROOT, Bench, Report, contents, ignored, load
+import gguf
 import llama_cpp
-import transformers
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+import tokenizers
+
+import tokenizing
 
 MODELS = os.path.join(LLAMA_CPP, "models")
 BETWEEN = "\n__ggml_vocab_test__\n"
@@ -36,50 +41,73 @@ def cases_of(path):
     if not os.path.exists(path + ".inp"):
         return cases_of(os.path.join(MODELS, "ggml-vocab-%s.gguf" % LENT))[0], None
     texts = read(path + ".inp").split(BETWEEN)
-    rows = [list(map(int, line.split())) for line in read(path + ".out").split("\n")]
-    if texts[-1] == "":         # the last case ends as every other, the last line, too
-        texts, rows = texts[:-1], rows[:-1]
+    rows = [list(map(int, ids.split())) for ids in read(path + ".out").split("\n")]
+    if texts.pop() or rows.pop():       # every case ends so, and every line
+        raise RuntimeError("the last case is cut off")
     if len(texts) != len(rows):
         raise RuntimeError("%d cases and %d lines of ids" % (len(texts), len(rows)))
     return texts, rows
 
 
+def by_sentencepiece(keys):
+    """sentencepiece's ids of a text, by a model of the file's pieces and scores."""
+    model, name = sentencepiece_model_pb2.ModelProto(), "tokenizer.ggml."
+    for text, score, kind in zip(*(keys[name + x] for x in ("tokens", "scores", "token_type"))):
+        model.pieces.add(piece=text, score=score, type=kind)      # of the same numbers in both
+    spec = model.trainer_spec
+    spec.model_type, spec.vocab_size, spec.byte_fallback = spec.BPE, len(model.pieces), True
+    model.normalizer_spec.name = "identity"
+    model.normalizer_spec.add_dummy_prefix = keys.get(name + "add_space_prefix", True)
+    model.normalizer_spec.remove_extra_whitespaces = False
+    return sentencepiece.SentencePieceProcessor(
+        model_proto=model.SerializeToString()).encode
+
+
+def by_tokenizers(keys):
+    """The same of byte-level BPE, with the words and the normal form that its family has."""
+    kind, name = keys["tokenizer.ggml.pre"], "tokenizer.ggml."
+    pieces = keys[name + "tokens"]
+    merges = [tuple(merge.split(" ")) for merge in keys[name + "merges"]]
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(
+        {piece: i for i, piece in enumerate(pieces)}, merges, ignore_merges=kind == "llama-bpe"))
+    if kind in tokenizing.NFC_KINDS:
+        made.normalizer = tokenizers.normalizers.NFC()
+    made.pre_tokenizer = tokenizing.pre_tokenizer(kind)
+    made.add_tokens([tokenizers.AddedToken(piece, normalized=False) for piece, kind in zip(
+        pieces, keys[name + "token_type"]) if kind == gguf.TokenType.USER_DEFINED])
+    return lambda text: made.encode(text, add_special_tokens=False).ids
+
+
 def compared(texts, ours, theirs):
     bad = [text for text, a, b in zip(texts, ours, theirs) if a != b]
-    return not bad, "%d of %d equal" % (len(texts) - len(bad), len(texts)) + (
-        "; first %r" % bad[0] if bad else "")
+    return len(ours) == len(theirs) and not bad, "%d of %d equal" % (
+        len(texts) - len(bad), len(texts)) + ("; first %r" % bad[0] if bad else "")
 
 
 def check_vocabulary(report, bench, name, path):
     texts, published = cases_of(path)
-    ours = []
-
-    def as_published():
-        ours.extend(bench.tokens(path, text)[0] if text else [] for text in texts)
-        return compared(texts, ours, published)
+    ours = [bench.tokens(path, text)[0] if text else [] for text in texts]
 
     def as_llama_cpp():
-        if not ours:
-            ours.extend(bench.tokens(path, text)[0] if text else [] for text in texts)
-        vocabulary = load(path, vocab_only=True)
-        return compared(texts, ours, [vocabulary.tokenize(text.encode(), add_bos=False)
+        model = load(path, vocab_only=True)
+        return compared(texts, ours, [model.tokenize(text.encode(), add_bos=False)
                                       if text else [] for text in texts])
 
-    def as_transformers():
-        made = transformers.AutoTokenizer.from_pretrained(MODELS, gguf_file=os.path.basename(path))
-        return compared(texts, ours, [made.encode(text, add_special_tokens=False)
-                                      for text in texts])
+    def as_library():
+        keys = contents(path)[0]
+        pieces = keys["tokenizer.ggml.model"] == "llama"
+        encode = by_sentencepiece(keys) if pieces else by_tokenizers(keys)
+        return compared(texts, ours, [encode(text) for text in texts])
     if published:
-        report.check("%s, as published" % name, as_published)
+        report.check("%s, as published" % name, lambda: compared(texts, ours, published))
     report.check("%s, as llama.cpp" % name, as_llama_cpp)
-    report.check("%s, as transformers" % name, as_transformers)
+    report.check("%s, as its library" % name, as_library)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--lape", default=os.path.join(ROOT, "lape"))
     options = parser.parse_args()
-    transformers.logging.set_verbosity_error()
     llama_cpp.llama_log_set(ignored, None)
     report, opened, refused = Report(), [], []
     with tempfile.TemporaryDirectory() as folder:
