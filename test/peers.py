@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """lape against llama.cpp: the same files in both, whichever program's converter wrote them.
 
-    python test/peers.py LLAMA_CPP [--lape ./lape] [--only FAMILY]
+    python test/peers.py [--lape ./lape] [--only FAMILY]
 
-LLAMA_CPP is llama.cpp's source, for convert_hf_to_gguf.py; llama.cpp itself comes as the library of
-llama-cpp-python. transformers makes and saves tiny random models of every family, with tokenizers
-trained on the demo's texts. Checked is, of every one:
+transformers makes and saves tiny random models of every family, with tokenizers trained on the
+demo's texts. Checked is, of every one:
 
 - tools/convert.py's file in both programs: the logits of every position;
 - convert_hf_to_gguf.py's file in lape: the logits are those of transformers with weights rounded as
@@ -13,9 +12,8 @@ trained on the demo's texts. Checked is, of every one:
 - that file without one key, or with one that changes the model: lape runs it as llama.cpp does, or
   refuses it;
 
-and of every kind of tokenizer, the tokens of many lines in both; and that files of other types than
-F32, F16, BF16 and Q8_0, by llama.cpp's quantize, are refused. Prints a table with a row for every
-family; the last line is `N passed, N failed`.
+and of every kind of tokenizer, the tokens of many lines in both. Prints a table with a row for every
+family; the last line is `N passed, N failed`. peer_types.py has the quantised types.
 """
 
 import argparse
@@ -30,17 +28,17 @@ import sys
 import tempfile
 import unicodedata
 
-from both import (ROOT, TEXTS, Bench, Report, contents, ignored, load, relative,  # noqa: E402
-                  run)
-import gguf                                                                  # noqa: E402
-import llama_cpp                                                             # noqa: E402
-import numpy as np                                                           # noqa: E402
-import sentencepiece                                                         # noqa: E402
-import torch                                                                 # noqa: E402
-import transformers                                                          # noqa: E402
+# First, since it says where llama.cpp's own gguf and converter lie
+from both import ROOT, TEXTS, Bench, Report, contents, ignored, load, relative, run
+import gguf
+import llama_cpp
+import numpy as np
+import sentencepiece
+import torch
+import transformers
 
-import families                                                              # noqa: E402
-import tokenizing                                                            # noqa: E402
+import families
+import tokenizing
 
 CONVERT = families.CONVERT
 VOCAB, PIECES, TOKENS = 2080, 2000, 90     # rows of embeddings, of which so many have a piece
@@ -420,7 +418,8 @@ def main():
     print("opt: llama.cpp has no OPT: test/families.py holds it against transformers")
     for family, alone in report.alone.items():
         print("%s: keys of one file only: %s" % (family, ", ".join(sorted(alone))))
-    print(report.table([side + kind for side in ("same file ", "its file ") for kind in TYPES]))
+    columns = [side + kind for side in ("same file ", "its file ") for kind in TYPES]
+    print(report.table(columns))
     print("%d passed, %d failed" % (report.passed, report.failed))
     sys.exit(report.failed != 0)
 

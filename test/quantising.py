@@ -42,7 +42,9 @@ MARKS = "<!-- quantised: begin -->\n", "<!-- quantised: end -->"
 NAMES = ["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_1", "Q5_0", "Q4_K_M", "Q4_1", "Q4_0", "IQ4_NL",
          "IQ4_XS", "Q3_K_M", "Q2_K"]
 ROW = 256           # numbers that a row must have, or a multiple of it
-NEAR = 0.03         # another compiler's rounding of blocks may move a Jaccard by so much
+# By what the table's figures may be off where llama.cpp was compiled to round otherwise: neurons,
+# Jaccards (of 16 neurons, of English, one is .06), perplexity, own and other texts
+NEAR = [2] + [0.07] * 8 + [0.1, 2, 2]
 
 
 # ---- The files -----------------------------------------------------------------------------
@@ -122,7 +124,7 @@ class Study:
         most = max(moved, key=lambda cell: abs(moved[cell]))
         worse = geometric(self.plain[name] / base.plain[name] for name in LANGUAGES)
         return ["%+.2f %%" % percent(worse, 1), "%+.1f %%" % own, "%+.1f %%" % others] + (
-            ["%+.1f (%s off, %s)" % (moved[most], *most)] if moved[most] else ["-"])
+            ["%+.1f (%s off, %s)" % (moved[most], *most)] if abs(moved[most]) >= 0.05 else ["-"])
 
 
 SELECTION = ["neurons", *LANGUAGES, "all"]
@@ -184,15 +186,17 @@ def document():
 
 
 def differs(rows):
-    """A line where the document's table says something else."""
+    """A line where the document's table says something else of these rows."""
     there = [[cell.strip() for cell in line.strip("|\n").split("|")]
-             for line in document()[1].split("\n") if line.startswith("| ")][2:]
-    for cells, known in zip(rows, there):
-        at = slice(4, 4 + len(LANGUAGES) + 1)
-        far = any(abs(float(a) - float(b)) > NEAR for a, b in zip(cells[at], known[at]))
-        if cells[:3] != known[:3] or far:
+             for line in document()[1].split("\n") if line.startswith("| ")]
+    there = {cells[0]: cells for cells in there}
+    for cells in rows:
+        known = there.get(cells[0], [])
+        numbers = [[float(cell.split()[0]) for cell in line[3:-1]] for line in (cells, known)]
+        if cells[:3] != known[:3] or any(
+                abs(a - b) > near for a, b, near in zip(*numbers, NEAR)):
             return "%s says %s, found is %s" % (DOCUMENT, known, cells)
-    return None if len(rows) == len(there) else "%s has other rows" % DOCUMENT
+    return None
 
 
 def main():
@@ -217,7 +221,7 @@ def main():
         before, _, after = document()
         with open(DOCUMENT, "w", encoding="utf-8") as file:
             file.write(before + MARKS[0] + section(rows, fallen) + MARKS[1] + after)
-    elif names == NAMES and (problem := differs(rows)):
+    elif problem := differs(rows):
         print("FAIL " + problem)
         return 1
     return 0
