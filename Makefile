@@ -89,8 +89,15 @@ tokenizers: lape $(PYTHON)
 	$(PYTHON) test/older.py
 	$(PYTHON) test/tokenizing.py
 # Against llama.cpp, which is compiled for it, into .peers: some minutes more.
+# Published models are run where LAPE_REAL (../shared/real, .models) has them.
 peers: lape .peers/bin/python
-	.peers/bin/python test/peers.py .peers/llama.cpp
+	.peers/bin/python test/peers.py
+	.peers/bin/python test/peer_types.py
+	.peers/bin/python test/peer_vocabularies.py
+	.peers/bin/python test/peer_real.py
+# How quantisation moves the selection; WRITE=1 puts the table into demo/MODEL.md.
+quantised: lape .peers/bin/python
+	.peers/bin/python test/quantising.py $(if $(WRITE),--write)
 .peers/bin/python: test/peers.txt test/requirements.txt
 	python3 -m venv .peers
 	$@ -m pip install -q --disable-pip-version-check -r $<
@@ -145,4 +152,4 @@ clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
 .PHONY: spec demo real gemma reproduce card test bare oracle golden golden-blocks identical precision \
-	tokenizers peers train-test scale-test bench format clean force
+	tokenizers peers quantised train-test scale-test bench format clean force

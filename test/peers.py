@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """lape against llama.cpp: the same files in both, whichever program's converter wrote them.
 
-    python test/peers.py LLAMA_CPP [--lape ./lape] [--only FAMILY]
+    python test/peers.py [--lape ./lape] [--only FAMILY]
 
-LLAMA_CPP is llama.cpp's source, for convert_hf_to_gguf.py; llama.cpp itself comes as the library of
-llama-cpp-python. transformers makes and saves tiny random models of every family, with tokenizers
-trained on the demo's texts. Checked is, of every one:
+transformers makes and saves tiny random models of every family, with tokenizers trained on the
+demo's texts. Checked is, of every one:
 
 - tools/convert.py's file in both programs: the logits of every position;
 - convert_hf_to_gguf.py's file in lape: the logits are those of transformers with weights rounded as
@@ -13,42 +12,35 @@ trained on the demo's texts. Checked is, of every one:
 - that file without one key, or with one that changes the model: lape runs it as llama.cpp does, or
   refuses it;
 
-and of every kind of tokenizer, the tokens of many lines in both; and that files of other types than
-F32, F16, BF16 and Q8_0, by llama.cpp's quantize, are refused. Prints a table with a row for every
-family; the last line is `N passed, N failed`.
+and of every kind of tokenizer, the tokens of many lines in both. Prints a table with a row for every
+family; the last line is `N passed, N failed`. peer_types.py has the quantised types.
 """
 
 import argparse
-import collections
 import contextlib
 import io
 import json
 import logging
-import multiprocessing
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import unicodedata
 
-os.environ.update(HF_HUB_OFFLINE="1", GGML_NO_BACKTRACE="1")
-LLAMA_CPP = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
-sys.path[:0] = [LLAMA_CPP, os.path.join(LLAMA_CPP, "gguf-py")]   # its converter wants its own gguf
+# First, since it says where llama.cpp's own gguf and converter lie
+from both import ROOT, TEXTS, Bench, Report, contents, ignored, load, relative, run
+import gguf
+import llama_cpp
+import numpy as np
+import sentencepiece
+import torch
+import transformers
 
-import gguf                                                                  # noqa: E402
-import numpy as np                                                           # noqa: E402
-import sentencepiece                                                         # noqa: E402
-import torch                                                                 # noqa: E402
-import transformers                                                          # noqa: E402
-import llama_cpp                                                             # noqa: E402
+import families
+import tokenizing
 
-import families                                                              # noqa: E402
-import tokenizing                                                            # noqa: E402
-
-ROOT, CONVERT = families.ROOT, families.CONVERT
-TEXTS = os.path.join(ROOT, "demo", "text")
+CONVERT = families.CONVERT
 VOCAB, PIECES, TOKENS = 2080, 2000, 90     # rows of embeddings, of which so many have a piece
 Q = gguf.GGMLQuantizationType
 # By how much llama.cpp's logits may differ, relative to the largest. It looks GELU up in a table of
@@ -142,13 +134,6 @@ def train_sentencepiece(kind, path):
 
 # ---- The two converters ---------------------------------------------------------------------
 
-def run(*command, data=None):
-    done = subprocess.run([str(c) for c in command], cwd=ROOT, capture_output=True, input=data)
-    if done.returncode:
-        raise RuntimeError(done.stderr.decode().strip())
-    return done.stdout
-
-
 def convert_ours(folder, path, kind):
     run(sys.executable, CONVERT, "hf", folder, "-o", path, "--type", kind, "--name", "x", "-q")
 
@@ -167,13 +152,6 @@ def convert_theirs(folder, path, kind, pre, *flags):
             convert_hf_to_gguf.main()
     finally:
         sys.argv = argv
-
-
-def contents(path):
-    """The metadata and the tensors of a file."""
-    file = gguf.GGUFReader(path)
-    return ({f.name: f.contents() for f in file.fields.values() if f.name[:5] != "GGUF."},
-            {t.name: t for t in file.tensors})
 
 
 # Keys that only one of the files has. What is absent has a default, in both programs the same; that
@@ -245,107 +223,10 @@ def rounded(model, kind):
     return copy
 
 
-# ---- The two programs -----------------------------------------------------------------------
-
-def load(path, **more):
-    """A model in llama.cpp, with keys and values in F32."""
-    return llama_cpp.Llama(path, n_ctx=256, type_k=0, type_v=0, n_threads=2, verbose=False, **more)
-
-
-def save_logits(path, ids, to):
-    llm = load(path, logits_all=True)
-    llm.eval(ids)
-    np.save(to, np.array(llm.scores[:len(ids)]))
-
-
-class Bench:
-    """A folder, and both programs at work in it."""
-
-    def __init__(self, lape, folder):
-        self.lape, self.folder = lape, folder
-
-    def at(self, name):
-        return os.path.join(self.folder, name)
-
-    def ours(self, path, ids):
-        """The logits by lape."""
-        np.save(self.at("ids.npy"), np.array(ids, dtype="<i4"))
-        run(self.lape, "trace", path, self.at("ids.npy"), "--at", "logits", "-o",
-            self.at("ours.npy"), "--seq", len(ids))
-        return np.load(self.at("ours.npy"))
-
-    def theirs(self, path, ids):
-        """The logits by llama.cpp, in a process of its own: it aborts on what it cannot run. Not
-        in a fork of this one, whose threads of OpenMP, PyTorch's, a fork would wait for."""
-        to = self.at("theirs.npy")
-        work = multiprocessing.get_context("forkserver").Process(target=quiet, args=(
-            save_logits, path, ids, to))
-        work.start()
-        work.join()
-        if work.exitcode:
-            raise RuntimeError("llama.cpp does not run it")
-        return np.load(to)
-
-    def tokens(self, path, text, *flags):
-        out = run(self.lape, "tokenize", path, *flags, data=text.encode()).decode()
-        return [list(map(int, line.split())) for line in out.split("\n")[:-1]]
-
-
-def quiet(work, *args):
-    """Does work without a word on standard output or error, which ggml's aborts would write to."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    work(*args)
-
-
-@llama_cpp.llama_log_callback
-def ignored(level, text, data):
-    """llama.cpp's log."""
-
-
-def relative(a, b):
-    return families.worst(torch.from_numpy(a), torch.from_numpy(b)) / float(abs(b).max())
-
-
 # ---- The checks -----------------------------------------------------------------------------
 
 def bound(family, dtype="f32"):
     return EXACT if dtype == "f32" and family in WITH_SILU else TYPES[dtype]
-
-
-class Report:
-    """Counts checks, and keeps the worst measure of each by family."""
-
-    def __init__(self):
-        self.passed = self.failed = 0
-        self.most = collections.defaultdict(dict)
-        self.models, self.alone = collections.Counter(), collections.defaultdict(set)
-
-    def check(self, what, work):
-        """One check: work() returns whether it is good, and what to say."""
-        try:
-            good, said = work()
-        except Exception as e:
-            good, said = False, "%s: %s" % (type(e).__name__, e)
-        self.passed, self.failed = self.passed + good, self.failed + (not good)
-        print("%s %s: %s" % ("ok  " if good else "FAIL", what, said), flush=True)
-
-    def measure(self, family, column, what, bound, work):
-        def small():
-            value = work()
-            self.most[family][column] = max(value, self.most[family].get(column, 0))
-            return value <= bound, "%.1e" % value
-        self.check("%s, %s" % (what, column), small)
-
-    def table(self):
-        """A row for every family: the worst of each measure."""
-        columns = [side + kind for side in ("same file ", "its file ") for kind in TYPES]
-        lines = ["| family | models | " + " | ".join(columns) + " |", "|---" * 10 + "|"]
-        for family, most in self.most.items():
-            lines.append("| %s | %d | %s |" % (family, self.models[family], " | ".join(
-                "%.1e" % most[c] if c in most else "?" for c in columns)))
-        return "\n".join(lines)
 
 
 def save(model, folder, tokenizer):
@@ -504,34 +385,8 @@ def check_without_tokenizer(report, bench):
     report.measure("llama", "same file f32", "llama 0 of tokenizer none", EXACT, its)
 
 
-def check_quantised(report, bench):
-    """Types that lape does not read."""
-    settings = dict(families.LLAMA, vocab_size=VOCAB, hidden_size=256, intermediate_size=512,
-                    num_attention_heads=4)
-    hf, path, to = (bench.at(name) for name in ("hf", "plain.gguf", "quantised.gguf"))
-    shutil.rmtree(hf, ignore_errors=True)
-    save(families.make_model("Llama", settings, 0), hf, bench.at("tokenizers/llama"))
-    convert_theirs(hf, path, "f32", "llama")
-    for name in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K",
-                 "IQ4_XS", "IQ4_NL"):
-        def work():
-            settings = llama_cpp.llama_model_quantize_default_params()
-            settings.ftype = getattr(llama_cpp, "LLAMA_FTYPE_MOSTLY_" + name)
-            if llama_cpp.llama_model_quantize(path.encode(), to.encode(), settings):
-                return False, "llama.cpp does not quantise it"
-            kinds = {t.tensor_type.name for t in contents(to)[1].values()}
-            kinds -= {kind.upper() for kind in TYPES}
-            done = subprocess.run([bench.lape, "info", to], capture_output=True, text=True)
-            said = done.stderr.strip().split(": ", 2)[-1]
-            return (done.returncode == 1 and not done.stdout and done.stderr.count("\n") == 1
-                    and "convert from the original checkpoint" in said
-                    and any(kind in said for kind in kinds), said)
-        report.check("refused, %s" % name, work)
-
-
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("llama_cpp", metavar="LLAMA_CPP")
     parser.add_argument("--lape", default=os.path.join(ROOT, "lape"))
     parser.add_argument("--only", default="")
     options = parser.parse_args()
@@ -560,11 +415,11 @@ def main():
                 if i == 0 or "rope_parameters" in model[1]:
                     check_keys(report, bench, family, "%s %d" % (family, i),
                                bench.at("theirs-f32.gguf"))
-        check_quantised(report, bench)
     print("opt: llama.cpp has no OPT: test/families.py holds it against transformers")
     for family, alone in report.alone.items():
         print("%s: keys of one file only: %s" % (family, ", ".join(sorted(alone))))
-    print(report.table())
+    columns = [side + kind for side in ("same file ", "its file ") for kind in TYPES]
+    print(report.table(columns))
     print("%d passed, %d failed" % (report.passed, report.failed))
     sys.exit(report.failed != 0)
 

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Published quantised models: llama.cpp's logits beside lape's.
+
+    python test/peer_real.py [--lape ./lape]
+
+Of 450 tokens each of an English and a Chinese text, on the file as it is and on a copy in F32 with
+the same numbers, on which lape's logits are the same, too (test/blocks.py): how far llama.cpp's are
+at most, by the largest logit, and how often both have the same token first. lape's are those of
+exact arithmetic to some 4e-4 of 48, as transformers has them. The files are
+looked for in LAPE_REAL, or else in ../shared/real and .models; what is not there is skipped.
+"""
+
+import argparse
+import glob
+import os
+import sys
+import tempfile
+
+from both import ROOT, TEXTS, Bench, Report, ignored, run
+import gguf
+import llama_cpp
+import numpy as np
+
+import blocks
+
+NAMES = ["gemma-3-270m-q4_k_m.gguf", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"]
+TOKENS, LANGUAGES = 450, ("en", "zh")
+# What is let pass: the difference by the largest logit, and the share of equal first tokens
+QUANTISED, IN_F32 = (0.2, 0.9), (2e-3, 0.995)
+
+
+def found(name):
+    """The path of a file of that name, or None."""
+    given = os.environ.get("LAPE_REAL")
+    folders = [given] if given else [os.path.join(blocks.SHARED, "real"),
+                                     os.path.join(ROOT, ".models")]
+    for folder in folders:
+        for path in glob.glob(os.path.join(folder, "**", name), recursive=True):
+            return path
+    print("skipped %s: not in %s" % (name, " or ".join(folders)))
+    return None
+
+
+def write_copy(path, to):
+    """In F32, as gguf dequantises it."""
+    reader = gguf.GGUFReader(path)
+    with open(to, "wb") as copy:
+        copy.write(blocks.head_in_f32(reader))
+        for t in reader.tensors:
+            for numbers in blocks.pieces(t):
+                copy.write(numbers.tobytes())
+            copy.write(bytes(-4 * int(t.n_elements) % reader.alignment))
+
+
+def apart(a, b):
+    """The largest difference, the largest number of b, and the rows whose largest is at one place;
+    row by row, since a vocabulary may have a quarter of a million pieces."""
+    if a.shape != b.shape:
+        raise RuntimeError("shapes %s and %s" % (a.shape, b.shape))
+    rows = [(float(abs(x - y).max()), float(abs(y).max()), x.argmax() == y.argmax())
+            for x, y in zip(a, b)]
+    most, largest, same = zip(*rows)
+    return max(most), max(largest), sum(same)
+
+
+def check_file(report, bench, path):
+    name, copy = os.path.basename(path), bench.at("f32.gguf")
+    ids, ours = {}, {}
+    for language in LANGUAGES:
+        with open(os.path.join(TEXTS, language + ".eval.txt"), "rb") as file:
+            said = run(bench.lape, "tokenize", path, "--bos", data=file.read())
+        ids[language] = list(map(int, said.split()))[:TOKENS]
+        ours[language] = bench.ours(path, ids[language])
+    write_copy(path, copy)
+    for kind, file, (bound, share) in (("as it is", path, QUANTISED), ("in F32", copy, IN_F32)):
+        def near():
+            each = [apart(bench.theirs(file, ids[language]), ours[language])
+                    for language in LANGUAGES]
+            most, largest = max(one[0] for one in each), max(one[1] for one in each)
+            same = sum(one[2] for one in each) / sum(map(len, ids.values()))
+            return most <= bound * largest and same >= share, (
+                "up to %.2g of %.2g apart, %.1f %% of argmaxes equal" % (
+                    most, largest, 100 * same))
+        report.check("%s %s" % (name, kind), near)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lape", default=os.path.join(ROOT, "lape"))
+    options = parser.parse_args()
+    llama_cpp.llama_log_set(ignored, None)
+    report = Report()
+    os.makedirs(os.path.join(ROOT, "build"), exist_ok=True)
+    for path in filter(None, map(found, NAMES)):
+        with tempfile.TemporaryDirectory(dir=os.path.join(ROOT, "build")) as folder:
+            check_file(report, Bench(os.path.abspath(options.lape), folder), path)
+    print("%d passed, %d failed" % (report.passed, report.failed))
+    sys.exit(report.failed != 0)
+
+
+if __name__ == "__main__":
+    main()
