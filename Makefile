@@ -69,6 +69,9 @@ oracle: lape lape64 $(PYTHON)
 	$(PYTHON) test/families.py --tokenizers
 	$(PYTHON) test/released.py
 	$(PYTHON) test/test_plot.py
+# Published models in the folders of LAPE_REAL, ../shared/real and build unless told otherwise.
+oracle-real: lape $(PYTHON)
+	$(PYTHON) test/real.py
 tokenizers: lape $(PYTHON)
 	$(PYTHON) test/older.py
 	$(PYTHON) test/tokenizing.py
@@ -126,5 +129,5 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo reproduce card test bare oracle golden identical precision tokenizers peers \
-	train-test scale-test bench format clean force
+.PHONY: spec demo reproduce card test bare oracle oracle-real golden identical precision tokenizers \
+	peers train-test scale-test bench format clean force

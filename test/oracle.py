@@ -36,11 +36,11 @@ import sentencepiece                                                         # n
 import torch                                                                 # noqa: E402
 import transformers                                                          # noqa: E402
 from sentencepiece import sentencepiece_model_pb2 as spm                     # noqa: E402
-from checking import (Missing, Program, ROOT, Wrong, be_quiet, demand, report,          # noqa: E402
-                      summary)
-from reference import (FIXED_POINT, edited, follow, mean_loss, metadata,       # noqa: E402
+from checking import (Missing, Program, ROOT, Wrong, be_quiet, demand,        # noqa: E402
+                      report, summary)
+from reference import (FIXED_POINT, edited, follow, mean_loss, metadata,     # noqa: E402
                        perplexities, push, read_counts, steering_edits, tally)
-from selecting import (by_layer, compare_drawn, compare_released,              # noqa: E402
+from selecting import (by_layer, compare_drawn, compare_released,            # noqa: E402
                        compare_selection, members, probabilities, read_neurons, score_of, select)
 from tokenizing import hard_strings                                          # noqa: E402
 
@@ -986,7 +986,8 @@ def generations(bench, *words, model=DEMO, prompts=PROMPTS):
 def follow_all(bench, made, edits=None, process=None):
     """(tokens, near-ties) over all prompts."""
     with edited(bench.demo, edits or {}):
-        ties = [follow(bench.demo, bench.prompt_ids(prompt), ids, NEW_TOKENS, LOGIT_TIE, process)
+        ties = [follow(bench.demo, bench.prompt_ids(prompt), ids, NEW_TOKENS, LOGIT_TIE,
+                       process)
                 for prompt, (_, ids) in zip(PROMPTS, made)]
     return sum(len(ids) for _, ids in made), sum(ties)
 
@@ -1059,7 +1060,8 @@ def steering(bench):
         words += ["--on", on, "--how", how, "--strength", strength] * bool(on)
         made = generations(bench, *words)
         try:
-            found.append(follow_all(bench, made, steering_edits(counts, neurons, how, strength, off, on)))
+            edits = steering_edits(counts, neurons, how, strength, off, on)
+            found.append(follow_all(bench, made, edits))
         except Wrong as wrong:
             raise Wrong("--off %s --on %s --how %s --strength %g: %s" % (off, on, how, strength,
                                                                          wrong))

@@ -24,16 +24,16 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 import torch                                                                 # noqa: E402
 import transformers                                                          # noqa: E402
 
-from checking import Program, ROOT, be_quiet, demand, report, summary          # noqa: E402
-from reference import (FIXED_POINT, edited, follow, mean_loss, perplexities,   # noqa: E402
+from checking import Program, ROOT, be_quiet, demand, report, summary        # noqa: E402
+from reference import (FIXED_POINT, edited, follow, mean_loss, perplexities, # noqa: E402
                        push, read_counts, steering_edits, tally)
-from selecting import (compare_selection, members, probabilities,              # noqa: E402
+from selecting import (compare_selection, members, probabilities,            # noqa: E402
                        read_neurons, select)
 
 # Rounding, of the size of what is compared: logits' largest, perplexities, a layer's gates.
 LOGITS = 1e-3
 PERPLEXITY = 1e-4
-NEAR = 1e-3                # a gate that is this near to zero, of its layer's mean, may turn its sign
+NEAR = 1e-3                # a gate so near to zero, of its layer's mean, may have either sign
 MEANS = 1e-4               # of mean activations, of their layer's
 
 LANGUAGES = "en es fr id ja vi zh".split()
@@ -43,8 +43,10 @@ TRACED = 600               # tokens of one sequence: more than Gemma's window of
 TEXT_BYTES = 100000        # of each file that is tokenized
 RATES = .01, .95, .95      # the paper's, and `lape find`'s: top, filter, bar
 ABLATED = "en fr zh".split()
+TRACED_LANGUAGES = "en zh".split()
 NEW_TOKENS = 48
-PROMPTS = ["The weather in the mountains", "Notre voisine du dessus", "¿A cuánto está el", "我们楼上"]
+PROMPTS = ["The weather in the mountains", "Notre voisine du dessus", "¿A cuánto está el",
+           "我们楼上"]
 
 # A model's name here, its file, the id that its texts begin with, and how it is steered: away from
 # English, into a language by diffmean, with a strength.
@@ -200,9 +202,9 @@ def compare_signs(theirs, gates, activations):
 
 @check
 def forward(bench):
-    """Logits, and signs of activations, of sequences in three languages."""
+    """Logits, and signs of activations, of a sequence in each of two languages."""
     found, signs, total = [], [], 0
-    for label in ABLATED:
+    for label in TRACED_LANGUAGES:
         ids = bench.ids(read_text(bench.demo_text(label, "eval")))[:TRACED]
         logits, gates, activations = push(bench.model, ids)
         found.append(compare_logits(bench.trace(bench.path, ids, "logits"), logits))
@@ -213,15 +215,15 @@ def forward(bench):
     return ("%s, %d tokens each: logits within %s, of which the largest is %s (%.2g of it); %d "
             "argmaxes differ; %d of %d activations have another sign, whose gates are at most %.2g "
             "of their layer's mean" % (
-                " ".join(ABLATED), TRACED, " ".join("%.2g" % off for off, _, _ in found),
+                " ".join(TRACED_LANGUAGES), TRACED, " ".join("%.2g" % off for off, _, _ in found),
                 " ".join("%.1f" % size for _, size, _ in found),
                 max(off / size for off, size, _ in found), sum(n for _, _, n in found),
                 sum(n for n, _ in signs), total, max(size for _, size in signs)))
 
 
-def compare_counts(theirs, ours, tokens):
-    """One language's: (counts that differ, tokens they differ by in all, gates near zero, the worst
-    mean in parts of its layer's)."""
+def compare_counts(theirs, ours):
+    """One language's: (counts that differ, by how much in all, gates near zero, the worst mean in
+    parts of its layer's)."""
     off = (theirs["positive"] - ours["positive"]).abs()
     beyond = off > ours["near"]
     demand(not beyond.any(), "%d counts differ by more than there are gates near zero",
@@ -243,7 +245,7 @@ def counts(bench):
         n = bench.pieces(label, "count", COUNTED).numel()
         demand(bench.counts.tokens[label] == n, "%s: %d tokens, not %d", label,
                bench.counts.tokens[label], n)
-        found.append(compare_counts(bench.counts.of[label], bench.statistics[label], n))
+        found.append(compare_counts(bench.counts.of[label], bench.statistics[label]))
         tokens += n
     differing, off, near, mean = zip(*found)
     return ("%d tokens: %d of %d counts differ, by %d in all, of %d gates near zero; means within "
