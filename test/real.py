@@ -289,8 +289,8 @@ def selection(bench):
     differ = [place for place in {**bench.found.neurons, **b.neurons}
               if bench.found.neurons.get(place) != b.neurons.get(place)]
     for place in differ:
-        demand(explained(place, a, b, p, q, near), "layer %d, neuron %d is of %s, not of %s", *place,
-               bench.found.neurons.get(place), b.neurons.get(place))
+        demand(explained(place, a, b, p, q, near), "layer %d, neuron %d is of %s, not of %s",
+               *place, bench.found.neurons.get(place), b.neurons.get(place))
     return ("%d neurons (%s) as by the formula, %d ties; %d differ from transformers' counts', as "
             "differing counts explain" % (
                 len(bench.found.neurons), " ".join("%s %d" % (
