@@ -37,6 +37,8 @@ from selecting import (compare_selection, members, probabilities,            # n
 LOGITS = 1e-3
 PERPLEXITY = 1e-4
 NEAR = 1e-3                # of its layer's largest: a gate so near to zero may have either sign
+# `lape count --near`: the default, .001, is less than such a token's error, by a few gates of Qwen's.
+COUNT_NEAR = 1e-2
 MEANS = 1e-4               # of mean activations, of their layer's
 
 LANGUAGES = "en es fr id ja vi zh".split()
@@ -105,7 +107,7 @@ class Bench(Program):
     @functools.cached_property
     def counts_path(self):
         self.lape("count", self.path, *self.words("count"), *self.bos, "--seq", PIECE, "--tokens",
-                  COUNTED, "-t", 2, "-q", "-o", self.new("counts.gguf"))
+                  COUNTED, "--near", COUNT_NEAR, "-t", 2, "-q", "-o", self.new("counts.gguf"))
         return self.new("counts.gguf")
 
     @functools.cached_property
@@ -231,9 +233,9 @@ def compare_counts(theirs, ours):
     beyond = off > ours["near"]
     demand(not beyond.any(), "%d counts differ by more than there are gates near zero",
            int(beyond.sum()))
-    demand(bool((ours["positive"] >= theirs["positive"] - theirs["near_above"]).all()
-                and (ours["positive"] <= theirs["positive"] + theirs["near_below"]).all()),
-           "counts are beyond lape's own bounds")
+    beyond = ((ours["positive"] < theirs["positive"] - theirs["near_above"])
+              | (ours["positive"] > theirs["positive"] + theirs["near_below"]))
+    demand(not beyond.any(), "%d counts are beyond lape's own bounds", int(beyond.sum()))
     scale = ours["sum"].double().abs().mean(-1, keepdim=True)
     mean = ((theirs["sum"] - ours["sum"]).abs() / scale).max().item()
     demand(mean <= MEANS, "a mean activation is off by %.3g of its layer's", mean)
