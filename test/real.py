@@ -39,7 +39,7 @@ PERPLEXITY = 1e-4
 NEAR = 1e-3                # of its layer's largest: a gate so near to zero may have either sign
 # `lape count --near`: the default, .001, is less than such a token's error, by a few gates of Qwen's.
 COUNT_NEAR = 1e-2
-MEANS = 1e-4               # of mean activations, of their layer's
+MEANS = 1e-3               # of mean activations, of their layer's
 
 LANGUAGES = "en es fr id ja vi zh".split()
 PIECE = 128                # tokens
