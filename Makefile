@@ -76,7 +76,7 @@ bare:
 	@test/bare.sh $(SUITE)
 
 # Against transformers, tokenizers, sentencepiece and PyTorch, which are installed into .venv.
-# Quantised models are held against gguf where LAPE_REAL (../shared/real, build) has some.
+# Quantised models are held against gguf where LAPE_REAL (../shared/real:.models) has some.
 oracle: lape lape64 build/widen $(PYTHON)
 	$(PYTHON) test/oracle.py
 	$(PYTHON) test/blocks.py
@@ -85,11 +85,14 @@ oracle: lape lape64 build/widen $(PYTHON)
 	$(PYTHON) test/released.py
 	$(PYTHON) test/test_plot.py
 	$(PYTHON) test/test_tensors.py
+# Published models, where LAPE_REAL (../shared/real:.models) has them.
+oracle-real: lape $(PYTHON)
+	$(PYTHON) test/real.py
 tokenizers: lape $(PYTHON)
 	$(PYTHON) test/older.py
 	$(PYTHON) test/tokenizing.py
 # Against llama.cpp, which is compiled for it, into .peers: some minutes more.
-# Published models are run where LAPE_REAL (../shared/real, .models) has them.
+# Published models are run where LAPE_REAL (../shared/real:.models) has them.
 peers: lape .peers/bin/python
 	.peers/bin/python test/peers.py
 	.peers/bin/python test/peer_types.py
@@ -151,5 +154,5 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo real gemma reproduce card test bare oracle golden golden-blocks identical precision \
-	tokenizers peers quantised train-test scale-test bench format clean force
+.PHONY: spec demo real gemma reproduce card test bare oracle oracle-real golden golden-blocks \
+	identical precision tokenizers peers quantised train-test scale-test bench format clean force

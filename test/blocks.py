@@ -2,7 +2,7 @@
 """The numbers that quantised tensors hold, by the gguf package.
 
     python test/blocks.py            blocks.tsv is what would be written now; the models of
-                                     LAPE_REAL (default ../shared/real and build) as below
+                                     the folders of LAPE_REAL (published.py) as below
     python test/blocks.py golden     writes blocks.tsv, which test_blocks.c and test_quantised.py read
     python test/blocks.py FILE...    every tensor of these GGUF files as lape widens it, bit by bit;
                                      and counts, perplexities and text, byte by byte, from a copy
@@ -22,7 +22,6 @@ product is exact in whatever order, the sign of a zero included. What is rounded
 sum of Q4_1, Q5_1, Q2_K, Q4_K and Q5_K, whose two sides are such products: d q + m and d s q - e o.
 """
 
-import glob
 import os
 import random
 import struct
@@ -33,13 +32,13 @@ import tempfile
 import gguf
 import numpy as np
 
+import published
 import quants
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GOLDEN = os.path.join(ROOT, "test", "blocks.tsv")
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 WIDEN = os.path.join(ROOT, "build", "widen")
-SHARED = os.environ.get("LAPE_SHARED") or os.path.join(ROOT, "..", "shared")
 CHUNK = 1024         # blocks to a digest: the halves of one exponent and sign
 PIECE = 1 << 22      # numbers of a file that are looked at together
 HEAD = """\
@@ -262,20 +261,6 @@ def quantised(path):
                for tensor in gguf.GGUFReader(path).tensors)
 
 
-def real_files():
-    """The quantised models that lie where LAPE_REAL says."""
-    given = os.environ.get("LAPE_REAL")
-    folders = [given] if given else [os.path.join(SHARED, "real"), os.path.join(ROOT, "build")]
-    found = []
-    for folder in folders:
-        here = [path for path in sorted(glob.glob(os.path.join(folder, "**", "*.gguf"),
-                                                  recursive=True)) if quantised(path)]
-        if not here:
-            print("skipped whole files: %s has no quantised GGUF model" % folder)
-        found += here
-    return found
-
-
 # ---- All of it ---------------------------------------------------------------------------------
 
 failed = 0
@@ -294,7 +279,7 @@ def main():
         return 0
     if not sys.argv[1:]:
         check_golden()
-    for path in sys.argv[1:] or real_files():
+    for path in sys.argv[1:] or filter(quantised, published.files()):
         check_file(path)
     return 1 if failed else 0
 

@@ -27,8 +27,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
 
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
@@ -38,6 +36,12 @@ import sentencepiece                                                         # n
 import torch                                                                 # noqa: E402
 import transformers                                                          # noqa: E402
 from sentencepiece import sentencepiece_model_pb2 as spm                     # noqa: E402
+from checking import (Missing, Program, ROOT, Wrong, be_quiet, demand,        # noqa: E402
+                      report, summary)
+from reference import (FIXED_POINT, edited, follow, mean_loss, metadata,     # noqa: E402
+                       perplexities, push, read_counts, steering_edits, tally)
+from selecting import (by_layer, compare_drawn, compare_released,            # noqa: E402
+                       compare_selection, members, probabilities, read_neurons, score_of, select)
 from tokenizing import hard_strings                                          # noqa: E402
 
 # Two float32 programs differ by rounding alone: around 1e-6 of the largest number of a layer, and
@@ -49,37 +53,18 @@ GATE_TOLERANCE = 5e-5      # of gates and activations; relative to a layer's lar
 MEAN_TOLERANCE = 2e-7
 LOSS_TOLERANCE = 1e-4      # nats, of values printed with five decimals
 PERPLEXITY_TOLERANCE = 1e-5     # relative; float32 losses over thousands of tokens
-PRINTED_TOLERANCE = 1e-8   # relative, of numbers printed with nine digits
-# Entropies equal or nearly so in exact arithmetic may differ in their last bits: which of them is
-# selected is then not the formula's choice but that of the logarithm and the order of summation.
-ENTROPY_TIE = 1e-12
 LOGIT_TIE = 1e-4           # a gap between two logits that rounding may turn around
 NUCLEUS_EDGE = 1e-5        # a token whose probability is this near to the edge may be in or out
 
 NEAR = 1e-3                # `lape count --near`, its default
-FIXED_POINT = 2 ** 20      # of the sums in a counts file
 PIECE = 128                # tokens in a piece of the demo's texts
 LANGUAGES = "en es fr id ja vi zh".split()
 TOP = .05                  # selects enough neurons of so small a model for ablation to show
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GOLDEN = os.path.join(ROOT, "test", "golden.tsv")
 DEMO = os.path.join(ROOT, "demo", "model.gguf")
 CONVERT = os.path.join(ROOT, "tools", "convert.py")
 SEED = 1
-
-
-class Wrong(Exception):
-    """A check's failure: what is not as it should be."""
-
-
-class Missing(Exception):
-    """What a check needs is not there."""
-
-
-def demand(condition, text, *values):
-    if not condition:
-        raise Wrong(text % values)
 
 
 # ---- Models ---------------------------------------------------------------------------------
@@ -91,10 +76,6 @@ LAYER_TENSORS = {
     "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
     "ffn_norm": "post_attention_layernorm", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj"}
-
-
-def metadata(reader):
-    return {key: field.contents() for key, field in reader.fields.items()}
 
 
 def halves(weight, heads):
@@ -155,68 +136,7 @@ def reference_model(path):
     return model.eval()
 
 
-@contextlib.contextmanager
-def hooked(model, see):
-    """see(layer, gates, activations) at every layer; what it returns, if anything, replaces the
-    activations."""
-    def hook(layer):
-        return lambda module, inputs, output: see(layer, inputs[0], output)
-    handles = [block.mlp.act_fn.register_forward_hook(hook(layer))
-               for layer, block in enumerate(model.model.layers)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextlib.contextmanager
-def edited(model, edits):
-    """edits: {(layer, neuron): (scale, shift)}; activations become scale a + shift."""
-    of_layer = collections.defaultdict(list)
-    for (layer, neuron), (scale, shift) in edits.items():
-        of_layer[layer].append((neuron, scale, shift))
-
-    def see(layer, gates, activations):
-        if layer in of_layer:
-            index, scale, shift = zip(*of_layer[layer])
-            activations = activations.clone()
-            activations[..., list(index)] = (
-                activations[..., list(index)] * torch.tensor(scale) + torch.tensor(shift))
-        return activations
-    with hooked(model, see):
-        yield
-
-
-def push(model, ids):
-    """Logits [T, V], gates and activations [L, T, F] of one sequence."""
-    gates, activations = [], []
-
-    def see(_, gate, activation):
-        gates.append(gate[0])
-        activations.append(activation[0])
-    with torch.no_grad(), hooked(model, see):
-        logits = model(torch.tensor([ids])).logits[0]
-    return logits, torch.stack(gates), torch.stack(activations)
-
-
-def in_batches(pieces, tokens=2048):
-    return pieces.split(max(1, tokens // pieces.shape[1]))
-
-
-def mean_loss(model, pieces):
-    """Nats: the mean over all predicted tokens; every piece has as many."""
-    total = 0.
-    with torch.no_grad():
-        for batch in in_batches(pieces):
-            logits = model(batch).logits[:, :-1]
-            losses = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="none")
-            total += losses.double().sum().item()
-    return total / (pieces.shape[0] * (pieces.shape[1] - 1))
-
-
-# ---- Statistics and the selection -----------------------------------------------------------
+# ---- Counts ---------------------------------------------------------------------------------
 
 def statistics(gates, activations):
     """What a counts file holds of a layer's gates and activations [T, F]; and for the first three
@@ -237,35 +157,7 @@ def statistics(gates, activations):
 
 
 def reference_statistics(model, pieces):
-    """{name: [L, F]} over pieces [N, T] of token ids."""
-    found = collections.defaultdict(
-        lambda: torch.zeros(model.config.num_hidden_layers, model.config.intermediate_size,
-                            dtype=torch.int64))
-
-    def see(layer, gates, activations):
-        for name, value in statistics(gates.flatten(0, 1), activations.flatten(0, 1)).items():
-            found[name][layer] += value
-    with torch.no_grad(), hooked(model, see):
-        for batch in in_batches(pieces):
-            model.model(batch)
-    return dict(found)
-
-
-Counts = collections.namedtuple("Counts", "languages tokens pieces of")
-
-
-def read_counts(path):
-    """A counts file: of[language][statistic] is a tensor."""
-    reader = gguf.GGUFReader(path)
-    meta = metadata(reader)
-    demand(meta["general.architecture"] == "lape-counts", "%s holds no counts", path)
-    of = collections.defaultdict(dict)
-    for tensor in reader.tensors:
-        language, name = tensor.name.split(".")
-        of[language][name] = torch.from_numpy(np.array(tensor.data))
-    labels = meta["lape-counts.languages"]
-    return Counts(labels, dict(zip(labels, meta["lape-counts.tokens"])),
-                  dict(zip(labels, meta["lape-counts.pieces"])), of)
+    return tally(model, pieces, statistics)
 
 
 def write_counts(path, tokens, positive, sums=None):
@@ -287,214 +179,6 @@ def write_counts(path, tokens, positive, sums=None):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def entropy_of(values):
-    """[L F] of values [L, F, K], normalised over the languages."""
-    total = values.sum(-1, keepdim=True)
-    q = torch.where(total > 0, values / total, torch.zeros_like(values))
-    return -torch.special.xlogy(q, q).sum(-1).flatten()
-
-
-# What selects the lowest: a number for every neuron [L F], and values [L, F, ?] that, when they are
-# the same in two neurons in whatever order, give the same number.
-Score = collections.namedtuple("Score", "of values")
-
-
-def score_of(method, p, means=None, penalty=0.):
-    """By activation probabilities (or moves) and mean positive activations [L, F, K]."""
-    if method == "lap":
-        highest = p.amax(-1, keepdim=True)
-        return Score(-highest.flatten(), highest)
-    if method == "lave":
-        return Score(entropy_of(means), means)
-    if not penalty:
-        return Score(entropy_of(p), p)
-    languages = p.shape[-1]
-    share = np.mean(1 / np.arange(1, languages + 1))
-    even = entropy_of(p.clamp(min=1e-12)) / math.log(languages) if languages > 1 else 0
-    return Score(even - penalty * p.amax(-1).flatten() / share, p)
-
-
-# threshold and bar are -1 where there is none; entropy and score are [L F]; neurons {(layer,
-# index): set of languages}
-Selection = collections.namedtuple("Selection", "threshold bar entropy score neurons")
-
-
-def select(p, languages, top, filter_rate, bar_rate, score=None):
-    """The paper's selection (section 2.2 and the released code) of p [L, F, K] in float64, by
-    entropy or another score [L F]."""
-    values = p.flatten()
-
-    def ranked(rate):
-        rank = round(rate * len(values))
-        return values.kthvalue(rank).values.item() if rank else -1.
-    threshold, bar = ranked(filter_rate), ranked(bar_rate)
-    entropy = entropy_of(p)
-    score = entropy if score is None else score
-    out = (p > threshold).sum(-1).flatten() == 0
-    remaining = torch.where(out, torch.full_like(score, math.inf), score)
-    order = torch.argsort(remaining, stable=True)[:round(top * len(score))]
-    neurons = {}
-    for i in sorted(order[remaining[order] < math.inf].tolist()):
-        place = divmod(i, p.shape[1])
-        neurons[place] = {label for k, label in enumerate(languages) if p[place][k] > bar}
-    return Selection(threshold, bar, entropy, remaining, neurons)
-
-
-def released(p, top, filter_rate, bar_rate):
-    """The selection as the paper's released code goes about it: {(layer, index): set of columns},
-    and entropies [L, F], infinite where the filter drops a neuron. None where it stops: at rank 0.
-    """
-    values = p.flatten()
-    ranks = [round(rate * len(values)) for rate in (filter_rate, bar_rate)]
-    if 0 in ranks:
-        return None
-    least, bar = (values.kthvalue(rank).values.item() for rank in ranks)
-    q = (p / p.sum(-1, keepdim=True)).nan_to_num(nan=0.)
-    entropy = -(q * torch.where(q > 0, q.log(), 0.)).sum(-1)
-    entropy[(p > least).sum(-1) == 0] = math.inf
-    flat = entropy.flatten()
-    places = flat.topk(round(top * len(flat)), largest=False).indices
-    # When the others run out it takes neurons that were dropped: without a language, as long as the
-    # bar is not below the filter.
-    places = places[flat[places] < math.inf]
-    rows, columns = places // p.shape[1], places % p.shape[1]
-    neurons = {place: set() for place in zip(rows.tolist(), columns.tolist())}
-    for i, k in (p[rows, columns] > bar).nonzero().tolist():
-        neurons[rows[i].item(), columns[i].item()].add(k)
-    return neurons, entropy
-
-
-def probabilities(tokens, positive):
-    """p [L, F, K] in float64."""
-    return torch.stack([torch.as_tensor(positive[label]).double() / tokens[label]
-                        for label in tokens], -1)
-
-
-Neurons = collections.namedtuple("Neurons", "header neurons columns")
-
-
-def read_neurons(text):
-    """What `lape find` printed: the header {key: value}, {(layer, index): set of languages}, and
-    the numbers after the languages."""
-    header, neurons, columns = {}, {}, {}
-    lines = text.splitlines()
-    for line in lines:
-        if line.startswith("# ") and ": " in line:
-            key, value = line[2:].split(": ", 1)
-            header[key] = value
-        elif line and not line.startswith(("#", "layer")):
-            layer, index, entropy, labels, *rest = line.split("\t")
-            neurons[int(layer), int(index)] = set(labels.split(",")) - {"-"}
-            columns[int(layer), int(index)] = [float(value) for value in [entropy] + rest]
-    return Neurons(header, neurons, columns)
-
-
-def threshold_of(text):
-    return float(text.split("threshold ")[1])
-
-
-def near_enough(a, b, tolerance=PRINTED_TOLERANCE):
-    return abs(a - b) <= tolerance * max(1, abs(a), abs(b))
-
-
-def ties_between(theirs, ours, p, values):
-    """How many neurons two selections differ by, all of them being ties but for rounding. Values
-    that are the same in two neurons make a tie without rounding."""
-    different = set(theirs.neurons) ^ set(ours.neurons)
-    if not different:
-        return 0
-    demand(len(theirs.neurons) == len(ours.neurons), "%d neurons are selected, not %d",
-           len(theirs.neurons), len(ours.neurons))
-    width = p.shape[1]
-    score = {place: ours.score[place[0] * width + place[1]].item() for place in
-             set(ours.neurons) | set(theirs.neurons)}
-    cutoff = max(score[place] for place in ours.neurons)
-    for place in different:
-        demand(abs(score[place] - cutoff) < ENTROPY_TIE * max(1, abs(cutoff)),
-               "layer %d, neuron %d is %s, its score %.12g, the last selected %.12g", *place,
-               "selected" if place in theirs.neurons else "not selected", score[place], cutoff)
-    chosen = {}
-    for layer in range(p.shape[0]):            # equal rows: the first ones are selected
-        for index in range(width):
-            row = tuple(sorted(values[layer, index].tolist()))
-            taken = (layer, index) in theirs.neurons
-            above = p[layer, index].max() > ours.threshold
-            demand(not (above and taken and chosen.get(row) is False),
-                   "layer %d, neuron %d is selected before an equal one", layer, index)
-            chosen[row] = taken if above else chosen.get(row)
-    return len(different)
-
-
-def compare_selection(theirs, languages, p, top, filter_rate, bar_rate, score=None):
-    """Demands what `lape find` printed to be the selection by a score, the entropy of p if none is
-    given; returns the number of ties."""
-    score = score or score_of("lape", p)
-    ours = select(p, languages, top, filter_rate, bar_rate, score.of)
-    demand(theirs.header["languages"].split() == list(languages), "the languages are %s, not %s",
-           theirs.header["languages"], " ".join(languages))
-    demand(near_enough(threshold_of(theirs.header["filter"]), ours.threshold)
-           and near_enough(threshold_of(theirs.header["bar"]), ours.bar),
-           "thresholds %s and %s, not %.9g and %.9g", theirs.header["filter"],
-           theirs.header["bar"], ours.threshold, ours.bar)
-    ties = ties_between(theirs, ours, p, score.values)
-    compare_members(theirs, languages, p, ours.bar, ours.entropy)
-    return ties
-
-
-def compare_members(theirs, languages, p, bar, entropy):
-    """Demands the languages and the numbers of the neurons that were printed."""
-    for (layer, index), labels in theirs.neurons.items():
-        row = p[layer, index]
-        wanted = {label for k, label in enumerate(languages) if row[k] > bar}
-        demand(labels == wanted, "layer %d, neuron %d is of %s, not of %s", layer, index,
-               sorted(labels), sorted(wanted))
-        numbers = [entropy[layer * p.shape[1] + index].item()] + row.tolist()
-        demand(all(map(near_enough, theirs.columns[layer, index], numbers)),
-               "layer %d, neuron %d: %s is printed, not %s", layer, index,
-               theirs.columns[layer, index], numbers)
-
-
-def compare_drawn(theirs, languages, p, top, filter_rate, bar_rate):
-    """Demands of random neurons all but which they are: their number, that the filter lets them
-    pass, their languages."""
-    ours = select(p, languages, top, filter_rate, bar_rate)
-    demand(len(theirs.neurons) == len(ours.neurons), "%d neurons are drawn, not %d",
-           len(theirs.neurons), len(ours.neurons))
-    for place in theirs.neurons:
-        demand(p[place].max() > ours.threshold, "layer %d, neuron %d is drawn, which the filter "
-               "drops", *place)
-    compare_members(theirs, languages, p, ours.bar, ours.entropy)
-
-
-def by_layer(neurons):
-    """(layer, language) -> how many neurons."""
-    return collections.Counter((layer, label) for (layer, _), labels in neurons.items()
-                               for label in labels)
-
-
-def compare_released(theirs, languages, p, top, filter_rate, bar_rate):
-    """Demands the selection of the released code; returns the neurons at its edge, whose entropies
-    rounding or the order of equals may put on either side, or None where it makes no selection."""
-    found = released(p, top, filter_rate, bar_rate)
-    if not found:
-        return None
-    neurons, entropy = found
-    demand(len(theirs.neurons) == len(neurons), "%d neurons are selected, the released code has %d",
-           len(theirs.neurons), len(neurons))
-    last = max((entropy[place].item() for place in neurons), default=-1)
-    edge = 0
-    for place in set(theirs.neurons) | set(neurons):
-        if abs(entropy[place].item() - last) < ENTROPY_TIE:
-            edge += (place in theirs.neurons) != (place in neurons)
-            continue
-        demand(place in theirs.neurons and place in neurons, "layer %d, neuron %d is selected by "
-               "one of the two", *place)
-        labels = {languages[k] for k in neurons[place]}
-        demand(theirs.neurons[place] == labels, "layer %d, neuron %d is of %s, not of %s", *place,
-               sorted(theirs.neurons[place]), sorted(labels))
-    return edge
 
 
 # ---- Tokenizers -----------------------------------------------------------------------------
@@ -523,11 +207,11 @@ def as_lines(lists):
 
 # ---- The bench: what the checks share -------------------------------------------------------
 
-class Bench:
+class Bench(Program):
     """The program under test, and what is computed or made once for several checks."""
 
     def __init__(self, lape, shared, scratch):
-        self.lape_path, self.scratch = os.path.abspath(lape), scratch
+        super().__init__(lape, scratch)
         self.shared_path = shared
 
     def shared(self, *names):
@@ -544,33 +228,10 @@ class Bench:
         """A trained checkpoint, where there is one, converted."""
         return self.convert(self.shared("model"), self.new("trained.gguf"))
 
-    def new(self, name):
-        """A path for a file that is thrown away at the end."""
-        return os.path.join(self.scratch, name)
-
-    def run(self, *command, given=None):
-        """The standard output of a program that must succeed."""
-        done = subprocess.run([str(word) for word in command], input=given, cwd=ROOT,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        error = done.stderr.decode(errors="replace").strip()
-        demand(done.returncode == 0, "%s ends with status %d: %s",
-               " ".join(map(str, command[:3])), done.returncode, error[-300:])
-        return done.stdout
-
-    def lape(self, *words, given=None):
-        return self.run(self.lape_path, *words, given=given)
-
     def convert(self, directory, output, kind="keep"):
         self.run(sys.executable, CONVERT, "hf", directory, "-o", output, "--type", kind, "-q",
                  "--name", "tiny")
         return output
-
-    def trace(self, path, ids, point, threads=2):
-        """A tensor of the forward pass over the file at path, as one sequence."""
-        np.save(self.new("ids.npy"), np.array(ids, dtype="<i4"))
-        self.lape("trace", path, self.new("ids.npy"), "--at", point, "-o", self.new("trace.npy"),
-                  "--seq", max(2, len(ids)), "-t", threads)
-        return torch.from_numpy(np.load(self.new("trace.npy")))
 
     def forward(self, path, model, ids, threads=2):
         """Logits [T, V], gates and activations [L, T, F]; `model` is its reference, and says L."""
@@ -658,11 +319,6 @@ class Bench:
 
     def prompt_ids(self, text):
         return [1] + self.tokenizer.encode(text)
-
-
-def members(neurons, label):
-    """The neurons of a language, as a frozenset."""
-    return frozenset(place for place, labels in neurons.items() if label in labels)
 
 
 # ---- Checks: weights and the forward pass ---------------------------------------------------
@@ -961,12 +617,6 @@ def reference_counts(bench):
             off.append(abs(total - wanted))
     return "%d totals of a layer are within the bounds, %d of them equal, the worst off by %d" % (
         len(off), off.count(0), max(off))
-
-
-def perplexities(text):
-    """What `lape ppl` printed: {off: {language: perplexity}}."""
-    head, *rows = [line.split("\t") for line in text.decode().splitlines()]
-    return {row[0]: dict(zip(head[1:], map(float, row[1:]))) for row in rows}
 
 
 @check
@@ -1330,41 +980,14 @@ NEW_TOKENS = 64
 
 def generations(bench, *words, model=DEMO, prompts=PROMPTS):
     """[(output text as printed, ids)] by lape."""
-    path, output = bench.new("prompts.txt"), bench.new("generated.tsv")
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        file.write("\n".join(prompts) + "\n")
-    bench.lape("generate", model, "-f", path, "-n", NEW_TOKENS, "-o", output, "-t", 2, "-q", *words)
-    with open(output, "rb") as file:
-        head, *rows = file.read().split(b"\n")[:-1]
-    demand(head == b"prompt\toutput\ttokens" and len(rows) == len(prompts), "%d rows, not %d",
-           len(rows), len(prompts))
-    cells = [row.split(b"\t") for row in rows]
-    return [(text, [int(word) for word in ids.split()]) for _, text, ids in cells]
-
-
-def follow(model, prompt, made, process=None):
-    """Demands every generated id to be the likeliest of what transformers gives after those
-    before it; returns how many were only nearly so."""
-    ids, ties = prompt + made, 0
-    with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0]
-    for step in range(min(len(made) + 1, NEW_TOKENS)):
-        at = len(prompt) + step
-        scores = logits[at - 1]
-        if process:
-            scores = process(torch.tensor([ids[:at]]), scores[None].clone())[0]
-        token = made[step] if step < len(made) else model.config.eos_token_id
-        gap = (scores.max() - scores[token]).item()
-        demand(gap <= LOGIT_TIE, "prompt %s, step %d: token %d is %.3g below the likeliest, %d",
-               prompt[1:4], step, token, gap, scores.argmax())
-        ties += int(scores.argmax()) != token
-    return ties
+    return bench.generated(model, prompts, NEW_TOKENS, *words)
 
 
 def follow_all(bench, made, edits=None, process=None):
     """(tokens, near-ties) over all prompts."""
     with edited(bench.demo, edits or {}):
-        ties = [follow(bench.demo, bench.prompt_ids(prompt), ids, process)
+        ties = [follow(bench.demo, bench.prompt_ids(prompt), ids, NEW_TOKENS, LOGIT_TIE,
+                       process)
                 for prompt, (_, ids) in zip(PROMPTS, made)]
     return sum(len(ids) for _, ids in made), sum(ties)
 
@@ -1426,40 +1049,19 @@ STEERINGS = [      # how, strength, off, on
 ]
 
 
-def steering_edits(bench, how, strength, off, on):
-    """{(layer, neuron): (scale, shift)}: a neuron of `off` becomes 0 before `on` acts on it."""
-    counts, neurons, edits = read_counts(bench.demo_counts), bench.read_demo_neurons().neurons, {}
-    mean = {label: counts.of[label]["sum"].double() / FIXED_POINT / counts.tokens[label]
-            for label in LANGUAGES}
-    for place, labels in neurons.items():
-        if not labels & {off, on}:
-            continue
-        scale, shift = 0. if off in labels else 1., 0.
-        if on in labels:
-            target = mean[on][place].item()
-            others = [mean[label][place].item() for label in LANGUAGES if label != on]
-            if how == "replace":
-                scale, shift = 0., strength * target
-            elif how == "scale":
-                scale *= strength
-            else:
-                away = sum(others) / len(others) if how == "diffmean" else 0.
-                shift = strength * (target - away)
-        edits[place] = scale, shift
-    return edits
-
-
 @check
 def steering(bench):
     """Greedy continuations with neurons switched off and strengthened."""
     plain, found, changed = generations(bench), [], 0
+    counts, neurons = read_counts(bench.demo_counts), bench.read_demo_neurons().neurons
     for how, strength, off, on in STEERINGS:
         words = ["--neurons", bench.demo_neurons, "--counts", bench.demo_counts]
         words += ["--off", off] * bool(off)
         words += ["--on", on, "--how", how, "--strength", strength] * bool(on)
         made = generations(bench, *words)
         try:
-            found.append(follow_all(bench, made, steering_edits(bench, how, strength, off, on)))
+            edits = steering_edits(counts, neurons, how, strength, off, on)
+            found.append(follow_all(bench, made, edits))
         except Wrong as wrong:
             raise Wrong("--off %s --on %s --how %s --strength %g: %s" % (off, on, how, strength,
                                                                          wrong))
@@ -1694,7 +1296,7 @@ def generation_window(bench):
     path, tokenizer = trained_model(bench, languages, settings, model)
     model = reference_model(path)
     made = generations(bench, model=path)
-    ties = sum(follow(model, [1] + tokenizer.encode(prompt), ids)
+    ties = sum(follow(model, [1] + tokenizer.encode(prompt), ids, NEW_TOKENS, LOGIT_TIE)
                for prompt, (_, ids) in zip(PROMPTS, made))
     return "window 9: %d tokens, %d different, %d near-ties" % (
         sum(len(ids) for _, ids in made), len({i for _, ids in made for i in ids}), ties)
@@ -1832,29 +1434,9 @@ def golden(bench):
 # ---- The command line -----------------------------------------------------------------------
 
 def run_checks(bench, only):
-    passed = failed = 0
-    for name, function in CHECKS:
-        if only and name not in only:
-            continue
-        start = time.monotonic()
-        try:
-            text = function(bench)
-            passed += 1
-            print("ok %s: %s [%.1f s]" % (name, text, time.monotonic() - start), flush=True)
-        except Missing as missing:
-            print("skipped %s: %s" % (name, missing), flush=True)
-        except Wrong as wrong:
-            failed += 1
-            print("FAIL %s: %s" % (name, str(wrong).replace("\n", " ")), flush=True)
-        except Exception as problem:           # a crash of a check is a failure of it
-            failed += 1
-            where = traceback.extract_tb(problem.__traceback__)[-1]
-            print("FAIL %s: %s: %s (%s:%d)" % (name, type(problem).__name__,
-                                              str(problem).replace("\n", " ")[:300],
-                                              os.path.basename(where.filename), where.lineno),
-                  flush=True)
-    print("%d passed, %d failed" % (passed, failed))
-    return failed > 0 or passed == 0
+    found = [report(name, function, bench) for name, function in CHECKS
+             if not only or name in only]
+    return summary(found)
 
 
 def main():
@@ -1866,9 +1448,7 @@ def main():
     parser.add_argument("--only", default="", metavar="NAME,NAME", help="of the checks: " +
                         ", ".join(name for name, _ in CHECKS))
     args = parser.parse_args()
-    torch.set_num_threads(2)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    be_quiet()
     only = set(filter(None, args.only.split(",")))
     unknown = only - {name for name, _ in CHECKS}
     if unknown:

@@ -7,11 +7,10 @@ Of 450 tokens each of an English and a Chinese text, on the file as it is and on
 the same numbers, on which lape's logits are the same, too (test/blocks.py): how far llama.cpp's are
 at most, by the largest logit, and how often both have the same token first. lape's are those of
 exact arithmetic to some 4e-4 of 48, as transformers has them. The files are
-looked for in LAPE_REAL, or else in ../shared/real and .models; what is not there is skipped.
+looked for where published.py says; what is not there is skipped.
 """
 
 import argparse
-import glob
 import os
 import sys
 import tempfile
@@ -22,23 +21,12 @@ import llama_cpp
 import numpy as np
 
 import blocks
+import published
 
 NAMES = ["gemma-3-270m-q4_k_m.gguf", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"]
 TOKENS, LANGUAGES = 450, ("en", "zh")
 # What is let pass: the difference by the largest logit, and the share of equal first tokens
 QUANTISED, IN_F32 = (0.2, 0.9), (2e-3, 0.995)
-
-
-def found(name):
-    """The path of a file of that name, or None."""
-    given = os.environ.get("LAPE_REAL")
-    folders = [given] if given else [os.path.join(blocks.SHARED, "real"),
-                                     os.path.join(ROOT, ".models")]
-    for folder in folders:
-        for path in glob.glob(os.path.join(folder, "**", name), recursive=True):
-            return path
-    print("skipped %s: not in %s" % (name, " or ".join(folders)))
-    return None
 
 
 def write_copy(path, to):
@@ -91,7 +79,7 @@ def main():
     llama_cpp.llama_log_set(ignored, None)
     report = Report()
     os.makedirs(os.path.join(ROOT, "build"), exist_ok=True)
-    for path in filter(None, map(found, NAMES)):
+    for path in [path for name in NAMES for path in published.files(name)[:1]]:
         with tempfile.TemporaryDirectory(dir=os.path.join(ROOT, "build")) as folder:
             check_file(report, Bench(os.path.abspath(options.lape), folder), path)
     print("%d passed, %d failed" % (report.passed, report.failed))
