@@ -1229,6 +1229,8 @@ static inline vec vec_fma(vec a, vec b, vec c) {
     return c;
 }
 
+static inline void fetch(const char *p) { (void)p; } /* no compiler's way is everybody's */
+
 static inline vec vec_load_f32(const char *p) {
     vec v;
     for (int i = 0; i < LANES; i++) v.lane[i] = get_f32(p + 4 * i);
@@ -1257,6 +1259,7 @@ typedef __m512 vec;
 #define vec_store(p, v)  _mm512_storeu_ps(p, v)
 #define vec_all(x)       _mm512_set1_ps(x)
 #define vec_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define fetch(p)         __builtin_prefetch(p)
 #define vec_load_f32(p)  _mm512_loadu_ps((const void *)(p))
 #define vec_load_bf16(p)                                                                           \
     _mm512_castsi512_ps(                                                                           \
@@ -1276,6 +1279,7 @@ typedef __m256 vec;
 #define vec_store(p, v)  _mm256_storeu_ps(p, v)
 #define vec_all(x)       _mm256_set1_ps(x)
 #define vec_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define fetch(p)         __builtin_prefetch(p)
 #define vec_load_f32(p)  _mm256_loadu_ps((const void *)(p))
 #define vec_load_bf16(p)                                                                           \
     _mm256_castsi256_ps(                                                                           \
@@ -1301,6 +1305,7 @@ typedef float32x4_t vec;
 #define vec_store(p, v)  vst1q_f32(p, v)
 #define vec_all(x)       vdupq_n_f32(x)
 #define vec_fma(a, b, c) vfmaq_f32(c, a, b)
+#define fetch(p)         __builtin_prefetch(p)
 #define vec_load_f32(p)  vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)(p)))
 #define vec_load_bf16(p)                                                                           \
     vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(p))), 16))
@@ -1424,7 +1429,7 @@ static int widen_strip(struct lanes *l, int from, int n) {
         const char *next = m->at + (size_t)min_int(l->row + WIDTH + i, m->rows - 1) * m->row_bytes;
         const size_t start = m->row_bytes * from / m->columns,
                      bytes = m->row_bytes * n / m->columns;
-        for (size_t b = 0; b < bytes; b += 64) __builtin_prefetch(next + start + b);
+        for (size_t b = 0; b < bytes; b += 64) fetch(next + start + b);
         widen(l->wide[i], m, min_int(l->row + i, m->rows - 1), from, n);
         l->at[i] = (const char *)l->wide[i];
     }
