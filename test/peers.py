@@ -12,8 +12,8 @@ demo's texts. Checked is, of every one:
 - that file without one key, or with one that changes the model: lape runs it as llama.cpp does, or
   refuses it;
 
-and of every kind of tokenizer, the tokens of many lines in both. Prints a table with a row for every
-family; the last line is `N passed, N failed`. peer_types.py has the quantised types.
+and of every kind of tokenizer, the tokens of many lines in both. Prints a table with a row for
+every family; the last line is `N passed, N failed`. peer_types.py has the quantised types.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def train(kind, folder):
     os.makedirs(folder)
     settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
     if kind in tokenizing.PATTERNS:
-        tokenizing.trained(kind, list(lines_of_texts()), PIECES, 0).save(
+        tokenizing.trained(kind, list(lines_of_texts()), size=PIECES, whole=0).save(
             os.path.join(folder, "tokenizer.json"))
     else:
         settings = train_sentencepiece(kind, os.path.join(folder, "tokenizer.model"))
