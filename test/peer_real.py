@@ -6,8 +6,8 @@
 Of 450 tokens each of an English and a Chinese text, on the file as it is and on a copy in F32 with
 the same numbers, on which lape's logits are the same, too (test/blocks.py): how far llama.cpp's are
 at most, by the largest logit, and how often both have the same token first. lape's are those of
-exact arithmetic to some 4e-4 of 48, as transformers has them. The files are
-looked for where published.py says; what is not there is skipped.
+exact arithmetic to some 4e-4 of 48, as transformers has them. The files are looked for where
+published.py says; what is not there is skipped.
 """
 
 import argparse

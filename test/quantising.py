@@ -7,9 +7,9 @@
 The demo model is quantised by llama.cpp to every type that lape reads; neurons are found in each
 and set to 0, as demo/run.sh does, and held against those of the model in BF16. K types and IQ4_XS
 want rows of multiples of 256 numbers, which most of this model's, of 128, are not: llama.cpp would
-take other types. So two rows are laid end to end, which changes neither the order nor the neighbours
-of numbers within a row, quantised, and laid apart again in a copy in F32, of which lape computes the
-same as of the blocks.
+take other types. So two rows are laid end to end, which leaves the neighbours of a number, but for
+those across a row's end, as they were; quantised; and laid apart again in a copy in F32, of which
+lape computes the same as of the blocks.
 
 demo/MODEL.md's table must be this one; --write writes it. With --real the model is another one and
 its files are read as llama.cpp makes them: only the selection is told, at the paper's rates.
