@@ -18,7 +18,6 @@ import tempfile
 from both import ROOT, TEXTS, Bench, Report, ignored, run
 import gguf
 import llama_cpp
-import numpy as np
 
 import blocks
 import published

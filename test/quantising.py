@@ -25,7 +25,6 @@ import tempfile
 from both import ROOT, contents, dequantized, ignored, quantise, types_of
 import gguf
 import llama_cpp
-import numpy as np
 
 import blocks
 sys.path.insert(0, os.path.join(ROOT, "tools"))

@@ -19,7 +19,7 @@ import argparse
 import os
 import sys
 
-from guard import Refused, status_of
+from guard import status_of
 from lab import tables
 from lab.report import Results, in_order
 from lab.stages import LANGUAGES, PAPERS, ROOT, Stages, from_root, out_folder, words_of
