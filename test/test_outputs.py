@@ -305,6 +305,39 @@ class Positions(Case):
 
 # ---- Words and files that are no good ---------------------------------------------------------
 
+class Together(Case):
+    """Prompts that go on together give what each gives alone."""
+
+    WAYS = [[], ["--repeat-penalty", "1.3"], ["--temp", "0.9", "--seed", "7"],
+            ["--neurons", "NEURONS", "--counts", "COUNTS", "--off", "en", "--on", "fr", "--how",
+             "diffmean", "--strength", "3", "--temp", "1", "--top-p", "0.8"]]
+
+    def rows(self, prompts, *more):
+        path = self.path("prompts", b"\n".join(prompts) + b"\n")
+        more = [{"NEURONS": neurons(), "COUNTS": counts()}.get(word, word) for word in more]
+        return self.works("generate", DEMO, "-f", path, *more, "-q").split(b"\n")[1:-1]
+
+    def test_ways(self):
+        prompts = [b"The", b"The weather in the mountains is", b"Le matin", b"A", b"The", b"\xe6\x97"
+                   b"\xa9\xe4\xb8\x8a"]
+        for way in self.WAYS:
+            with self.subTest(way=way):
+                made = self.rows(prompts, "-n", "12", *way)
+                self.assertEqual(made, [self.rows([prompt], "-n", "12", *way)[0]
+                                        for prompt in prompts])
+                self.assertEqual(made[0], made[4])
+                self.assertEqual(len(set(made)), 5)
+
+    def test_many(self):
+        """More than go on at once, and longer ones: 70 short prompts, and some of 900 tokens."""
+        short = [b"The %s" % word for word in (b"a", b"b", b"c", b"d", b"e", b"f", b"g")]
+        long = [b"The weather. " * n for n in (10, 300, 250, 280, 1, 300, 290)]
+        alone = {prompt: self.rows([prompt], "-n", "5")[0] for prompt in short + long}
+        self.assertEqual(len(set(alone.values())), len(alone))
+        for prompts in (short * 10, long + short, short + long[::-1]):
+            self.assertEqual(self.rows(prompts, "-n", "5"), [alone[prompt] for prompt in prompts])
+
+
 class Refused(Case):
     def test_labels(self):
         """Those that tables have for no language; what begins with - is taken for an option."""
