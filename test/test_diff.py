@@ -25,6 +25,9 @@ from fractions import Fraction
 import report
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.append(os.path.join(ROOT, "tools"))
+from gguf_file import Gguf as Reader                                           # noqa: E402
+
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 DEMO = os.path.join(ROOT, "demo", "model.gguf")
 TEXT = os.path.join(ROOT, "demo", "text", "en.count.txt")
@@ -103,38 +106,14 @@ PLAIN = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q"
 F32, I64, BF16 = 0, 27, 30
 
 
-class Gguf:
-    """Values, and for every tensor its dimensions (rows first), type and where it lies."""
+class Gguf(Reader):
+    """Of every tensor dimensions (rows first), type and where it lies; the file's bytes."""
 
     def __init__(self, path):
-        self.data, self.at = read(path), 24
-        magic, version, tensors, values = struct.unpack_from("<4sIQQ", self.data)
-        assert magic == b"GGUF" and version == 3
-        self.values = {self.string(): self.value(self.take("I")) for _ in range(values)}
-        self.tensors = {}
-        for _ in range(tensors):
-            name = self.string()
-            dims = [self.take("Q") for _ in range(self.take("I"))][::-1]
-            self.tensors[name] = dims, self.take("I"), self.take("Q")
-        self.start = -(-self.at // 32) * 32
-
-    def take(self, letter):
-        value, = struct.unpack_from("<" + letter, self.data, self.at)
-        self.at += struct.calcsize(letter)
-        return value
-
-    def string(self):
-        length = self.take("Q")
-        self.at += length
-        return self.data[self.at - length:self.at].decode("utf-8", "surrogateescape")
-
-    def value(self, kind):
-        if kind == STRING:
-            return self.string()
-        if kind == ARRAY:
-            item, count = self.take("I"), self.take("Q")
-            return [self.value(item) for _ in range(count)]
-        return self.take(PLAIN[kind])
+        super().__init__(path)
+        self.data = read(path)
+        self.tensors = {name: (list(dims[::-1]), kind, offset)
+                        for name, (dims, kind, offset) in self.tensors.items()}
 
     def numbers(self, name):
         dims, kind, offset = self.tensors[name]
