@@ -1,5 +1,5 @@
-"""Blocks of every type, at random: the generator that test_blocks.c has, too, and what each block is
-worth by tools/weights.py. blocks.py holds both against the gguf package.
+"""Blocks of every type, at random: the generator that test_blocks.c has, too, and what each block
+is worth by tools/weights.py. blocks.py holds both against the gguf package.
 """
 
 import os

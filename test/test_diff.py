@@ -31,6 +31,11 @@ from gguf_file import Gguf as Reader                                           #
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 DEMO = os.path.join(ROOT, "demo", "model.gguf")
 TEXT = os.path.join(ROOT, "demo", "text", "en.count.txt")
+CHANGES = os.path.join(ROOT, "tools", "changes.py")
+# Before a tool and its words: it runs as if numpy were not installed.
+WITHOUT_NUMPY = ["-c", "import runpy, sys; sys.modules['numpy'] = None; del sys.argv[0]; "
+                 "sys.path.insert(0, %r); runpy.run_path(sys.argv[0], run_name='__main__')"
+                 % os.path.join(ROOT, "tools")]
 INFINITY, NAN = float("inf"), float("nan")
 
 

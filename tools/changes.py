@@ -5,8 +5,8 @@
 
 BASE is a model in GGUF, each MODEL the same trained further in a language. A neuron's change is
 |tuned - base| / |base| over all its weights: its row of the gate, its row of the up projection, its
-column of the down projection. `lape find FILE` then selects by the entropy of changes over languages
-where it else does by that of activation probabilities, and all its options but --method lave serve.
+column of the down projection. `lape find FILE` then takes changes for activation probabilities: it
+selects by their entropy over languages, and all of its options but --method lave serve.
 
 FILE has integers, as counts do: `LANG.positive` over `lape-counts.tokens` is the change. The tokens
 are a power of two, such that the largest integer is just below 2^53, from 2^52 on (or the tokens
@@ -76,7 +76,7 @@ class Model:
 
     def size(self, key):
         found = self.values.get("%s.%s" % (self.family, key))
-        if not isinstance(found, int) or not 0 < found <= 1 << 24:
+        if type(found) is not int or not 0 < found <= 1 << 24:
             raise Refused(self.path, "is no model that says its %s" % key)
         return found
 
