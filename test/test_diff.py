@@ -11,6 +11,7 @@ each other and the weights, or from the trace of a part. The last line on stdout
 
 import collections
 import functools
+import io
 import math
 import os
 import random
@@ -26,7 +27,7 @@ import report
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.append(os.path.join(ROOT, "tools"))
-from gguf_file import Gguf as Reader                                           # noqa: E402
+from gguf_file import NAMES, Gguf as Reader, Output, write_gguf                # noqa: E402
 
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 DEMO = os.path.join(ROOT, "demo", "model.gguf")
@@ -106,8 +107,7 @@ class Tensor:
 
 # ---- GGUF ------------------------------------------------------------------------------------
 
-U32, STRING, ARRAY, U64, F64 = 4, 8, 9, 10, 12
-PLAIN = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+U32, STRING, U64, F64 = 4, 8, 10, 12
 F32, I64, BF16 = 0, 27, 30
 
 
@@ -137,10 +137,6 @@ class Gguf(Reader):
         return [sum(map(float.__mul__, w[i * columns:(i + 1) * columns], x)) for i in range(rows)]
 
 
-def gguf_string(text):
-    return struct.pack("<Q", len(text.encode())) + text.encode()
-
-
 def gguf(values, tensors):
     """A file of values (key, type, value; lists are arrays) and tensors (name, rows, integers)."""
     return gguf_file(values, [
@@ -150,18 +146,10 @@ def gguf(values, tensors):
 
 def gguf_file(values, tensors):
     """The same of tensors (name, dimensions, rows first, type, bytes)."""
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values))
-    for key, kind, value in values:
-        one = gguf_string if kind == STRING else struct.Struct("<" + PLAIN[kind]).pack
-        head += gguf_string(key)
-        head += (struct.pack("<IIQ", ARRAY, kind, len(value)) + b"".join(map(one, value))
-                 if isinstance(value, list) else struct.pack("<I", kind) + one(value))
-    data = b""
-    for name, dims, kind, raw in tensors:
-        head += gguf_string(name) + struct.pack("<I%dQIQ" % len(dims), len(dims), *dims[::-1],
-                                                kind, len(data))
-        data += raw + bytes(-len(raw) % 32)
-    return head + bytes(-len(head) % 32) + data
+    made = io.BytesIO()
+    write_gguf(made, values, [Output(name, dims[::-1], NAMES[kind], [raw])
+                              for name, dims, kind, raw in tensors])
+    return made.getvalue()
 
 
 # ---- What every test needs ---------------------------------------------------------------------
