@@ -618,8 +618,8 @@ class Moved(MethodCase):
     def test_refused(self):
         base, path = Model(), self.path("base", Model().file())
         aa = "aa=" + path
-        self.refused_pv(2, "LANG=MODEL", path)
-        self.refused_pv(2, "LANG=MODEL", aa)
+        for words in [path], [aa], [path, "-=" + path], [path, aa, "--langs", "aa"]:
+            self.refused_pv(2, "LANG=MODEL", *words)
         for word in path, "=" + path, "aa=", "a.a=" + path, "x" * 25 + "=" + path, "none=" + path:
             self.refused_pv(2, ["LANG=FILE", word], path, word)
             self.refused_pv(2, ["LANG=FILE", word], path, aa, word)
@@ -627,7 +627,10 @@ class Moved(MethodCase):
         for out in "base", "aa":
             self.refused_pv(1, [self.path(out), "read as input"], path,
                             "aa=" + self.path("aa", base.file()), out=out)
-        self.refused_pv(1, "no/out", path, aa, out="no/out")
+        pipe = self.path("pipe")
+        os.mkfifo(pipe)
+        for out in "no/out", "pipe", ".":
+            self.refused_pv(1, out, path, aa, out=out)
         others = {"layers": Model(layers=2), "width": Model(width=64), "neurons": Model(neurons=96),
                   "family": Model("qwen2"), "kind": Model("gpt2")}
         for name, other in others.items():
@@ -635,7 +638,8 @@ class Moved(MethodCase):
             self.refused_pv(1, [other, "family, layers, width and neurons"], path, aa,
                             "bb=" + other)
         for bad in self.path("none"), self.path("text", b"text\n" * 99), self.path(
-                "cut", base.file()[:-999]), self.path("counts", Counts.at_random("pv").file()):
+                "cut", base.file()[:-999]), self.path("counts", Counts.at_random("pv").file()), (
+                    self.directory), self.path("empty", b""), os.devnull, DEMO + "/x":
             self.refused_pv(1, bad, bad, aa)
             self.refused_pv(1, bad, path, aa, "bb=" + bad)
 

@@ -196,9 +196,7 @@ def as_counts(changes):
             1 << max(exponent, 0))
 
 
-def write_changes(path, models, languages, changes, watched):
-    """models: the base, then one of each language."""
-    base = models[0]
+def write_changes(out, base, languages, changes, watched):
     counts, whole, divisor = as_counts(changes)
     values = [
         ("general.architecture", STRING, "lape-counts"),
@@ -213,8 +211,7 @@ def write_changes(path, models, languages, changes, watched):
     tensors = [Output(language + ".positive", (base.neurons, base.layers), "i64",
                       [struct.pack("<%dq" % len(own), *own)])
                for language, own in zip(languages, counts)]
-    with new_file(path, [file.path for model in models for file in model.files]) as out:
-        write_gguf(out, values, tensors, watched)
+    write_gguf(out, values, tensors, watched)
 
 
 # ---- The command line --------------------------------------------------------------------------
@@ -255,12 +252,13 @@ def run(args):
         if tuned[-1].shape() != base.shape():
             raise Refused(path, "is no model like %s: family, layers, width and neurons differ"
                           % args.base)
-    try:
-        changes = changes_of(base, tuned, say)
-    finally:
-        say("\r")
-    languages = [language for language, _ in files]
-    write_changes(args.output, [base] + tuned, languages, changes, watched)
+    inputs = [file.path for model in [base] + tuned for file in model.files]
+    with new_file(args.output, inputs) as out:           # that it can be, is known before the work
+        try:
+            changes = changes_of(base, tuned, say)
+        finally:
+            say("\r")
+        write_changes(out, base, [language for language, _ in files], changes, watched)
 
 
 def main(argv):
