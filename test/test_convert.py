@@ -2548,9 +2548,23 @@ class Released(CountsCase):
         for name in "nome", "nose":
             os.remove(os.path.join(self.dir, "out.gguf." + name))
         label = struct.pack("<Q", 4) + b"nose"
+
+        def aligned(by):
+            """64 bytes of two values more."""
+            more = [struct.pack("<Q", len(key)) + key + struct.pack("<II", 4, by)
+                    for key in (b"general.alignment", b"general.a_value")]
+            count, = struct.unpack_from("<Q", whole, 16)
+            return whole[:16] + struct.pack("<Q", count + 2) + b"".join(more) + whole[24:]
+
+        self.write("c.gguf", aligned(32))
+        self.assertEqual(run_forked(["counts", gguf, "-o", out]).returncode, 0)
+        for name in "nome", "nose":
+            os.remove(os.path.join(self.dir, "out.gguf." + name))
         at = whole.index(b"nose.positive") + 13
         self.assertEqual(struct.unpack_from("<I2QIQ", whole, at), (2, 3, 2, I64_TYPE, 64))
         for name, lie, words in (
+                ("another version", whole[:4] + struct.pack("<I", 2) + whole[8:], ["version 3"]),
+                ("another alignment", aligned(64), ["damaged"]),
                 ("two languages", whole.replace(label, label.replace(b"s", b"m")), ["not a counts"]),
                 ("no language", whole.replace(b"nose", b"none"), ["not a counts"]),
                 ("two tensors", whole.replace(b"nose.positive", b"nome.positive"), ["damaged"]),
