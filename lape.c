@@ -559,8 +559,7 @@ static double score(const struct search *s, const struct find *f, size_t neuron,
     case LAP:
         for (int k = 0; k < K; k++) most = p[k] > most ? p[k] : most;
         return -most;
-    case LAPE:
-    case PV: break;
+    case LAPE: break;
     }
     return f->penalty > 0 ? penalised_entropy(p, K, f->penalty, room) : entropy(p, K, room);
 }
@@ -640,16 +639,11 @@ static void collect(const struct search *s, struct neurons *out) {
 /* p of all neurons for language k. */
 static int fill_p(struct search *s, const struct find *f, int k, struct error *e) {
     const struct language *l = &s->c->language[k];
-    const int K = s->c->n;
-    if (f->method == PV) {
-        for (size_t i = 0; i < s->N; i++) s->p[i * K + k] = f->moved[i * K + k];
-        return 0;
-    }
     if (l->tokens == 0) return fail(e, "language %s has no tokens", l->label);
     if (f->method == LAVE && !l->of[POSITIVE_SUM])
         return fail(e, "language %s has no sums of activations", l->label);
     for (size_t i = 0; i < s->N; i++)
-        s->p[i * K + k] = (double)l->of[POSITIVE][i] / (double)l->tokens;
+        s->p[i * s->c->n + k] = (double)l->of[POSITIVE][i] / (double)l->tokens;
     return 0;
 }
 
@@ -658,7 +652,7 @@ int find_neurons(const struct counts *c, struct find *f, struct neurons *out, st
     struct search s = {c, N, new_array(N * c->n, sizeof *s.p),
                        new_array(N * c->n, sizeof *s.member), new_array(N, sizeof *s.selected)};
     int bad = 0;
-    if (c->n < 2 && (f->method == LAPE || f->method == LAVE || f->method == PV))
+    if (c->n < 2 && (f->method == LAPE || f->method == LAVE))
         bad = fail(e, "one language: its entropy is 0 for every neuron; two are wanted, or more");
     for (int k = 0; !bad && k < c->n; k++) bad = fill_p(&s, f, k, e);
     if (!bad && f->like)
@@ -694,7 +688,7 @@ static void print_languages(const struct neurons *n, size_t i, FILE *to) {
     if (before == '\t') fprintf(to, "\t-");
 }
 
-static const char *const method_name[] = {"lape", "lap", "lave", "random", "pv"};
+static const char *const method_name[] = {"lape", "lap", "lave", "random"};
 enum { METHODS = sizeof method_name / sizeof *method_name };
 
 void neurons_print(const struct neurons *n, const struct counts *c, const struct find *f,
@@ -705,8 +699,8 @@ void neurons_print(const struct neurons *n, const struct counts *c, const struct
             n->layers, n->neurons);
     fprintf(to, "# languages:");
     for (int k = 0; k < K; k++) fprintf(to, " %s", n->label[k]);
-    if (f->method != PV) fprintf(to, "\n# tokens:");
-    for (int k = 0; f->method != PV && k < K; k++) fprintf(to, " %llu", (ull)c->language[k].tokens);
+    fprintf(to, "\n# tokens:");
+    for (int k = 0; k < K; k++) fprintf(to, " %llu", (ull)c->language[k].tokens);
     fprintf(to, "\n# method: %s", method_name[f->method]);
     if (f->penalty > 0) fprintf(to, ", penalty %.9g", f->penalty);
     if (f->method == RANDOM) fprintf(to, ", seed %llu", (ull)f->seed);
@@ -1136,7 +1130,7 @@ static int npy_parse(struct npy *a, struct span file, struct error *e) {
     const size_t bytes = file.n - a->start;
     if (bytes / a->size != a->n || bytes % a->size)
         return fail(e, "the .npy file is not as long as its shape says");
-    return 0;
+    return bytes ? 0 : fail(e, "the .npy file holds no numbers");
 }
 
 static void npy_write(FILE *to, const real *v, const uint64_t *dim, int dims) {
@@ -1849,10 +1843,10 @@ struct options {
     const char *word[256]; /* what is no option: files and LANG=FILE; as many as commands take */
     int words;
     const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like;
-    const char *how, *method, *shard, *at, *base;
+    const char *how, *method, *shard, *at;
     double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, penalty;
     uint64_t threads, length, tokens, batch, new_tokens, seed, layer, memory;
-    bool quiet, help, bos, resume, decode, lines, any_model, tuned;
+    bool quiet, help, bos, resume, decode, lines, any_model;
 };
 
 struct work {
@@ -1861,7 +1855,6 @@ struct work {
     int corpora;
     struct counts counts, others;
     struct neurons neurons;
-    double *moved; /* of method pv */
     struct edits edits;
     struct feed feed;
     struct evaluation evaluation;
@@ -1875,7 +1868,6 @@ static void work_free(struct work *w) {
     counts_free(&w->counts);
     counts_free(&w->others);
     neurons_free(&w->neurons);
-    free(w->moved);
     edits_free(&w->edits);
     feed_free(&w->feed);
     evaluation_free(&w->evaluation);
@@ -2208,113 +2200,23 @@ static void print_totals(const struct neurons *n, FILE *to) {
     fprintf(to, "\n");
 }
 
-/* Adds the squares of b - a to *moved, and those of a to *size. */
-static void add_squares(real a, real b, double *moved, double *size) {
-    const double d = (double)b - (double)a;
-    *moved = fma(d, d, *moved);
-    *size = fma(a, a, *size);
-}
-
-/* moved[i x K] = |tuned - base| / |base| over all weights of neuron i of every layer. */
-static int weight_changes(const struct model *base, const struct model *tuned, int K, double *moved,
-                          struct error *e) {
-    const int D = base->config.width, F = base->config.neurons;
-    real *a = new_array(D > F ? D : F, sizeof *a), *b = new_array(D > F ? D : F, sizeof *b);
-    double *change = new_array(F, sizeof *change), *size = new_array(F, sizeof *size);
-    int bad = 0;
-    for (int l = 0; !bad && l < base->config.layers; l++, moved += (size_t)F * K) {
-        const struct feed_forward x = feed_forward(base, l), y = feed_forward(tuned, l);
-        const struct matrix *pair[3][2] = {{&x.gate, &y.gate}, {&x.up, &y.up}, {&x.down, &y.down}};
-        memset(change, 0, F * sizeof *change);
-        memset(size, 0, F * sizeof *size);
-        for (int m = 0; m < 3; m++)
-            for (int row = 0; row < pair[m][0]->rows; row++) { /* 0 where there is no such matrix */
-                const int n = pair[m][0]->columns;
-                widen(a, pair[m][0], row, 0, n);
-                widen(b, pair[m][1], row, 0, n);
-                for (int i = 0; i < n; i++)
-                    add_squares(a[i], b[i], &change[m < 2 ? row : i], &size[m < 2 ? row : i]);
-            }
-        for (int i = 0; !bad && i < F; i++) {
-            const double relative = change[i] == 0 ? 0 : sqrt(change[i] / size[i]);
-            moved[(size_t)i * K] = relative;
-            if (!isfinite(relative))
-                bad = fail(e, "layer %d, neuron %d: weights that are not finite, or changed from 0",
-                           l, i);
-        }
-    }
-    free(a);
-    free(b);
-    free(change);
-    free(size);
-    return bad;
-}
-
-/* How far training in each language has moved every neuron of --base, into w->moved; the languages
- * into w->counts, which hold nothing else. */
-static int open_changes(struct work *w, const struct options *o, struct error *e) {
-    char label[LABEL_SIZE];
-    const char *path;
-    struct counts *c = &w->counts;
-    const struct config *x = &w->m.model.config;
-    if (!o->base || !o->tuned)
-        return usage(e, "--method pv takes --base MODEL --tuned LANG=MODEL...", "");
-    for (int i = 0; i < o->words; i++) {
-        if (split_word(o->word[i], label, &path, e)) return USAGE;
-        if (find_language(c, label)) return usage(e, "a language is named twice: ", o->word[i]);
-        insert_language(c, label);
-    }
-    int bad = choose_languages(c, o->languages, e);
-    if (bad) return bad;
-    if (checkpoint_open(&w->m, o->base, 1, e)) return FAILED;
-    strcpy(c->model, x->name);
-    c->layers = x->layers;
-    c->neurons = x->neurons;
-    w->moved = new_array(all_neurons(c) * c->n, sizeof *w->moved);
-    for (int i = 0; !bad && i < o->words; i++) {
-        struct model tuned;
-        const struct config *y = &tuned.config;
-        if (split_word(o->word[i], label, &path, e)) return USAGE;
-        const struct language *l = find_language(c, label);
-        if (!l) continue; /* --langs leaves it out */
-        if (model_open(&tuned, path, e)) return FAILED;
-        if (x->layers != y->layers || x->width != y->width || x->neurons != y->neurons ||
-            x->family != y->family)
-            bad = fail(e, "%s: is no model like %s: family, layers, width and neurons differ", path,
-                       o->base);
-        else if (weight_changes(&w->m.model, &tuned, c->n, w->moved + (l - c->language), e))
-            bad = fail_in(e, path);
-        model_close(&tuned);
-    }
-    return bad;
-}
-
 static int run_find(struct work *w, struct options *o, struct error *e) {
     struct neurons like = {0};
     struct find f = {
         .top = o->top, .filter = o->filter, .bar = o->bar, .penalty = o->penalty, .seed = o->seed};
-    int bad = 0, method;
+    int bad, method;
     if (parse_name("--method", o->method, method_name, METHODS, &method, e)) return USAGE;
     f.method = (enum method)method;
     if (o->like && f.method != RANDOM) return usage(e, "--like goes with --method random", "");
-    if (o->penalty > 0 && f.method != LAPE && f.method != PV)
-        return usage(e, "--penalty goes with --method lape or pv", "");
-    if ((o->base || o->tuned) && f.method != PV)
-        return usage(e, "--base and --tuned go with --method pv", "");
-    if (f.method == PV)
-        bad = open_changes(w, o, e);
-    else if (o->words > 1)
-        return usage(e, "one file too many: ", o->word[1]);
-    else if (counts_open(&w->counts, o->word[0], e))
-        return FAILED;
-    else
-        bad = choose_languages(&w->counts, o->languages, e);
+    if (o->penalty > 0 && f.method != LAPE)
+        return usage(e, "--penalty goes with --method lape", "");
+    if (counts_open(&w->counts, o->word[0], e)) return FAILED;
+    bad = choose_languages(&w->counts, o->languages, e);
     if (bad || (o->like && neurons_open(&like, o->like, e))) return bad ? bad : FAILED;
     f.like = o->like ? &like : NULL;
-    f.moved = w->moved;
     bad = find_neurons(&w->counts, &f, &w->neurons, e);
     neurons_free(&like);
-    if (bad) return fail_in(e, f.method == PV ? o->base : o->word[0]);
+    if (bad) return fail_in(e, o->word[0]);
     neurons_print(&w->neurons, &w->counts, &f, w->output.file);
     if (output_finish(&w->output, e)) return FAILED;
     if (!o->quiet) print_totals(&w->neurons, stderr);
@@ -2482,7 +2384,7 @@ static int run_generate(struct work *w, struct options *o, struct error *e) {
 
 /* The tensor that is the down projection of a layer; a part of the list. */
 static struct tensor *find_down(const struct model *m, int layer) {
-    const char *at = feed_forward(m, layer).down.at;
+    const char *at = down_projection(m, layer).at;
     struct tensor *t = m->file.tensor;
     while (t->data.at != at) t++;
     return t;
@@ -2544,13 +2446,13 @@ static int run_bake(struct work *w, struct options *o, struct error *e) {
     put_values(&out, g);
     for (size_t i = 0; i < g->tensors; i++) put_tensor(&out, &to[i]);
     for (size_t i = 0; i < g->tensors; i++) {
-        const struct feed_forward f =
-            layer[i] ? feed_forward(m, layer[i] - 1) : (struct feed_forward){0};
         put_padding(&out);
-        if (layer[i])
-            put_rows(&out, &f.down, &to[i], &w->edits, layer[i] - 1);
-        else
+        if (!layer[i]) {
             put_bytes(&out, to[i].data.at, to[i].data.n);
+            continue;
+        }
+        const struct matrix down = down_projection(m, layer[i] - 1);
+        put_rows(&out, &down, &to[i], &w->edits, layer[i] - 1);
     }
     put_padding(&out);
     free(to);
@@ -2910,7 +2812,7 @@ static const struct command {
      run_count},
     {"merge", "COUNTS... -o COUNTS", "add up counts, exactly and in any order", "counts", 256,
      run_merge},
-    {"find", "COUNTS [-o NEURONS]", "select the language-specific neurons", NULL, 256, run_find},
+    {"find", "COUNTS [-o NEURONS]", "select the language-specific neurons", NULL, 1, run_find},
     {"ppl", "MODEL LANG=FILE... [--neurons NEURONS]", "perplexity, plain and ablated", NULL, 256,
      run_ppl},
     {"generate", "MODEL -p TEXT | -f PROMPTS", "continue prompts, plain or steered", NULL, 1,
@@ -2957,12 +2859,10 @@ static const struct option {
      "S   save to FILE.partial every S seconds"},
     {"--resume", FLAG, AT(resume), 0, 0, " count ", "   go on from FILE.partial if it is there"},
     {"--method", TEXT, AT(method), 0, 0, " find ",
-     "lape|lap|lave|random|pv   the score: the paper's, probability alone, entropy of mean\n"
-     "         positive activations, random numbers, change of weights   (lape)"},
+     "lape|lap|lave|random   the score: the paper's, probability alone, entropy of mean\n"
+     "         positive activations, random numbers   (lape)"},
     {"--penalty", NUMBER, AT(penalty), 0, 1e6, " find ",
      "X   entropy / ln K - X highest probability / mean of 1/1 .. 1/K (0: entropy)"},
-    {"--base", TEXT, AT(base), 0, 0, " find ", "MODEL   pv: before training in the languages"},
-    {"--tuned", FLAG, AT(tuned), 0, 0, " find ", "LANG=MODEL...   pv: after"},
     {"--top", NUMBER, AT(top), 0, 1, " find diff ", "R   part of the neurons to select (0.01)"},
     {"--filter", NUMBER, AT(filter), 0, 1, " find diff ",
      "R   one language must be above this rank of all probabilities (0.95)"},
@@ -3088,7 +2988,7 @@ static bool same_file(const char *a, const char *b) {
 
 /* A result must not take the place of what it is made from; sums of counts may. */
 static int check_output(const struct options *o, const struct command *c, struct error *e) {
-    const char *const named[] = {o->neurons, o->counts, o->prompts, o->like, o->base};
+    const char *const named[] = {o->neurons, o->counts, o->prompts, o->like};
     bool input = false;
     if (c->no_text && !o->output) {
         fail(e, "-o FILE is missing; %s: not for the standard output", c->no_text);

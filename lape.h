@@ -305,12 +305,8 @@ struct model {
  * is not understood is not run. */
 int model_open(struct model *m, const char *path, struct error *e);
 void model_close(struct model *m);
-/* The weights of a layer's neurons: neuron j is row j of the gate [F, D], row j of the up
- * projection [F, D], which a feed-forward without a gate lacks (at is NULL), and column j of the
- * down projection [D, F]. */
-struct feed_forward {
-    struct matrix gate, up, down;
-} feed_forward(const struct model *m, int layer);
+/* The down projection [D, F] of a layer, whose column j is what neuron j adds when it is 1. */
+struct matrix down_projection(const struct model *m, int layer);
 
 /* Bytes of the file that the largest layer's matrices lie in. */
 uint64_t largest_layer(const struct model *m);
@@ -543,26 +539,24 @@ struct neurons {
 
 enum method { /* the score; the paper compares LAPE with the others */
               LAPE,
-              LAP,    /* -max_k p: the probability alone */
-              LAVE,   /* LAPE's entropy, of mean positive activations instead of p */
-              RANDOM, /* the control */
-              PV      /* LAPE's, of how far training in a language has moved the neuron */
+              LAP,   /* -max_k p: the probability alone */
+              LAVE,  /* LAPE's entropy, of mean positive activations instead of p */
+              RANDOM /* the control */
 };
 
 struct find {
     enum method method;
     double top, filter, bar;
-    double penalty;      /* X: LAPE and PV score H / ln K - X max_k p / (mean of 1/1 .. 1/K), H of p
-                            that are 1e-12 at least (NJUNLP, Language-Neurons-Alignment); 0: H */
-    uint64_t seed;       /* of RANDOM */
-    const double *moved; /* [L F, K] stands for p in PV */
+    double penalty; /* X: LAPE scores H / ln K - X max_k p / (mean of 1/1 .. 1/K), H of p
+                       that are 1e-12 at least (NJUNLP, Language-Neurons-Alignment); 0: H */
+    uint64_t seed;  /* of RANDOM */
     const struct neurons *like;  /* RANDOM draws as many per layer and language; NULL: `top` */
     double threshold, bar_value; /* out: the two p; -1 for none */
 };
 
 /* -1 when a language has no tokens, when there is but one, whose entropy is 0 for every neuron,
  * when LAVE's sums are missing, or when `like` is of another model or has a language that the
- * counts lack. For PV the counts hold labels and shape only. */
+ * counts lack. */
 int find_neurons(const struct counts *c, struct find *f, struct neurons *out, struct error *e);
 void neurons_free(struct neurons *n);
 /* Tab-separated values with a commented header; README.md says which columns. */

@@ -1907,9 +1907,8 @@ int model_open(struct model *m, const char *path, struct error *e) {
     return fail_in(e, path);
 }
 
-struct feed_forward feed_forward(const struct model *m, int layer) {
-    const struct layer *w = &m->layer[layer];
-    return (struct feed_forward){w->gate, w->up, w->down};
+struct matrix down_projection(const struct model *m, int layer) {
+    return m->layer[layer].down;
 }
 
 /* Bytes of a layer's matrices. With advice, tells the system that they are wanted soon, or no

@@ -150,7 +150,7 @@ def golden_text():
 
 
 def check_golden():
-    """blocks.tsv as it is made now, and quants.py's own reading of many blocks."""
+    """blocks.tsv as it is made now, and weights.py's own reading of many blocks."""
     with open(GOLDEN, encoding="utf-8") as file:
         there = file.read().split("\n", 1)[1]        # but for the version that made it
     report(there == golden_text().split("\n", 1)[1], "blocks.tsv is what gguf makes now")
@@ -159,8 +159,10 @@ def check_golden():
         some = random.Random(name).sample(range(quants.FINITE), 500)
         alike = all(quants.block(name, i) == blocks[i].tobytes() for i in some)
         values = b"".join(quants.widened(name, blocks[i].tobytes()) for i in some)
-        report(alike and values == dequantized(name, blocks[some]).tobytes(),
-               "%s: quants.py makes and widens %d blocks alike" % (name, len(some)))
+        wanted = dequantized(name, blocks[some]).tobytes()
+        at_once = quants.weights.widened(blocks[some].tobytes(), name.lower())
+        report(alike and values == wanted == at_once, "%s: quants.py makes %d blocks alike, and "
+               "weights.py widens them so, one by one and at once" % (name, len(some)))
 
 
 # ---- Whole files -------------------------------------------------------------------------------

@@ -28,6 +28,9 @@ import report
 
 CONVERT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                        "tools", "convert.py")
+sys.path.insert(0, os.path.dirname(CONVERT))         # as if it were run from there
+from gguf_file import Gguf as Reader, head_of                                  # noqa: E402
+
 LAPE = os.path.join(os.path.dirname(os.path.dirname(CONVERT)), "lape")
 try:
     import numpy                     # only so that processes forked from this one have it loaded
@@ -311,7 +314,7 @@ def counts_file(numbers, shape, total, **options):
 
 # ---- GGUF -----------------------------------------------------------------------------------
 
-class Gguf:
+class Gguf(Reader):
     """A GGUF file taken apart: keys name -> (type, value), tensors name -> (type, dims, raw).
 
     The type of an array is "[T]". Every offset, every byte of padding and the end are checked.
@@ -323,40 +326,18 @@ class Gguf:
              BF16_TYPE: (1, 2)}
 
     def __init__(self, path):
-        with open(path, "rb") as file:
-            self.raw = file.read()
-        self.at = 0
-        magic, version, tensors, keys = self.take("4sIQQ")
-        assert (magic, version) == (b"GGUF", 3)
-        self.keys, self.tensors = {}, {}
-        for _ in range(keys):
-            name = self.string()
-            assert name not in self.keys
-            self.keys[name] = self.value(*self.take("I"))
-        infos = []
-        for _ in range(tensors):
-            name, (rank,) = self.string(), self.take("I")
-            infos.append((name, self.take("%dQ" % rank)) + self.take("IQ"))
-        at = self.skip_padding(self.at)
-        start = at
-        for name, dims, kind, offset in infos:
-            assert start + offset == at and name not in self.tensors, name
+        super().__init__(path)
+        self.raw, self.keys, infos, self.tensors = bytes(self.raw), self.values, self.tensors, {}
+        assert self.raw[4:8] == struct.pack("<I", 3)
+        start = at = self.skip_padding(self.at)
+        for name, (dims, kind, offset) in infos.items():
+            assert start + offset == at, name
             block, size = self.SIZES[kind]
             assert dims[0] % block == 0
             end = at + product(dims) // block * size
             self.tensors[name] = (kind, list(dims), self.raw[at:end])
             at = self.skip_padding(end)
         assert at == len(self.raw)
-
-    def take(self, form):
-        values = struct.unpack_from("<" + form, self.raw, self.at)
-        self.at += struct.calcsize("<" + form)
-        return values
-
-    def string(self):
-        length, = self.take("Q")
-        self.at += length
-        return self.raw[self.at - length:self.at].decode("utf-8")
 
     def value(self, kind):
         if kind == 8:
@@ -376,8 +357,7 @@ class Gguf:
 
 # ---- The tests ------------------------------------------------------------------------------
 
-WITHOUT_NUMPY = "import sys; sys.modules['numpy'] = None"
-sys.path.insert(0, os.path.dirname(CONVERT))         # as if it were run from there
+WITHOUT_NUMPY = "import sys; sys.modules['numpy'] = None; sys.modules.pop('weights', None)"
 with open(CONVERT, encoding="utf-8") as _file:
     PROGRAM = compile(_file.read(), CONVERT, "exec")
 
@@ -2143,11 +2123,11 @@ class Random(Case):
             with self.subTest(model):
                 path = self.write("config.json", config)
                 found = []
-                names["write_gguf"] = lambda args, *rest: found.append(rest)
+                names["write_model"] = lambda args, *rest: found.append(rest)
                 names["main"](["random", path, "-o", self.out, "--name", model])
                 metadata, tensors, _ = found[0]
                 self.assertEqual(sum(product(tensor.dims) for tensor in tensors), parameters)
-                head = bytes(names["gguf_head"](metadata, tensors))
+                head = bytes(head_of(metadata, tensors))
                 data = 2 * parameters + 2 * vectors  # all sizes are multiples of 32
                 with Sparse(self.out, "w") as file:
                     file.write(head)
@@ -2568,9 +2548,23 @@ class Released(CountsCase):
         for name in "nome", "nose":
             os.remove(os.path.join(self.dir, "out.gguf." + name))
         label = struct.pack("<Q", 4) + b"nose"
+
+        def aligned(by):
+            """64 bytes of two values more."""
+            more = [struct.pack("<Q", len(key)) + key + struct.pack("<II", 4, by)
+                    for key in (b"general.alignment", b"general.a_value")]
+            count, = struct.unpack_from("<Q", whole, 16)
+            return whole[:16] + struct.pack("<Q", count + 2) + b"".join(more) + whole[24:]
+
+        self.write("c.gguf", aligned(32))
+        self.assertEqual(run_forked(["counts", gguf, "-o", out]).returncode, 0)
+        for name in "nome", "nose":
+            os.remove(os.path.join(self.dir, "out.gguf." + name))
         at = whole.index(b"nose.positive") + 13
         self.assertEqual(struct.unpack_from("<I2QIQ", whole, at), (2, 3, 2, I64_TYPE, 64))
         for name, lie, words in (
+                ("another version", whole[:4] + struct.pack("<I", 2) + whole[8:], ["version 3"]),
+                ("another alignment", aligned(64), ["damaged"]),
                 ("two languages", whole.replace(label, label.replace(b"s", b"m")), ["not a counts"]),
                 ("no language", whole.replace(b"nose", b"none"), ["not a counts"]),
                 ("two tensors", whole.replace(b"nose.positive", b"nome.positive"), ["damaged"]),

@@ -8,6 +8,7 @@ bounds and selections by brute force; traced tensors from each other and the wei
 trace of a part. The last line on stdout is `N passed, N failed`.
 """
 
+import io
 import math
 import os
 import random
@@ -24,9 +25,17 @@ import tiny
 from arrays import Headers, bytes_of, npy, product
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.append(os.path.join(ROOT, "tools"))
+from gguf_file import NAMES, Gguf as Reader, Output, write_gguf                # noqa: E402
+
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 DEMO = os.path.join(ROOT, "demo", "model.gguf")
 TEXT = os.path.join(ROOT, "demo", "text", "en.count.txt")
+CHANGES = os.path.join(ROOT, "tools", "changes.py")
+# Before a tool and its words: it runs as if numpy were not installed.
+WITHOUT_NUMPY = ["-c", "import runpy, sys; sys.modules['numpy'] = None; del sys.argv[0]; "
+                 "sys.path.insert(0, %r); runpy.run_path(sys.argv[0], run_name='__main__')"
+                 % os.path.join(ROOT, "tools")]
 
 
 def read(path):
@@ -72,43 +81,18 @@ class Tensor:
 
 # ---- GGUF ------------------------------------------------------------------------------------
 
-U32, STRING, ARRAY, U64, F64 = 4, 8, 9, 10, 12
-PLAIN = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+U32, STRING, U64, F64 = 4, 8, 10, 12
 F32, I64, BF16 = 0, 27, 30
 
 
-class Gguf:
-    """Values, and for every tensor its dimensions (rows first), type and where it lies."""
+class Gguf(Reader):
+    """Of every tensor dimensions (rows first), type and where it lies; the file's bytes."""
 
     def __init__(self, path):
-        self.data, self.at = read(path), 24
-        magic, version, tensors, values = struct.unpack_from("<4sIQQ", self.data)
-        assert magic == b"GGUF" and version == 3
-        self.values = {self.string(): self.value(self.take("I")) for _ in range(values)}
-        self.tensors = {}
-        for _ in range(tensors):
-            name = self.string()
-            dims = [self.take("Q") for _ in range(self.take("I"))][::-1]
-            self.tensors[name] = dims, self.take("I"), self.take("Q")
-        self.start = -(-self.at // 32) * 32
-
-    def take(self, letter):
-        value, = struct.unpack_from("<" + letter, self.data, self.at)
-        self.at += struct.calcsize(letter)
-        return value
-
-    def string(self):
-        length = self.take("Q")
-        self.at += length
-        return self.data[self.at - length:self.at].decode("utf-8", "surrogateescape")
-
-    def value(self, kind):
-        if kind == STRING:
-            return self.string()
-        if kind == ARRAY:
-            item, count = self.take("I"), self.take("Q")
-            return [self.value(item) for _ in range(count)]
-        return self.take(PLAIN[kind])
+        super().__init__(path)
+        self.data = read(path)
+        self.tensors = {name: (list(dims[::-1]), kind, offset)
+                        for name, (dims, kind, offset) in self.tensors.items()}
 
     def numbers(self, name):
         dims, kind, offset = self.tensors[name]
@@ -127,10 +111,6 @@ class Gguf:
         return [sum(map(float.__mul__, w[i * columns:(i + 1) * columns], x)) for i in range(rows)]
 
 
-def gguf_string(text):
-    return struct.pack("<Q", len(text.encode())) + text.encode()
-
-
 def gguf(values, tensors):
     """A file of values (key, type, value; lists are arrays) and tensors (name, rows, integers)."""
     return gguf_file(values, [
@@ -140,18 +120,10 @@ def gguf(values, tensors):
 
 def gguf_file(values, tensors):
     """The same of tensors (name, dimensions, rows first, type, bytes)."""
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values))
-    for key, kind, value in values:
-        one = gguf_string if kind == STRING else struct.Struct("<" + PLAIN[kind]).pack
-        head += gguf_string(key)
-        head += (struct.pack("<IIQ", ARRAY, kind, len(value)) + b"".join(map(one, value))
-                 if isinstance(value, list) else struct.pack("<I", kind) + one(value))
-    data = b""
-    for name, dims, kind, raw in tensors:
-        head += gguf_string(name) + struct.pack("<I%dQIQ" % len(dims), len(dims), *dims[::-1],
-                                                kind, len(data))
-        data += raw + bytes(-len(raw) % 32)
-    return head + bytes(-len(head) % 32) + data
+    made = io.BytesIO()
+    write_gguf(made, values, [Output(name, dims[::-1], NAMES[kind], [raw])
+                              for name, dims, kind, raw in tensors])
+    return made.getvalue()
 
 
 # ---- What every test needs ---------------------------------------------------------------------

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests of the methods of `lape find`, and of `lape bake`.
+"""Tests of the methods of `lape find`, of tools/changes.py, and of `lape bake`.
 
     LAPE=./lape python3 test/test_methods.py [NAME...]
 
@@ -24,8 +24,10 @@ from decimal import Decimal
 from fractions import Fraction
 
 import report
-from test_diff import (BF16, DEMO, F32, LAPE, ROOT, STRING, U32, Case, Counts, Gguf, Language,
-                       Tensor, bytes_of, gguf_file, npy, read)
+import tiny
+from test_diff import (BF16, CHANGES, DEMO, F32, LAPE, ROOT, STRING, U32, WITHOUT_NUMPY, Case,
+                       Counts, Gguf, Language, Tensor, bytes_of, gguf_file, npy, read)
+from test_split import parts_of
 
 decimal.getcontext().prec = 40
 F16, Q8_0, GGUF_F32 = 1, 8, 6
@@ -277,14 +279,12 @@ class Scores(MethodCase):
         for method in "lap", "lave", "random":
             self.refused(2, "--penalty", "find", path, "--method", method, "--penalty", ".1")
             self.find(path, "--method", method, "--penalty", "0")
-        for method in "lape", "lap", "lave", "pv":
+        for method in "lape", "lap", "lave":
             self.refused(2, "--like", "find", path, "--method", method, "--like", like)
         for method in "lape", "lap", "lave", "random":
-            self.refused(2, ["--base", "pv"], "find", path, "--method", method, "--base", DEMO)
-            self.refused(2, ["--tuned", "pv"], "find", path, "--method", method, "--tuned")
             self.refused(2, path, "find", path, path, "--method", method)
-        for method in "", "LAP", "lap ", "la", "entropy":
-            self.refused(2, "lape lap lave random pv", "find", path, "--method", method)
+        for method in "", "LAP", "lap ", "la", "entropy", "pv":
+            self.refused(2, "lape lap lave random", "find", path, "--method", method)
         for penalty in "-1", "-1e-9", "nan", "1e7", "":
             self.refused(2, "--penalty", "find", path, "--penalty", penalty)
 
@@ -408,13 +408,32 @@ def zeroed(_):
 # ---- Change of weights -----------------------------------------------------------------------
 
 class Moved(MethodCase):
+    def changes(self, status, *args, plain=False):
+        """A run of tools/changes.py, with numpy where it is or without; its words on stderr."""
+        start = [sys.executable] + WITHOUT_NUMPY * plain + [CHANGES]
+        done = subprocess.run(start + list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=120, cwd=self.directory)
+        message = done.stderr.decode("utf-8", "replace")
+        self.assertEqual((done.returncode, done.stdout), (status, b""), (args, message))
+        if status != 2:
+            self.assertRegex(message, r"\Achanges.py: [^\r\n]+\n\Z" if status else r"\A\Z")
+        self.assertEqual([n for n in os.listdir(self.directory) if n.endswith(".tmp")], [])
+        return message
+
     def pv(self, base, *tuned, rates=(1, 0, 0), options=()):
+        """What find takes from the changes."""
+        self.changes(0, base, *tuned, "-o", self.path("changes"))
         words = [word for pair in zip(("--top", "--filter", "--bar"), map(repr, rates))
                  for word in pair]
-        return self.find("--method", "pv", "--base", base, "--tuned", *tuned, *words, *options)
+        return self.find(self.path("changes"), *words, *options)
 
-    def refused_pv(self, status, culprits, *args):
-        self.refused(status, culprits, "find", "--method", "pv", *args)
+    def refused_pv(self, status, culprits, *args, out="out"):
+        with self.subTest(" ".join(args)[-200:]):
+            before = sorted(os.listdir(self.directory))
+            message = self.changes(status, *args, "-o", self.path(out))
+            for culprit in [culprits] if isinstance(culprits, str) else culprits:
+                self.assertIn(culprit, message)
+            self.assertEqual(sorted(os.listdir(self.directory)), before, "files left")
 
     def models(self, family):
         """A base, of which one neuron is 0, and two that were trained further."""
@@ -439,24 +458,67 @@ class Moved(MethodCase):
             self.assertEqual(want[1:5], [(2, 1), (1, 0), (1, 0), (0, 0)])
             self.assertEqual(want[64 + 9], (0, 0))           # a neuron of zeros that stays one
             self.assertEqual(sum(max(row) > 0 for row in want), 12)
-            printed = set()
+            printed, files = set(), set()
             for kind, other in itertools.product(KINDS, KINDS):
                 if kind != other and kind != "F32" and other != "F32":
                     continue
                 with self.subTest(family=family, base=kind, tuned=other):
-                    files = [self.path("base", base.file(KINDS[kind]))] + [
+                    words = [self.path("base", base.file(KINDS[kind]))] + [
                         "%s=%s" % (name, self.path(name, model.file(KINDS[other])))
                         for name, model in (("bb", bb), ("aa", aa))]
-                    found = self.pv(*files)
-                    self.assertEqual(found.header["method"], "pv")
+                    found = self.pv(*words)
+                    self.assertEqual(found.header["method"], "lape")
                     self.assertEqual(found.header["model"], "made")
-                    self.assertNotIn("tokens", found.header)
                     self.assertEqual(found.labels, ["aa", "bb"])
-                    self.assertEqual(found.p, {i: ["%.9g" % value for value in row]
+                    self.assertEqual(found.p, {i: ["%.9g" % (value / 4) for value in row]
                                                for i, row in enumerate(want)})
-                    printed.add(self.lape(0, "find", "--method", "pv", "--base", *files,
-                                          "--tuned", "-q")[0])
-            self.assertEqual(len(printed), 1)
+                    printed.add(self.lape(0, "find", self.path("changes"), "-q")[0])
+                    files.add(read(self.path("changes")))
+                    self.changes(0, *words, "-o", self.path("plain"), plain=True)
+                    files.add(read(self.path("plain")))
+            self.assertEqual((len(printed), len(files)), (1, 1))
+
+    def test_scale(self):
+        """Integers up to 2^53 over a power of two, which holds the largest: the changes, or, where
+        these reach 1, a part of them that the file names."""
+        base = Model()
+        step = lambda n: n + 1
+        times = lambda n: lambda x: n * x
+        for function, by in (step, 1), (zeroed, 2), (negated, 4), (times(4), 4), (times(6), 8):
+            tuned = base.changed((0, base.parts(), 5, function), (1, base.parts()[1:2], 7, step))
+            moves = moved(base, tuned)
+            self.changes(0, self.path("base", base.file()), "aa=" + self.path("aa", tuned.file(
+                F32)), "bb=" + self.path("base"), "-o", self.path("changes"))
+            file = Gguf(self.path("changes"))
+            (tokens, same), found = file.values["lape-counts.tokens"], file.numbers("aa.positive")
+            self.assertEqual((tokens, same), (tokens, tokens))
+            self.assertEqual(tokens & (tokens - 1), 0)
+            self.assertTrue(1 << 52 <= max(found) < 1 << 53 <= tokens, (max(found), tokens))
+            self.assertEqual(list(found), [round(Fraction(move) / by * tokens) for move in moves])
+            self.assertIn("divided by %d," % by, file.values["general.description"])
+            self.assertEqual(set(file.numbers("bb.positive")), {0})
+
+    def test_small_changes(self):
+        """The tokens of a language are within 64 bits; where nothing has changed, all are 0."""
+        base = Model()
+        data = bytearray(base.file())
+        self.path("base", data)
+        file = Gguf(self.path("base"))
+        at = file.start + file.tensors["blk.1.ffn_up.weight"][2]
+        weight, = struct.unpack_from("<f", data, at)
+        struct.pack_into("<f", data, at, weight * (1 + 2 ** -20))
+        for name, n in (("aa", 1), ("bb", 0)):
+            self.path(name, data if n else base.file())
+            self.changes(0, self.path("base"), "%s=%s" % (name, self.path(name)), "-o",
+                         self.path("changes"))
+            made = Gguf(self.path("changes"))
+            tokens, = made.values["lape-counts.tokens"]
+            self.assertEqual(tokens, 1 << (62 if n else 53))
+            found = [value for value in made.numbers(name + ".positive") if value]
+            size = math.sqrt(sum(x * x for x in base.weights_of(1, 0))) / 256
+            self.assertEqual(len(found), n)
+            for value in found:
+                self.assertAlmostEqual(value / tokens / (abs(weight) * 2 ** -20 / size), 1, 9)
 
     def test_selection(self):
         """Lowest entropy of moves first, filter and bar by moves; penalised; fewer languages."""
@@ -468,18 +530,19 @@ class Moved(MethodCase):
             moves = {"aa": moved(base, aa), "bb": moved(base, bb)}
             for labels, penalty in (("aa", "bb"), 0), (("aa", "bb"), .3), (("bb", "aa"), .05):
                 p = [[Fraction(moves[k][i]) for k in labels] for i in range(3 * 64)]
-                found = scores("pv", p, None, penalty)
+                found = scores("lape", p, None, penalty)
                 order = sorted(range(len(p)), key=lambda i: (found[i], i))
+                # the largest change is 2: all are divided by 4, and so is what the penalty adds
                 options = ["--langs", ",".join(labels)] + (
-                    ["--penalty", repr(penalty)] * (penalty > 0))
+                    ["--penalty", repr(4 * penalty)] * (penalty > 0))
                 for rates in (.01, .95, .95), (.05, .9, .97), (1, .95, .5), (.03, .95, 0):
                     got = self.pv(*files, rates=rates, options=options)
                     self.assertEqual(got.neurons, select(order, p, *rates), (labels, rates))
-                    self.assertEqual(got.header["method"],
-                                     "pv, penalty %g" % penalty if penalty else "pv")
+                    self.assertEqual(got.header["method"], "lape, penalty %g" % (
+                        4 * penalty) if penalty else "lape")
             two = self.pv(*files, options=["--langs", "bb,aa"])
             self.assertEqual(two.labels, ["bb", "aa"])
-            self.assertEqual(two.p, {i: ["%.9g" % move, "%.9g" % moves["aa"][i]]
+            self.assertEqual(two.p, {i: ["%.9g" % (move / 4), "%.9g" % (moves["aa"][i] / 4)]
                                      for i, move in enumerate(moves["bb"])})
 
     def test_not_finite(self):
@@ -495,13 +558,10 @@ class Moved(MethodCase):
             start = file.start + file.tensors["blk.1.%s.weight" % part][2]
             struct.pack_into("<f", broken, start + 4 * base.places(part, 5)[1], value)
             self.path("broken", broken)
-            self.refused_pv(1, [path, "layer 1, neuron 5"], "--base", plain, "--tuned",
-                            "aa=" + changed, "bb=" + path)
-            self.refused_pv(1, [changed, "layer 1, neuron 5"], "--base", path, "--tuned",
-                            "aa=" + changed)
+            self.refused_pv(1, [path, "layer 1, neuron 5"], plain, "aa=" + changed, "bb=" + path)
+            self.refused_pv(1, [changed, "layer 1, neuron 5"], path, "aa=" + changed)
         dead = self.path("dead", base.changed((0, base.parts(), 63, zeroed)).file())
-        self.refused_pv(1, [changed, "layer 0, neuron 63"], "--base", dead, "--tuned",
-                        "dd=" + dead, "aa=" + changed)
+        self.refused_pv(1, [changed, "layer 0, neuron 63"], dead, "dd=" + dead, "aa=" + changed)
         self.pv(plain, "dd=" + dead, "ee=" + plain)
 
     def test_order_of_words(self):
@@ -509,53 +569,114 @@ class Moved(MethodCase):
         base, aa, bb = self.models("llama")
         base, aa, bb = self.path("base", base.file()), self.path("a", aa.file()), self.path(
             "b", bb.file())
-        want = self.lape(0, "find", "--method", "pv", "--base", base, "--tuned", "aa=" + aa,
-                         "bb=" + bb, "-q")
-        for words in (["bb=" + bb, "--tuned", "aa=" + aa, "--base", base, "--method", "pv"],
-                      ["--tuned", "bb=" + bb, "--method", "pv", "aa=" + aa, "--base", base]):
-            self.assertEqual(self.lape(0, "find", *words, "-q"), want)
+        found, out = set(), self.path("out")
+        for words in ([base, "aa=" + aa, "bb=" + bb, "-o", out],
+                      ["-o", out, base, "bb=" + bb, "-q", "aa=" + aa],
+                      [base, "-o", out, "bb=" + bb, "aa=" + aa, "-q"]):
+            self.changes(0, *words)
+            found.add(read(out))
+        self.assertEqual(len(found), 1)
 
     def test_list_serves(self):
-        """The list ablates, bakes and is told about as any other."""
+        """The list ablates, bakes and is told about as any other; so are the changes."""
         base, aa, bb = self.models("llama")
         path, listed = self.path("base", base.file()), self.path("list.tsv")
-        self.lape(0, "find", "--method", "pv", "--base", path, "--tuned",
-                  "aa=" + self.path("aa", aa.file()), "bb=" + self.path("bb", bb.file()), "--top",
-                  "1", "-q", "-o", listed)
+        self.pv(path, "aa=" + self.path("aa", aa.file()), "bb=" + self.path("bb", bb.file()))
+        self.lape(0, "find", self.path("changes"), "--top", "1", "-q", "-o", listed)
         ids = self.path("ids.npy", npy(bytes_of(list(range(16)) * 4, "<i4"), "<i4"))
         table = self.lape(0, "ppl", path, "xx=" + ids, "--seq", "16", "--neurons", listed, "-q")[0]
         self.assertRegex(table, r"\Aoff\txx\nnone\t[0-9.]+\naa\t[0-9.]+\nbb\t[0-9.]+\n\Z")
         self.assertEqual(len(set(re.findall(r"\t([0-9.]+)", table))), 3)
         self.assertIn("neurons of model: made", self.lape(0, "info", listed)[0])
+        self.assertIn("counts of model: made", self.lape(0, "info", self.path("changes"))[0])
         self.lape(0, "bake", path, "--neurons", listed, "--off", "aa", "-o", self.path("baked"))
+        self.refused(1, "sums of activations", "find", self.path("changes"), "--method", "lave")
+
+    def test_split(self):
+        """Models of several files, as llama.cpp splits them; each file in its place."""
+        file, tuned = tiny.model(), tiny.model(seed=2)
+        base = self.path("base", tiny.to_bytes(file))
+        self.changes(0, base, "aa=" + self.path("aa", tiny.to_bytes(tuned)), "-o",
+                     self.path("whole"))
+        sizes = [9, len(tuned["tensors"]) - 9]
+        names = ["aa-%05d-of-00002.gguf" % (i + 1) for i in range(2)]
+        first, second = [self.path(name, tiny.to_bytes(part))
+                         for name, part in zip(names, parts_of(tuned, sizes))]
+        self.changes(0, base, "aa=" + first, "-o", self.path("parts"))
+        self.assertEqual(read(self.path("parts")), read(self.path("whole")))
+        self.refused_pv(1, [second, "not the first"], base, "aa=" + second)
+        self.refused_pv(1, [second, "read as input"], base, "aa=" + first, out=names[1])
+        self.path(names[1], tiny.to_bytes(parts_of(tuned, sizes)[0]))
+        self.refused_pv(1, [second, "part 2 of 2"], base, "aa=" + first)
+        twice = parts_of(tuned, sizes)[1]
+        twice["tensors"]["blk.0.ffn_up.weight"] = tuned["tensors"]["blk.0.ffn_up.weight"]
+        self.path(names[1], tiny.to_bytes(twice))
+        self.refused_pv(1, [second, "blk.0.ffn_up.weight"], base, "aa=" + first)
+        os.remove(second)
+        self.refused_pv(1, [second, "No such file"], base, "aa=" + first)
 
     def test_refused(self):
         base, path = Model(), self.path("base", Model().file())
         aa = "aa=" + path
-        self.refused_pv(2, ["--base", "--tuned"], "--tuned", aa)
-        self.refused_pv(2, ["--base", "--tuned"], "--base", path, aa)
-        self.refused_pv(2, ["--base", "--tuned"], aa)
-        self.refused_pv(2, "lape find", "--base", path, "--tuned")
-        for word in path, "=" + path, "aa=", "a.a=" + path, "x" * 25 + "=" + path:
-            self.refused_pv(2, ["LANG=FILE", word], "--base", path, "--tuned", word)
-            self.refused_pv(2, ["LANG=FILE", word], "--base", path, "--tuned", aa, word)
-        self.refused_pv(2, ["twice", aa], "--base", path, "--tuned", aa, "bb=" + path, aa)
-        self.refused_pv(2, "--langs", "--base", path, "--tuned", aa, "--langs", "aa,aa")
-        self.refused_pv(1, "'cc'", "--base", path, "--tuned", aa, "--langs", "cc")
-        for out in path, self.path("aa", base.file()):
-            self.refused_pv(2, "-o", "--base", path, "--tuned", "aa=" + self.path("aa"), "-o", out)
+        for words in [path], [aa], [path, "-=" + path], [path, aa, "--langs", "aa"]:
+            self.refused_pv(2, "LANG=MODEL", *words)
+        for word in path, "=" + path, "aa=", "a.a=" + path, "x" * 25 + "=" + path, "none=" + path:
+            self.refused_pv(2, ["LANG=FILE", word], path, word)
+            self.refused_pv(2, ["LANG=FILE", word], path, aa, word)
+        self.refused_pv(2, "twice", path, aa, "bb=" + path, aa)
+        for out in "base", "aa":
+            self.refused_pv(1, [self.path(out), "read as input"], path,
+                            "aa=" + self.path("aa", base.file()), out=out)
+        pipe = self.path("pipe")
+        os.mkfifo(pipe)
+        for out in "no/out", "pipe", ".":
+            self.refused_pv(1, out, path, aa, out=out)
         others = {"layers": Model(layers=2), "width": Model(width=64), "neurons": Model(neurons=96),
                   "family": Model("qwen2"), "kind": Model("gpt2")}
         for name, other in others.items():
             other = self.path(name, other.file())
-            self.refused_pv(1, [other, "family, layers, width and neurons"], "--base", path,
-                            "--tuned", aa, "bb=" + other, "-o", self.path("out"))
+            self.refused_pv(1, [other, "family, layers, width and neurons"], path, aa,
+                            "bb=" + other)
         for bad in self.path("none"), self.path("text", b"text\n" * 99), self.path(
-                "cut", base.file()[:-999]), self.path("counts", Counts.at_random("pv").file()):
-            self.refused_pv(1, bad, "--base", bad, "--tuned", aa)
-            self.refused_pv(1, bad, "--base", path, "--tuned", aa, "bb=" + bad)
-            if bad != self.path("none"):     # --langs leaves it out: it is not opened
-                self.pv(path, aa, "bb=" + bad, "cc=" + path, options=["--langs", "aa,cc"])
+                "cut", base.file()[:-999]), self.path("counts", Counts.at_random("pv").file()), (
+                    self.directory), self.path("empty", b""), os.devnull, DEMO + "/x":
+            self.refused_pv(1, bad, bad, aa)
+            self.refused_pv(1, bad, path, aa, "bb=" + bad)
+
+    def test_refused_by_find(self):
+        """What the program said of models it now says of their changes."""
+        path = self.path("base", Model().file())
+        tuned = self.path("tuned", Model().changed((0, ["ffn_up"], 3, negated)).file())
+        self.pv(path, "aa=" + tuned, "bb=" + path)
+        changes = self.path("changes")
+        self.refused(2, "--langs", "find", changes, "--langs", "aa,aa")
+        self.refused(1, "'cc'", "find", changes, "--langs", "cc")
+        self.refused(1, [changes, "one language"], "find", changes, "--langs", "aa")
+        self.refused(2, "-o", "find", changes, "-o", changes)
+        for words in ["--method", "pv"], ["--base", path], ["--tuned"]:
+            self.refused(2, words[0], "find", changes, *words)
+
+    def test_damaged(self):
+        """Matrices that are not those of a model, one at a time."""
+        base = self.path("base", tiny.to_bytes(tiny.model()))
+        for change, culprit in (
+                (lambda t: t.pop("blk.1.ffn_up.weight"), "blk.1.ffn_up.weight"),
+                (lambda t: t["blk.0.ffn_down.weight"].update(dims=[16, 512]), "ffn_down"),
+                (lambda t: t["blk.0.ffn_down.weight"].update(dims=[1 << 16]), "ffn_down"),
+                (lambda t: t["blk.0.ffn_gate.weight"].update(type=16), "ffn_gate"),
+                (lambda t: t["blk.0.ffn_gate.weight"].update(offset=1 << 40), "beyond the file"),
+                (lambda t: t["token_embd.weight"].update(type=10, dims=[9, 128]), "whole blocks"),
+                (lambda t: t["token_embd.weight"].update(dims=[1 << 62, 1 << 62]), "beyond")):
+            file = tiny.model()
+            change(file["tensors"])
+            bad = self.path("bad", tiny.to_bytes(file))
+            self.refused_pv(1, [bad, culprit], base, "aa=" + bad)
+        for key in "block_count", "embedding_length", "feed_forward_length":
+            for value in (tiny.U32, 0), (tiny.STRING, "2"), (tiny.FLOAT, 2.0), (tiny.U32, 1 << 31):
+                file = tiny.model()
+                file["values"]["llama." + key] = value
+                bad = self.path("bad", tiny.to_bytes(file))
+                self.refused_pv(1, [bad, key], base, "aa=" + bad)
 
 
 # ---- An ablation written into the weights ----------------------------------------------------

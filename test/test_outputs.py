@@ -121,8 +121,8 @@ class Places(Case):
                 ["ppl", DEMO, "en=" + text_path("en"), "--neurons", pipe, *few],
                 ["trace", DEMO, pipe, "--at", "embd"], ["trace", pipe, pipe, "--at", "logits"],
                 ["find", pipe], ["find", counts(), "--method", "random", "--like", pipe],
-                ["find", "--method", "pv", "--base", pipe, "--tuned", text], ["merge", pipe],
-                ["merge", counts(), pipe], ["bake", pipe, "--neurons", pipe, "--off", "en"],
+                ["merge", pipe], ["merge", counts(), pipe],
+                ["bake", pipe, "--neurons", pipe, "--off", "en"],
                 ["bake", DEMO, "--neurons", pipe, "--off", "en"], ["generate", DEMO, "-f", pipe]]:
             with self.subTest(arguments[0]):
                 done = patient(*arguments, "-o", "no/out", cwd=self.directory, seconds=9)
@@ -345,8 +345,6 @@ class Refused(Case):
         for label, culprit in ("none", "not none or -"), ("-", "no option '-="):
             self.refused(2, culprit, "count", DEMO, label + "=" + file, "-o", self.path("out"))
             self.refused(2, culprit, "ppl", DEMO, "en=" + file, label + "=" + file)
-            self.refused(2, culprit, "find", "--method", "pv", "--base", DEMO, "--tuned",
-                         label + "=" + DEMO)
             for command in ["find", counts()], ["diff", counts(), counts()]:
                 self.refused(1, "no language '%s'" % label, *command, "--langs", label)
 
@@ -361,10 +359,6 @@ class Refused(Case):
         self.works("count", DEMO, "en=" + text, "--seq", "32", "--tokens", "64", "-q", "-o", one)
         for more in [], ["--method", "lave"], ["--penalty", "1"]:
             self.refused(1, one + ": one language", "find", one, *more, "-o", self.path("out"))
-        for tuned, more in (["en=" + DEMO], []), (["en=" + DEMO, "fr=" + DEMO],
-                                                  ["--langs", "fr"]):
-            self.refused(1, "one language", "find", "--method", "pv", "--base", DEMO, "--tuned",
-                         *tuned, *more)
         for method in "lap", "random":
             self.works("find", one, "--method", method, "-q")
 

@@ -4,21 +4,24 @@ F32, and refuses what it refuses there.
 
     LAPE=./lape python3 test/test_quantised.py [NAME...]
 
-The numbers are dequantised by quants.py, which is held against blocks.tsv first; no code of lape's
-has a part in it. By the standard library alone. The last line on stdout is `N passed, N failed`.
+The numbers are dequantised by tools/weights.py, held against blocks.tsv first; no code of the
+program's has a part in it. By the standard library alone. The last line on stdout is `N passed, N
+failed`.
 """
 
+import itertools
 import math
 import os
 import random
 import struct
+import subprocess
 import sys
 
 import quants
 import report
 import tiny
-from quants import KINDS, QUANTISED
-from test_diff import Case
+from quants import KINDS, QUANTISED, weights
+from test_diff import CHANGES, WITHOUT_NUMPY, Case
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 F32, MIXED = "F32", "of every type"
@@ -89,7 +92,7 @@ class Model:
 # ---- Tests -------------------------------------------------------------------------------------
 
 class Dequantiser(Case):
-    """What the tests below take for granted: quants.py reads blocks as gguf does."""
+    """What the tests below take for granted: tools/weights.py reads blocks as gguf does."""
 
     def test_golden(self):
         seen = set()
@@ -100,10 +103,13 @@ class Dequantiser(Case):
             for word in bits.split():
                 word, _, times = word.partition("*")
                 want += [int(word, 16)] * int(times or 1)
-            raw = quants.widened(kind, bytes.fromhex(block))
-            found = struct.unpack("<%dI" % (len(raw) // 4), raw)
-            found = [0x7fc00000 if math.isnan(x) else bits for x, bits in zip(unpacked(raw), found)]
-            self.assertEqual(found, want, (kind, what))
+            block = bytes.fromhex(block)
+            for raw in (quants.widened(kind, block),                 # and many at once with numpy
+                        weights.widened(block * 3, kind.lower())[4 * len(want):8 * len(want)]):
+                found = struct.unpack("<%dI" % (len(raw) // 4), raw)
+                found = [0x7fc00000 if math.isnan(x) else bits
+                         for x, bits in zip(unpacked(raw), found)]
+                self.assertEqual(found, want, (kind, what))
             seen.add(kind)
         self.assertEqual(seen, set(KINDS))
 
@@ -186,11 +192,20 @@ class Quantised(Runs):
                 self.assertEqual(self.made(ours, "logits"), self.made(wide, "logits"))
 
     def test_moves(self):
-        """`find --method pv` compares the numbers of two models, whatever their types."""
+        """How far neurons have moved is by the numbers of two models, whatever their types."""
         base, xx, yy = (self.pair(Model([kind]), kind) for kind in ("Q4_K", "Q3_K", "IQ4_XS"))
-        printed = {self.lape(0, "find", "--method", "pv", "--base", one, "--tuned", "xx=" + two,
-                             "yy=" + three, "-q")[0] for one in base for two in xx for three in yy}
-        self.assertEqual(len(printed), 1)
+        made = set()
+        for models in itertools.product(base, xx, yy):
+            words = ["%s%s" % pair for pair in zip(("", "xx=", "yy="), models)]
+            for start in [], WITHOUT_NUMPY:
+                if start and models[0] != base[0]:
+                    continue                             # slow
+                subprocess.run([sys.executable, *start, CHANGES, *words, "-o",
+                                self.path("changes")], check=True, timeout=120)
+                made.add(open(self.path("changes"), "rb").read())
+        self.assertEqual(len(made), 1)
+        found = self.lape(0, "find", self.path("changes"), "--top", "1", "--filter", "0", "-q")[0]
+        self.assertEqual(found.count("\n0\t"), tiny.NEURONS)
 
 
 class Hostile(Runs):

@@ -30,6 +30,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 import fetch                                                   # noqa: E402
 import real                                                    # noqa: E402
+from gguf_file import STRING, U32, head_of                     # noqa: E402
 from lab import stages, tables                                 # noqa: E402
 
 LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
@@ -239,14 +240,9 @@ class Study(unittest.TestCase):
 
 def gguf(values):
     """The path of a file of these values alone."""
-    def text(word):
-        return struct.pack("<Q", len(word)) + word.encode()
-
-    data = b"GGUF" + struct.pack("<IQQ", 3, 0, len(values))
-    for key, value in values.items():
-        data += text(key) + (struct.pack("<I", 8) + text(value) if isinstance(value, str)
-                             else struct.pack("<II", 4, value))
-    return write("values.gguf", data)
+    return write("values.gguf", head_of([
+        (key, STRING if isinstance(value, str) else U32, value) for key, value in values.items()],
+        []))
 
 
 class Complaints(unittest.TestCase):

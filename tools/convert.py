@@ -31,8 +31,11 @@ import unicodedata
 import zlib
 
 import torch_zip
+from gguf_file import (ALIGNMENT, BOOL, F32, I32, STRING, TYPES, U32, U64, Gguf, Output,
+                       write_gguf)
 from guard import LABELS_ARE, Refused, doubt, is_label, new_file, no_warnings, warnings_are_errors
 from torch_zip import is_count
+from weights import widened
 
 try:
     import numpy
@@ -80,80 +83,16 @@ def parse_json(path, raw):
 
 # ---- GGUF, the one container that is written ------------------------------------------------
 
-U32, I32, F32, BOOL, STRING, ARRAY, U64 = 4, 5, 6, 7, 8, 9, 10      # types of metadata values
-SCALAR = {0: "<B", 1: "<b", 2: "<H", 3: "<h", U32: "<I", I32: "<i", F32: "<f", BOOL: "<?",
-          U64: "<Q", 11: "<q", 12: "<d"}
-ALIGNMENT = 32
-
-# A tensor type: ggml's number, numbers a block, bytes a block, llama.cpp's general.file_type.
-Type = collections.namedtuple("Type", "ggml block size file")
-TYPES = {"f32": Type(0, 1, 4, 0), "f16": Type(1, 1, 2, 1), "bf16": Type(30, 1, 2, 32),
-         "q8_0": Type(8, 32, 34, 7), "i64": Type(27, 1, 8, None)}
-
-# A tensor to be written: its dims fastest first, its bytes as an iterable of pieces.
-Output = collections.namedtuple("Output", "name dims type pieces")
+FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}    # llama.cpp's general.file_type
 
 
-def packed(kind, value):
-    """The bytes of one metadata value; those of a list follow each other."""
-    if isinstance(value, list):
-        return b"".join(packed(kind, item) for item in value)
-    if kind == STRING:
-        text = value.encode("utf-8", "replace")      # a file name may hold what UTF-8 cannot
-        return struct.pack("<Q", len(text)) + text
-    return struct.pack(SCALAR[kind], value)
-
-
-def gguf_head(metadata, tensors):
-    """Everything before the tensor data; metadata is a list of (key, type, value or list)."""
-    head = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)))
-    for key, kind, value in metadata:
-        array = struct.pack("<IIQ", ARRAY, kind, len(value)) if isinstance(value, list) else None
-        head += packed(STRING, key) + (array or struct.pack("<I", kind)) + packed(kind, value)
-    offset = 0
-    for name, dims, dtype, _ in tensors:
-        kind = TYPES[dtype]
-        head += packed(STRING, name) + struct.pack(
-            "<I%dQIQ" % len(dims), len(dims), *dims, kind.ggml, offset)
-        size = math.prod(dims) // kind.block * kind.size
-        offset += size + -size % ALIGNMENT
-    return head + bytes(-len(head) % ALIGNMENT)
-
-
-def write_gguf(args, metadata, tensors, inputs):
-    """Write args.output, piece by piece, with progress where someone watches."""
-    watched = sys.stderr.isatty() and not args.quiet
+def write_model(args, metadata, tensors, inputs):
+    """Write args.output, with progress where someone watches."""
     with new_file(args.output, inputs) as out:
-        out.write(gguf_head(metadata, tensors))
-        try:
-            for number, tensor in enumerate(tensors, 1):
-                if watched:
-                    print("\r%d/%d %s\033[K" % (number, len(tensors), tensor.name), end="",
-                          file=sys.stderr, flush=True)
-                for piece in tensor.pieces:
-                    out.write(piece)
-                out.write(bytes(-out.tell() % ALIGNMENT))
-        finally:
-            if watched:
-                print("\r\033[K", end="", file=sys.stderr)
+        write_gguf(out, metadata, tensors, sys.stderr.isatty() and not args.quiet)
 
 
 # ---- Number types ---------------------------------------------------------------------------
-
-def widened(raw, dtype):
-    """The same numbers as float32, exactly."""
-    if dtype == "bf16":                              # a bfloat16 is the upper half of a float32
-        wide = bytearray(2 * len(raw))
-        wide[2::4] = raw[0::2]
-        wide[3::4] = raw[1::2]
-        return wide
-    if dtype == "f16" and numpy:
-        return numpy.frombuffer(raw, "<f2").astype("<f4").tobytes()
-    if dtype == "f16":
-        count = len(raw) // 2
-        return struct.pack("<%df" % count, *struct.unpack("<%de" % count, raw))
-    return raw
-
 
 def narrowed(x, dtype):
     """An array of float32 as f16 or bf16; OverflowError where a result is not finite."""
@@ -922,7 +861,7 @@ def plan_tensors(family, config, sizes, stored):
         if tensor is None:
             raise Refused(config.path, "calls for tensor %s, which the checkpoint does not hold"
                           % row.theirs)
-        if tensor.dtype not in TYPES:
+        if tensor.dtype not in FILE_TYPES:
             raise wrong_type(tensor.path, row.theirs, tensor.dtype)
         shape = [sizes[size] for size in row.shape.split()]
         if list(tensor.shape) != shape:
@@ -1820,9 +1759,9 @@ def convert_hf(args):
         ("general.architecture", STRING, family.gguf),
         ("general.name", STRING,
          args.name or os.path.basename(os.path.abspath(args.directory))),
-        ("general.file_type", U32, TYPES[max(volume, key=volume.get)].file),
+        ("general.file_type", U32, FILE_TYPES[max(volume, key=volume.get)]),
     ]
-    write_gguf(args, metadata + settings + (tokenizer or NO_TOKENIZER), tensors,
+    write_model(args, metadata + settings + (tokenizer or NO_TOKENIZER), tensors,
                {s.path for _, s in plan})
     if family.part and not args.quiet:
         complain("%s: the model of text alone: what sees pictures is left out" % args.directory)
@@ -1871,8 +1810,8 @@ def convert_random(args):
             tile, zlib.crc32(row.ours.encode()), math.prod(shape), TYPES[want].size)))
     metadata = [("general.architecture", STRING, family.gguf),
                 ("general.name", STRING, args.name or "random"),
-                ("general.file_type", U32, TYPES[args.type].file)]
-    write_gguf(args, metadata + settings + NO_TOKENIZER, tensors, [args.config])
+                ("general.file_type", U32, FILE_TYPES[args.type])]
+    write_model(args, metadata + settings + NO_TOKENIZER, tensors, [args.config])
 
 
 # ---- Counts ---------------------------------------------------------------------------------
@@ -1958,58 +1897,24 @@ def convert_counts(args):
         ("lape-counts.languages", STRING, list(files)),
         ("lape-counts.tokens", U64, totals),
     ]
-    write_gguf(args, metadata, tensors, files.values())
+    write_model(args, metadata, tensors, files.values())
 
 
-class GgufHead:
-    """The values and the tensors' places of a GGUF file, every length checked against the file."""
+class CountsFile(Gguf):
+    """Counts as lape and this tool write them: of no other version, nothing unlike ALIGNMENT."""
 
-    def __init__(self, path, raw):
-        self.raw, self.at, self.values, self.tensors = raw, 0, {}, {}
-        try:
-            magic, version, tensors, values = self.take("<4sIQQ")
-            if magic != b"GGUF" or version != 3:
-                raise ValueError
-            for _ in range(values):
-                key = self.value(STRING)
-                self.once(self.values, key, self.value(*self.take("<I")))
-            for _ in range(tensors):
-                name, (rank,) = self.value(STRING), self.take("<I")
-                if rank > 4:
-                    raise ValueError("more dimensions than GGUF knows")
-                dims = self.take("<%dQ" % rank)
-                self.once(self.tensors, name, (dims,) + self.take("<IQ"))
-            if self.values.get("general.alignment", ALIGNMENT) != ALIGNMENT:
-                raise ValueError
-        except (KeyError, ValueError, RecursionError, struct.error):
-            raise Refused(path, "is damaged, or not GGUF of version 3")
-        self.start = self.at + -self.at % ALIGNMENT
+    LACK = "is damaged, or not GGUF of version 3"
 
-    def once(self, found, key, value):
-        if key in found:
-            raise ValueError("a name that is there twice")
-        found[key] = value
-
-    def take(self, form):
-        values = struct.unpack_from(form, self.raw, self.at)
-        self.at += struct.calcsize(form)
-        return values
-
-    def value(self, kind):
-        if kind == STRING:
-            length, = self.take("<Q")
-            return self.take("<%ds" % length)[0].decode("utf-8")
-        if kind == ARRAY:
-            kind, count = self.take("<IQ")
-            return [self.value(kind) for _ in range(count)]
-        return self.take(SCALAR[kind])[0]
+    def read(self):
+        super().read()
+        version, = struct.unpack_from("<I", self.raw, 4)
+        if version != 3 or self.values.get("general.alignment", ALIGNMENT) != ALIGNMENT:
+            raise ValueError
 
 
 def read_counts_file(path):
     """(layers, neurons) and language -> (token total, counts) of what `lape count` wrote."""
-    with open(path, "rb") as file:
-        raw = file.read()
-    head = GgufHead(path, raw)
+    head = CountsFile(path)
     layers, neurons, languages, totals = (head.values.get("lape-counts." + key) for key in (
         "layers", "neurons", "languages", "tokens"))
     if head.values.get("general.architecture") != "lape-counts" or not (
@@ -2025,16 +1930,17 @@ def read_counts_file(path):
             raise Refused(path, "tensor %s is no integers that begin where those before it end"
                           % name)
         end = offset + 8 * math.prod(dims)
-    if not 0 <= len(raw) - head.start - end < ALIGNMENT:
+    if not 0 <= len(head.raw) - head.start - end < ALIGNMENT:
         raise Refused(path, "has %d bytes of tensors, which should be %d"
-                      % (len(raw) - head.start, end))
+                      % (len(head.raw) - head.start, end))
     found, count = {}, layers * neurons
     for language, total in zip(languages, totals):
         dims, _, offset = head.tensors.get(language + ".positive", (None, None, 0))
         if dims != (neurons, layers):
             raise Refused(path, "has no tensor %s.positive of %d x %d integers"
                           % (language, layers, neurons))
-        found[language] = total, struct.unpack_from("<%dq" % count, raw, head.start + offset)
+        found[language] = total, struct.unpack_from("<%dq" % count, head.raw,
+                                                      head.start + offset)
         check_counts(path, language, found[language][1], total, (layers, neurons))
     return (layers, neurons), found
 

@@ -130,7 +130,7 @@ def parse_arguments(argv):
     sub.add_argument("--methods", default="lap,lave", metavar="A,B",
                      help="baselines, each of as many neurons for every language (lap,lave)")
     sub.add_argument("--also", nargs="+", default=[], metavar="NAME=F",
-                     help="other lists to compare, as they are: of `lape find --method pv`, say")
+                     help="other lists to compare, as they are: of changes.py's counts, say")
     sub = command(dose, model_and_texts, "parts of every language's neurons ablated, lowest LAPE "
                                          "first")
     add_neurons(sub)

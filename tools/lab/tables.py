@@ -5,11 +5,11 @@ Standard library only. What cannot be read is refused in one line that names the
 
 import array
 import collections
-import mmap
+import math
 import re
-import struct
 import sys
 
+from gguf_file import TYPES, Gguf
 from guard import Refused, is_label, new_file
 
 # ---- Tables: `#` lines that say how they were made, the columns' names, rows -------------------
@@ -159,73 +159,6 @@ def save_neurons(path, like, sets):
 
 # ---- GGUF files: a model's values; counts, of which the experiments want a few tensors ----------
 
-SIZES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-STRING, ARRAY, I64 = 8, 9, 27
-
-
-class Gguf:
-    """Its values, and where its tensors are."""
-
-    LACK = "no GGUF file, or one that is cut off"
-
-    def __init__(self, path):
-        self.path, self.at = path, 0
-        try:
-            with open(path, "rb") as file:
-                self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self.read()
-        except OSError as problem:
-            raise Refused("%s: cannot be read: %s" % (path, problem.strerror))
-        except (struct.error, KeyError, ValueError, TypeError, ArithmeticError, MemoryError,
-                RecursionError):
-            raise Refused("%s: %s" % (path, self.LACK))
-
-    def read(self):
-        if self.bytes[:4] != b"GGUF":
-            raise ValueError
-        self.at = 8
-        tensors, values = self.take("Q"), self.take("Q")
-        if max(tensors, values) > len(self.bytes):
-            raise ValueError
-        self.values = {}
-        for _ in range(values):
-            self.once(self.values, self.text(), self.value(self.take("I")))
-        self.tensor = {}
-        for _ in range(tensors):
-            name, dims = self.text(), self.take("I")
-            size = 1
-            for _ in range(dims):
-                size *= self.take("Q")
-            self.once(self.tensor, name, (self.take("I"), size, self.take("Q")))
-        self.data = self.at + -self.at % self.values.get("general.alignment", 32)
-
-    def once(self, found, name, value):
-        if name in found:
-            raise ValueError
-        found[name] = value
-
-    def take(self, kind):
-        """The next number."""
-        number, = struct.unpack_from("<" + kind, self.bytes, self.at)
-        self.at += struct.calcsize("<" + kind)
-        return number
-
-    def text(self):
-        size = self.take("Q")
-        if size > len(self.bytes) - self.at:
-            raise ValueError
-        self.at += size
-        return self.bytes[self.at - size:self.at].decode("utf-8", "replace")
-
-    def value(self, kind):
-        if kind == ARRAY:
-            kind, n = self.take("I"), self.take("Q")
-            if n > len(self.bytes):
-                raise ValueError
-            return [self.value(kind) for _ in range(n)]
-        return self.text() if kind == STRING else self.take(SIZES[kind])
-
-
 # What begins with a BOS where the file does not say so: as llama.cpp has it, and `lape generate`.
 BEGINNING = "llama-bpe", "tekken"
 
@@ -260,11 +193,11 @@ class Counts(Gguf):
 
     def numbers(self, name):
         """A tensor's integers."""
-        kind, n, offset = self.tensor.get(name, (None, 0, 0))
-        start = self.data + offset
-        if kind != I64 or start + 8 * n > len(self.bytes):
+        dims, kind, offset = self.tensors.get(name, ((), None, 0))
+        start, size = self.start + offset, 8 * math.prod(dims)
+        if kind != TYPES["i64"].ggml or start + size > len(self.raw):
             raise Refused("%s: has no tensor '%s' of 64-bit integers" % (self.path, name))
-        numbers = array.array("q", self.bytes[start:start + 8 * n])
+        numbers = array.array("q", self.raw[start:start + size])
         if sys.byteorder == "big":
             numbers.byteswap()
         return numbers
