@@ -64,12 +64,16 @@ build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) $(HEADERS) te
 build/bench: test/bench.c $(SOURCES) $(HEADERS) build/compile
 	$(COMPILE) -o $@ $< tokenizer.c $(LIBS)
 
+# Of the program, and of the tools around it
+PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quantised.py \
+	test/test_split.py test/test_fields.py test/test_fields_tokenizer.py test/test_methods.py \
+	test/test_golden.py test/test_bench.py
+TOOLS   = test/test_convert.py test/test_tensors.py test/test_fields_convert.py \
+	test/test_experiments.py test/test_real.py
 test: lape $(TESTS) build/bench
-	@test/run.sh $(TESTS) test/test_convert.py test/test_cli.py test/test_outputs.py \
-		test/test_diff.py test/test_tensors.py test/test_quantised.py test/test_split.py \
-		test/test_fields.py test/test_fields_convert.py test/test_fields_tokenizer.py \
-		test/test_methods.py test/test_experiments.py test/test_real.py test/test_golden.py \
-		test/test_bench.py
+	@test/run.sh $(TESTS) $(PROGRAM) $(TOOLS)
+test-program: lape $(TESTS) build/bench
+	@test/run.sh $(TESTS) $(PROGRAM)
 
 # Both commands on a bare Debian: gcc, make, python3, warnings being errors. Root, and debootstrap.
 bare:
@@ -154,5 +158,5 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo real gemma reproduce card test bare oracle oracle-real golden golden-blocks \
+.PHONY: spec demo real gemma reproduce card test test-program bare oracle oracle-real golden golden-blocks \
 	identical precision tokenizers peers quantised train-test scale-test bench format clean force
