@@ -1729,7 +1729,8 @@ static int next_token(struct generation *g, struct continuation *c, real *logits
         c->seen[id] = true;
         c->ended = ids_in(&c->ids) - c->prompt == (size_t)g->s->tokens;
     }
-    return show_text(g, c, c->ended, e) || end_at_context(g, c, e);
+    return show_text(g, c, false, e) || (c->ended && show_text(g, c, true, e)) ||
+           end_at_context(g, c, e);
 }
 
 /* Prompts that go on together: the weights are read once for all of them. */
