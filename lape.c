@@ -1583,7 +1583,7 @@ struct continuation {
     size_t prompt;       /* ids of the prompt */
     struct buffer text;  /* of all ids */
     size_t prompt_bytes; /* of the text */
-    bool *seen;          /* [V] ids that are there; while it goes on */
+    bool *seen;          /* [V] ids that are there; its group's */
     uint64_t random;
     int row; /* of the cache, its first */
     bool ended;
@@ -1610,7 +1610,6 @@ static void generation_free(struct generation *g) {
     for (size_t i = 0; i < g->n; i++) {
         free(g->of[i].ids.at);
         free(g->of[i].text.at);
-        free(g->of[i].seen);
     }
     free(g->of);
     free(g->weight);
@@ -1769,10 +1768,7 @@ static int group_new(struct group *u, struct generation *g, struct continuation 
 }
 
 static void group_free(struct group *u) {
-    for (int i = 0; i < u->n; i++) {
-        free(u->of[i].seen);
-        u->of[i].seen = NULL;
-    }
+    for (int i = 0; i < u->n; i++) free(u->of[i].seen);
     free(u->s);
     free(u->logits);
     run_free(u->run);
@@ -1808,10 +1804,8 @@ static int push_last(struct generation *g, struct group *u, struct error *e) {
 
 static int continue_group(struct generation *g, struct group *u, struct error *e) {
     int n;
-    for (int i = 0; i < u->n; i++) {
-        u->of[i].ended = g->s->tokens == 0;
+    for (int i = 0; i < u->n; i++)
         if (end_at_context(g, &u->of[i], e)) return -1;
-    }
     if (push_prompts(g, u, e)) return -1;
     while ((n = push_last(g, u, e)) > 0) {
         real *logits = u->logits;
@@ -2391,26 +2385,30 @@ static struct tensor *find_down(const struct model *m, int layer) {
     return t;
 }
 
-/* The rows of a down projection, the neurons of `edits` being 0: in the type of `to`, which is its
- * own or F32. */
-static void put_rows(struct gguf_writer *out, const struct matrix *down, const struct tensor *to,
-                     const struct edits *edits, int layer) {
-    char *row = new_array(down->row_bytes, 1);
-    real *wide = new_array(down->columns, sizeof *wide);
+static void put_f32(struct gguf_writer *out, float v) {
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    put_number(out, bits, 4);
+}
+
+/* The down projection of a layer, the neurons of `edits` being 0: as it lies in the file, or in F32
+ * where its type may have no 0. */
+static void put_down(struct gguf_writer *out, const struct matrix *down, const struct edits *edits,
+                     int layer) {
+    const bool as_it_is = has_zero(down->type);
     const struct edit *first = edits->edit + edits->first[layer],
                       *end = edits->edit + edits->first[layer + 1];
-    for (int r = 0; r < down->rows; r++) {
+    char *row = new_array(down->row_bytes, 1);
+    real *wide = new_array(down->columns, sizeof *wide);
+    for (int r = 0; as_it_is && r < down->rows; r++) {
         memcpy(row, down->at + r * down->row_bytes, down->row_bytes);
+        for (const struct edit *x = first; x < end; x++) zero_element(row, down->type, x->neuron);
+        put_bytes(out, row, down->row_bytes);
+    }
+    for (int r = 0; !as_it_is && r < down->rows; r++) {
         widen(wide, down, r, 0, down->columns);
-        for (const struct edit *x = first; x < end; x++)
-            if (!zero_element(row, down->type, x->neuron)) wide[x->neuron] = 0;
-        if (to->type == down->type) put_bytes(out, row, down->row_bytes);
-        for (int k = 0; to->type != down->type && k < down->columns; k++) {
-            const float v = (float)wide[k];
-            uint32_t bits;
-            memcpy(&bits, &v, sizeof bits);
-            put_number(out, bits, 4);
-        }
+        for (const struct edit *x = first; x < end; x++) wide[x->neuron] = 0;
+        for (int k = 0; k < down->columns; k++) put_f32(out, (float)wide[k]);
     }
     free(row);
     free(wide);
@@ -2437,9 +2435,8 @@ static int run_bake(struct work *w, struct options *o, struct error *e) {
     for (int l = 0; l < m->config.layers; l++) {
         if (w->edits.first[l] == w->edits.first[l + 1]) continue;
         const size_t i = (size_t)(find_down(m, l) - g->tensor);
-        char none[34];
         layer[i] = l + 1;
-        if (zero_element(none, to[i].type, 0)) continue;
+        if (has_zero(to[i].type)) continue;
         to[i].type = TENSOR_F32;
         to[i].data.n = to[i].dim[0] * to[i].dim[1] * 4;
     }
@@ -2453,7 +2450,7 @@ static int run_bake(struct work *w, struct options *o, struct error *e) {
             continue;
         }
         const struct matrix down = down_projection(m, layer[i] - 1);
-        put_rows(&out, &down, &to[i], &w->edits, layer[i] - 1);
+        put_down(&out, &down, &w->edits, layer[i] - 1);
     }
     put_padding(&out);
     free(to);

@@ -159,8 +159,7 @@ struct gguf {
     struct gguf_value *value;
     struct tensor *tensor;
     size_t values, tensors;
-    struct gguf
-        *part; /* [parts] the other files of a split model: their tensors are listed above */
+    struct gguf *part; /* [parts] a split model's other files, whose tensors are listed above */
     int parts;
 };
 
@@ -278,9 +277,10 @@ struct matrix {
 
 /* Elements [from, from + n) of a row, exactly: what ggml's reference makes of them in float32. */
 void widen(real *out, const struct matrix *m, int row, int from, int n);
-/* Makes element i of a copied row 0. False, and nothing done, in the types of llama.cpp's whose
- * blocks may hold no 0: all that are quantised but Q8_0. */
-bool zero_element(char *row, uint32_t type, int i);
+/* Whether an element can be 0 whatever its block says: in quantised types but Q8_0 it may not. */
+bool has_zero(uint32_t type);
+/* Makes element i of a copied row 0, in a type that has it. */
+void zero_element(char *row, uint32_t type, int i);
 
 struct layer; /* the weights of one layer */
 
@@ -301,8 +301,8 @@ struct model {
 };
 
 /* Opens a checkpoint: GGUF of one of llama.cpp's architectures that model.c lists, its matrices in
- * F32, F16, BF16 or Q8_0. A file with a tensor that the forward pass would not use is refused: what
- * is not understood is not run. */
+ * F32, F16, BF16 or the quantised types that it lists. A file with a tensor that the forward pass
+ * would not use is refused: what is not understood is not run. */
 int model_open(struct model *m, const char *path, struct error *e);
 void model_close(struct model *m);
 /* The down projection [D, F] of a layer, whose column j is what neuron j adds when it is 1. */

@@ -226,7 +226,7 @@ static inline void spread(real *restrict out, int n, struct bits low, struct bit
 /* The same without high bits. */
 static inline void spread_low(real *restrict out, int n, struct bits low, int zero, float d,
                               float m) {
-    for (int i = 0; i < n; i++) out[i] = d * (float)(bits_at(low, i) - zero) - m;
+    spread(out, n, low, (struct bits){low.at, 0, 0}, 0, zero, d, m);
 }
 
 static void widen_f32(real *restrict out, const uint8_t *at, int n) {
@@ -657,11 +657,15 @@ struct split {
     char ending[40];
 };
 
+static void name_ending(struct split *s) {
+    snprintf(s->ending, sizeof s->ending, "-%05d-of-%05d.gguf", s->no + 1, s->count);
+}
+
 static int read_split(const struct gguf *g, struct split *s, struct error *e) {
     *s = (struct split){0};
     if (gguf_int(g, "split.count", 0, 65535, 0, &s->count, e)) return -1;
     if (s->count > 1 && gguf_int(g, "split.no", 0, s->count - 1, 0, &s->no, e)) return -1;
-    snprintf(s->ending, sizeof s->ending, "-%05d-of-%05d.gguf", s->no + 1, s->count);
+    name_ending(s);
     return 0;
 }
 
@@ -694,7 +698,8 @@ static int open_parts(struct gguf *g, const char *path, struct error *e) {
     char *other = strcpy(new_array(n + sizeof s.ending, 1), path);
     g->part = new_array(s.count - 1, sizeof *g->part);
     for (s.no = 1; !bad && s.no < s.count; s.no++) {
-        snprintf(other + n - end, sizeof s.ending, "-%05d-of-%05d.gguf", s.no + 1, s.count);
+        name_ending(&s);
+        strcpy(other + n - end, s.ending);
         bad = add_file(g, other, &s, e);
     }
     free(other);
@@ -1377,13 +1382,14 @@ void widen(real *out, const struct matrix *m, int row, int from, int n) {
     }
 }
 
-bool zero_element(char *row, uint32_t type, int i) {
-    const struct tensor_kind kind = kind_of(type);
+bool has_zero(uint32_t type) { return type == TENSOR_Q8_0 || kind_of(type).numbers == 1; }
+
+void zero_element(char *row, uint32_t type, int i) {
+    const size_t size = kind_of(type).bytes;
     if (type == TENSOR_Q8_0)
         row[i / 32 * 34 + 2 + i % 32] = 0;
-    else if (kind.numbers == 1)
-        memset(row + i * kind.bytes, 0, kind.bytes);
-    return type == TENSOR_Q8_0 || kind.numbers == 1;
+    else
+        memset(row + i * size, 0, size);
 }
 
 /* One bit of vec_turn()'s i and j. */

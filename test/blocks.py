@@ -189,28 +189,36 @@ def head_in_f32(reader):
     return head + bytes(-len(head) % reader.alignment)
 
 
+def write_in_f32(copy, reader, numbers_of):
+    """A copy whose tensors are all F32, numbers_of(tensor) being the pieces of each."""
+    copy.write(head_in_f32(reader))
+    for tensor in reader.tensors:
+        for piece in numbers_of(tensor):
+            copy.write(piece)
+        copy.write(bytes(-4 * int(tensor.n_elements) % reader.alignment))
+
+
 def compare_numbers(path, reader, copy):
     """How many numbers lape widens to what gguf dequantises them to, None where they are not all;
     the latter become a copy."""
-    total, all_wrong = 0, 0
-    widened = subprocess.Popen([WIDEN, path], stdout=subprocess.PIPE)
-    copy.write(head_in_f32(reader))
-    for tensor in reader.tensors:
-        wrong = 0
+    widened, differ = subprocess.Popen([WIDEN, path], stdout=subprocess.PIPE), {}
+
+    def compared(tensor):
         for numbers in pieces(tensor):
             theirs, ours = numbers.tobytes(), widened.stdout.read(numbers.nbytes)
             if theirs != ours:
-                wrong += len(ours) != len(theirs) or int(np.count_nonzero(
-                    np.frombuffer(theirs, np.uint32) != np.frombuffer(ours, np.uint32)))
-            copy.write(theirs)
-        copy.write(bytes(-4 * int(tensor.n_elements) % reader.alignment))
-        total += int(tensor.n_elements)
-        all_wrong += wrong
-        if wrong:
+                differ[tensor.name] = differ.get(tensor.name, 0) + (
+                    len(ours) != len(theirs) or int(np.count_nonzero(
+                        np.frombuffer(theirs, np.uint32) != np.frombuffer(ours, np.uint32))))
+            yield theirs
+    write_in_f32(copy, reader, compared)
+    for tensor in reader.tensors:
+        if tensor.name in differ:
             report(False, "%s: %s, %s: %d numbers differ" % (
-                path, tensor.name, tensor.tensor_type.name, wrong))
+                path, tensor.name, tensor.tensor_type.name, differ[tensor.name]))
     end = widened.stdout.read()
-    return total if widened.wait() == 0 and not end and not all_wrong else None
+    whole = widened.wait() == 0 and not end and not differ
+    return sum(int(tensor.n_elements) for tensor in reader.tensors) if whole else None
 
 
 def texts(folder):

@@ -37,6 +37,22 @@ def contents(path):
             {t.name: t for t in file.tensors})
 
 
+def rewrite(path, to, key=("",), change=lambda t: (t.data, t.tensor_type)):
+    """A copy of a file with one key removed, (key,), or added or changed, (key, value, type); and
+    with other tensors: change(tensor) has what each becomes, and its type, None for numpy's own."""
+    file = gguf.GGUFReader(path)
+    w = gguf.GGUFWriter(to, file.fields["general.architecture"].contents())
+    for f in file.fields.values():
+        if f.name[:5] != "GGUF." and f.name not in ("general.architecture", key[0]):
+            w.add_key_value(f.name, f.contents(), *f.types[:1] + f.types[1:][-1:])
+    if len(key) > 1:
+        w.add_key_value(*key)
+    for t in file.tensors:
+        data, kind = change(t)
+        w.add_tensor(t.name, data, raw_dtype=kind)
+    w.write_header_to_file(), w.write_kv_data_to_file(), w.write_tensors_to_file(), w.close()
+
+
 def dequantized(tensor):
     """Its numbers in float32, [rows, columns]."""
     return np.array(gguf.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)

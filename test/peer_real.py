@@ -30,13 +30,8 @@ QUANTISED, IN_F32 = (0.2, 0.9), (2e-3, 0.995)
 
 def write_copy(path, to):
     """In F32, as gguf dequantises it."""
-    reader = gguf.GGUFReader(path)
     with open(to, "wb") as copy:
-        copy.write(blocks.head_in_f32(reader))
-        for t in reader.tensors:
-            for numbers in blocks.pieces(t):
-                copy.write(numbers.tobytes())
-            copy.write(bytes(-4 * int(t.n_elements) % reader.alignment))
+        blocks.write_in_f32(copy, gguf.GGUFReader(path), blocks.pieces)
 
 
 def apart(a, b):

@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 
-from both import ROOT, Bench, Report, contents, dequantized, ignored, quantise, relative, types_of
+from both import (ROOT, Bench, Report, contents, dequantized, ignored, quantise, relative, rewrite,
+                  types_of)
 import gguf
 import llama_cpp
 import numpy as np
@@ -100,19 +101,13 @@ def refusal(bench, path):
 
 def write_foreign(plain, path, kind):
     """The model with a tensor of zero bytes in another type."""
-    file = gguf.GGUFReader(plain)
-    w = gguf.GGUFWriter(path, file.fields["general.architecture"].contents())
-    for f in file.fields.values():
-        if f.name[:5] != "GGUF." and f.name != "general.architecture":
-            w.add_key_value(f.name, f.contents(), *f.types[:1] + f.types[1:][-1:])
     numbers, size = gguf.GGML_QUANT_SIZES[kind]
-    for t in file.tensors:
-        data, own = t.data, t.tensor_type
-        if t.name == "blk.1.ffn_up.weight":
-            shape = len(t.data), t.data.shape[-1] // numbers * size
-            data, own = np.zeros(shape, np.uint8), kind
-        w.add_tensor(t.name, data, raw_dtype=own)
-    w.write_header_to_file(), w.write_kv_data_to_file(), w.write_tensors_to_file(), w.close()
+
+    def change(t):
+        if t.name != "blk.1.ffn_up.weight":
+            return t.data, t.tensor_type
+        return np.zeros((len(t.data), t.data.shape[-1] // numbers * size), np.uint8), kind
+    rewrite(plain, path, change=change)
 
 
 def check_refused(report, bench, plain):

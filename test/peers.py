@@ -29,7 +29,7 @@ import tempfile
 import unicodedata
 
 # First, since it says where llama.cpp's own gguf and converter lie
-from both import ROOT, TEXTS, Bench, Report, contents, ignored, load, relative, run
+from both import ROOT, TEXTS, Bench, Report, contents, ignored, load, relative, rewrite, run
 import gguf
 import llama_cpp
 import numpy as np
@@ -296,20 +296,6 @@ CHANGES = [("attention.sliding_window_pattern", 3, gguf.GGUFValueType.UINT32),
            ("rope.freq_base", 500.0, gguf.GGUFValueType.FLOAT32),
            ("rope.freq_base_swa", 500.0, gguf.GGUFValueType.FLOAT32),
            ("rope.scale_linear", 2.0, gguf.GGUFValueType.FLOAT32)]
-
-
-def rewrite(path, to, change):
-    """A copy of a file with one key removed, (key,), or added or changed, (key, value, type)."""
-    file = gguf.GGUFReader(path)
-    w = gguf.GGUFWriter(to, file.fields["general.architecture"].contents())
-    for f in file.fields.values():
-        if f.name[:5] != "GGUF." and f.name not in ("general.architecture", change[0]):
-            w.add_key_value(f.name, f.contents(), *f.types[:1] + f.types[1:][-1:])
-    if len(change) > 1:
-        w.add_key_value(*change)
-    for t in file.tensors:
-        w.add_tensor(t.name, t.data, raw_dtype=t.tensor_type)
-    w.write_header_to_file(), w.write_kv_data_to_file(), w.write_tensors_to_file(), w.close()
 
 
 def check_keys(report, bench, family, what, path):

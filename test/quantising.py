@@ -22,7 +22,7 @@ import re
 import sys
 import tempfile
 
-from both import ROOT, contents, dequantized, ignored, quantise, types_of
+from both import ROOT, contents, dequantized, ignored, quantise, rewrite, types_of
 import gguf
 import llama_cpp
 
@@ -50,29 +50,25 @@ NEAR = [2] + [0.07] * 8 + [0.1, 2, 2]
 
 def folded(path, to):
     """A copy in F32 whose matrices have rows of multiples of ROW."""
-    file = gguf.GGUFReader(path)
-    w = gguf.GGUFWriter(to, file.fields["general.architecture"].contents())
-    for f in file.fields.values():
-        if f.name[:5] != "GGUF." and f.name != "general.architecture":
-            w.add_key_value(f.name, f.contents(), *f.types[:1] + f.types[1:][-1:])
-    for t in file.tensors:
+    def change(t):
         numbers = dequantized(t)
         if numbers.ndim == 2 and numbers.shape[1] % ROW:
             numbers = numbers.reshape(-1, math.lcm(numbers.shape[1], ROW))
-        w.add_tensor(t.name, numbers)
-    w.write_header_to_file(), w.write_kv_data_to_file(), w.write_tensors_to_file(), w.close()
+        return numbers, None
+    rewrite(path, to, change=change)
 
 
 def unfolded(path, like, to):
     """The numbers of a folded file in F32, in the shapes of the model that it is of."""
-    tensors, reader = contents(path)[1], gguf.GGUFReader(like)
+    tensors = contents(path)[1]
+
+    def numbers_of(t):
+        numbers = dequantized(tensors[t.name]).astype("<f4").tobytes()
+        if len(numbers) != 4 * t.n_elements:
+            raise RuntimeError("%s has another size" % t.name)
+        yield numbers
     with open(to, "wb") as copy:
-        copy.write(blocks.head_in_f32(reader))
-        for t in reader.tensors:
-            numbers = dequantized(tensors[t.name]).astype("<f4").tobytes()
-            if len(numbers) != 4 * t.n_elements:
-                raise RuntimeError("%s has another size" % t.name)
-            copy.write(numbers + bytes(-len(numbers) % reader.alignment))
+        blocks.write_in_f32(copy, gguf.GGUFReader(like), numbers_of)
 
 
 def said(types):

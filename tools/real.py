@@ -21,7 +21,7 @@ import sys
 
 from guard import status_of
 from lab import tables
-from lab.report import Results, in_order
+from lab.report import Results, by_off, in_order
 from lab.stages import LANGUAGES, PAPERS, ROOT, Stages, from_root, out_folder, words_of
 
 TEXTS, PROMPTS = "demo/text", "demo/prompts/en.txt"
@@ -49,8 +49,7 @@ def print_matrix(results, selection, column, form):
     """Change of a text's perplexity when neurons of a language are 0; its own is starred."""
     rows = results.rows("matrix", selection=selection)
     texts = in_order(rows, "text")
-    lines = [[off] + [("*" if row["text"] == off else "") + form % float(row[column])
-                      for row in rows if row["off"] == off] for off in in_order(rows, "off")]
+    lines = by_off(rows, column, lambda cell: form % float(cell), own="*%s")
     if column == "percent":
         plain = {row["text"]: float(row["plain"]) for row in rows}
         lines.insert(0, ["(none)"] + ["%.2f" % plain[text] for text in texts])

@@ -11,6 +11,7 @@ and some megabytes of memory, whatever the size of the tensors.
 """
 
 import argparse
+import math
 import os
 import re
 import stat
@@ -88,7 +89,7 @@ class Tensor:
             raise Refused(self.path, "the .npy file holds no numbers")
         if len(self.shape) > MOST_DIMENSIONS:
             raise Refused(self.path, "has more than %d dimensions" % MOST_DIMENSIONS)
-        if odd or product(self.shape) != self.n:
+        if odd or math.prod(self.shape) != self.n:
             raise Refused(self.path, "the .npy file is not as long as its shape says")
 
     def numbers(self, start, stop):
@@ -99,13 +100,6 @@ class Tensor:
         except (OSError, ValueError) as problem:     # it has shrunk meanwhile, for example
             raise Refused(self.path, "cannot be mapped: %s" % problem)
         return stored.astype(np.float64)
-
-
-def product(lengths):
-    n = 1
-    for length in lengths:
-        n *= length
-    return n
 
 
 # ---- Differences ---------------------------------------------------------------------------------

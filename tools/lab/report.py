@@ -174,9 +174,9 @@ def nats_table(r, selection="lape"):
                     by_off(rows, "nats", lambda x: "%+.2f" % float(x)))
 
 
-def by_off(rows, name, form):
+def by_off(rows, name, form, own="**%s**"):
     """Lines of a matrix, its own language in bold."""
-    return [[off] + [("**%s**" if row["text"] == off else "%s") % form(row[name]) for row in rows
+    return [[off] + [(own if row["text"] == off else "%s") % form(row[name]) for row in rows
                      if row["off"] == off] for off in in_order(rows, "off")]
 
 
