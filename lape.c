@@ -6,9 +6,11 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -46,6 +48,8 @@ static bool parse_number(struct span s, uint64_t most, uint64_t *to) {
     return s.n > 0;
 }
 
+enum { LABEL_SIZE = 25 }; /* a language's label: 1 to 24 of A-Z a-z 0-9 _ -, but "none" and "-" */
+
 /* Copies a language's label, which must be one. "none" names a table's row, "-" no language. */
 static bool set_label(char label[LABEL_SIZE], struct span s) {
     bool good = s.n > 0 && s.n < LABEL_SIZE && !span_is(s, "none") && !span_is(s, "-");
@@ -55,7 +59,46 @@ static bool set_label(char label[LABEL_SIZE], struct span s) {
     return good;
 }
 
-/* ---- Counts ---------------------------------------------------------------------------------- */
+/* ---- Counts ------------------------------------------------------------------------------------
+ *
+ * What the method needs to know of a corpus: section 2.2 of the paper counts how often a neuron is
+ * above zero; kept besides is what steering and certifying others' counts need. All are integers,
+ * so that counts of parts add up to the counts of the whole, exactly and in any order.
+ */
+enum statistic {
+    POSITIVE,   /* [L, F] tokens with activation > 0 */
+    NEAR_ABOVE, /* [L, F] tokens with the gate, before its activation function, in (0, near) ... */
+    NEAR_BELOW, /* ... and in [-near, 0]. Gates that are off by at most `near` make a count in
+                   [POSITIVE - NEAR_ABOVE, POSITIVE + NEAR_BELOW] */
+    SUM,        /* [L, F] of activation x 2^20, each rounded to an integer, half to even */
+    POSITIVE_SUM, /* [L, F] the same over activations > 0 only */
+    HISTOGRAM,    /* [V] tokens by id */
+    STATISTICS
+};
+
+/* What was counted: of a text's pieces those of number shard, shard + of, shard + 2 of, ... */
+struct part {
+    uint64_t text; /* a digest of all its pieces' ids: a guard against mistakes */
+    uint64_t shard, of;
+};
+
+struct language {
+    char label[LABEL_SIZE];
+    uint64_t tokens, pieces;
+    struct part *part; /* [parts], by text, of, shard; they share no piece */
+    size_t parts;
+    int64_t *of[STATISTICS]; /* in imported counts all but POSITIVE may be NULL */
+};
+
+struct counts {
+    char model[128];            /* its general.name; "unknown" when an import did not give one */
+    int layers, neurons, vocab; /* L, F, V */
+    uint64_t piece;             /* tokens in a piece; 0 in imported counts */
+    uint64_t bos;               /* 1 when the first of them is the begin-of-sequence token */
+    double near;
+    int n;                     /* K */
+    struct language *language; /* [K], by ascending label */
+};
 
 static const char *const statistic_name[] = {"positive", "near_above",   "near_below",
                                              "sum",      "positive_sum", "histogram"};
@@ -78,7 +121,8 @@ static struct language *find_language(const struct counts *c, const char *label)
     return NULL;
 }
 
-struct language *insert_language(struct counts *c, const char *label) {
+/* Adds a language without statistics where its label belongs; pointers to others are void then. */
+static struct language *insert_language(struct counts *c, const char *label) {
     int at = c->n++;
     c->language = grow_array(c->language, c->n, sizeof *c->language);
     for (; at > 0 && strcmp(c->language[at - 1].label, label) > 0; at--)
@@ -93,7 +137,7 @@ static void language_free(struct language *l) {
     free(l->part);
 }
 
-void counts_free(struct counts *c) {
+static void counts_free(struct counts *c) {
     for (int k = 0; k < c->n; k++) language_free(&c->language[k]);
     free(c->language);
     *c = (struct counts){0};
@@ -115,7 +159,8 @@ static void put_languages(struct gguf_writer *w, const struct counts *c, uint64_
         }
 }
 
-void counts_write(const struct counts *c, FILE *to) {
+/* A GGUF file of architecture "lape-counts"; doc/commands.md says what is in it. */
+static void counts_write(const struct counts *c, FILE *to) {
     struct gguf_writer w = {.to = to};
     uint64_t tensors = 0, parts = 0;
     for (int k = 0; k < c->n; k++) {
@@ -282,7 +327,7 @@ static int read_counts(struct counts *c, const struct gguf *g, struct error *e) 
            gguf_check_tensors(g, e);
 }
 
-int counts_open(struct counts *c, const char *path, struct error *e) {
+static int counts_open(struct counts *c, const char *path, struct error *e) {
     struct gguf g;
     *c = (struct counts){0};
     if (gguf_open(&g, path, e)) return -1;
@@ -341,7 +386,8 @@ static int add_language(const struct counts *c, struct language *to, const struc
     return 0;
 }
 
-int counts_add(struct counts *to, const struct counts *from, struct error *e) {
+/* Whether both are of one model, counted in one way. */
+static int check_same(const struct counts *to, const struct counts *from, struct error *e) {
     if (strcmp(to->model, from->model) || to->layers != from->layers ||
         to->neurons != from->neurons || to->vocab != from->vocab)
         return fail(e, "counts of another model: %s, %d x %d, not %s, %d x %d", from->model,
@@ -350,6 +396,14 @@ int counts_add(struct counts *to, const struct counts *from, struct error *e) {
         return fail(e, "counted otherwise: pieces of %llu%s, near %.17g, not %llu%s, near %.17g",
                     (ull)from->piece, from->bos ? " with BOS" : "", from->near, (ull)to->piece,
                     to->bos ? " with BOS" : "", to->near);
+    return 0;
+}
+
+/* Adds `from` to `to`: languages that both have are summed, the others join. -1 when they are of
+ * different models, pieces or tolerances, when one lacks a statistic, when a piece would be counted
+ * twice, or when a sum overflows. */
+static int counts_add(struct counts *to, const struct counts *from, struct error *e) {
+    if (check_same(to, from, e)) return -1;
     for (int k = 0; k < from->n; k++) {
         const struct language *f = &from->language[k];
         struct language *l = find_language(to, f->label);
@@ -363,6 +417,15 @@ int counts_add(struct counts *to, const struct counts *from, struct error *e) {
 }
 
 /* ---- The hook that counts -------------------------------------------------------------------- */
+
+/* What it sees goes to `language`, which has all statistics. */
+struct counter {
+    struct pool *pool;
+    const struct counts *counts;
+    struct language *language;
+    const real *values; /* its own: [rows, F] of the batch at hand, at `layer` */
+    int rows, layer;
+};
 
 enum {
     COUNT_BLOCK = 64, /* neurons in a job: their sums stay in the cache */
@@ -424,7 +487,8 @@ static void count_positive(void *context, int block, int thread) {
                  least(c->counts->neurons - first, COUNT_BLOCK));
 }
 
-void count_neurons(void *counter, enum point at, int layer, real *values, int rows, int columns) {
+static void count_neurons(void *counter, enum point at, int layer, real *values, int rows,
+                          int columns) {
     struct counter *c = counter;
     if (at != AT_GATE && at != AT_ACT) return;
     c->values = values;
@@ -434,7 +498,9 @@ void count_neurons(void *counter, enum point at, int layer, real *values, int ro
              at == AT_GATE ? count_near : count_positive, c);
 }
 
-int count_is_sound(const struct counter *c, struct error *e) {
+/* -1 when an activation was not a number, or activations were too large to be added up exactly
+ * (4096 of one neuron's to 2^31, all of them to 2^43): says where. */
+static int count_is_sound(const struct counter *c, struct error *e) {
     for (size_t i = 0; i < all_neurons(c->counts); i++)
         if (c->language->of[POSITIVE][i] < 0)
             return fail(e,
@@ -444,7 +510,44 @@ int count_is_sound(const struct counter *c, struct error *e) {
     return 0;
 }
 
-/* ---- Finding language-specific neurons ------------------------------------------------------- */
+/* ---- Finding language-specific neurons ---------------------------------------------------------
+ *
+ * p(i, k) = POSITIVE / tokens for neuron i and language k; q = p normalised to sum 1 over k;
+ * LAPE = -sum_k q ln q (section 2.2). Selected as by the released code:
+ *   threshold = the round(filter x |p|)-th smallest p; who has no p above it is out;
+ *   of the rest, the round(top x neurons) of lowest score, ties by layer, then index;
+ *   each belongs to the languages with p above the round(bar x |p|)-th smallest p.
+ * round() is half to even. A rank of 0 is no threshold: every p is above it.
+ */
+struct neurons {
+    char model[128];
+    int layers, neurons;       /* L, F */
+    int languages;             /* K */
+    char (*label)[LABEL_SIZE]; /* [K] */
+    size_t n;
+    struct neuron {
+        int layer, index;
+    } * neuron;   /* [n], by layer, then index */
+    bool *member; /* [n, K] belongs to the language */
+    double *p;    /* [n, K] activation probabilities; NULL when read from a file */
+};
+
+enum method { /* the score; the paper compares LAPE with the others */
+              LAPE,
+              LAP,   /* -max_k p: the probability alone */
+              LAVE,  /* LAPE's entropy, of mean positive activations instead of p */
+              RANDOM /* the control */
+};
+
+struct find {
+    enum method method;
+    double top, filter, bar;
+    double penalty; /* X: LAPE scores H / ln K - X max_k p / (mean of 1/1 .. 1/K), H of p
+                       that are 1e-12 at least (NJUNLP, Language-Neurons-Alignment); 0: H */
+    uint64_t seed;  /* of RANDOM */
+    const struct neurons *like;  /* RANDOM draws as many per layer and language; NULL: `top` */
+    double threshold, bar_value; /* out: the two p; -1 for none */
+};
 
 struct scored {
     double score;
@@ -647,7 +750,11 @@ static int fill_p(struct search *s, const struct find *f, int k, struct error *e
     return 0;
 }
 
-int find_neurons(const struct counts *c, struct find *f, struct neurons *out, struct error *e) {
+/* -1 when a language has no tokens, when there is but one, whose entropy is 0 for every neuron,
+ * when LAVE's sums are missing, or when `like` is of another model or has a language that the
+ * counts lack. */
+static int find_neurons(const struct counts *c, struct find *f, struct neurons *out,
+                        struct error *e) {
     const size_t N = all_neurons(c);
     struct search s = {c, N, new_array(N * c->n, sizeof *s.p),
                        new_array(N * c->n, sizeof *s.member), new_array(N, sizeof *s.selected)};
@@ -666,14 +773,6 @@ int find_neurons(const struct counts *c, struct find *f, struct neurons *out, st
     return bad;
 }
 
-void neurons_free(struct neurons *n) {
-    free(n->label);
-    free(n->neuron);
-    free(n->member);
-    free(n->p);
-    *n = (struct neurons){0};
-}
-
 /* ---- Neuron lists ---------------------------------------------------------------------------- */
 
 /* A tab and the languages of neuron i, between commas; "-" for none. */
@@ -688,11 +787,11 @@ static void print_languages(const struct neurons *n, size_t i, FILE *to) {
     if (before == '\t') fprintf(to, "\t-");
 }
 
-static const char *const method_name[] = {"lape", "lap", "lave", "random"};
-enum { METHODS = sizeof method_name / sizeof *method_name };
+static const char *const method_name[] = {"lape", "lap", "lave", "random", NULL};
 
-void neurons_print(const struct neurons *n, const struct counts *c, const struct find *f,
-                   FILE *to) {
+/* Tab-separated values with a commented header; doc/commands.md says which columns. */
+static void neurons_print(const struct neurons *n, const struct counts *c, const struct find *f,
+                          FILE *to) {
     const int K = n->languages;
     double *room = new_array(K, sizeof *room);
     fprintf(to, "# language-specific neurons\n# model: %s\n# layers: %d\n# neurons: %d\n", n->model,
@@ -800,7 +899,7 @@ static int read_neurons(struct neurons *n, struct span file, size_t *line_number
     return started ? 0 : fail(e, "not a list of neurons: it ends before its columns are named");
 }
 
-int neurons_open(struct neurons *n, const char *path, struct error *e) {
+static int neurons_open(struct neurons *n, const char *path, struct error *e) {
     struct span file;
     char where[32];
     size_t line = 1;
@@ -809,13 +908,37 @@ int neurons_open(struct neurons *n, const char *path, struct error *e) {
     int bad = read_neurons(n, file, &line, e);
     munmap((void *)file.at, file.n);
     if (!bad) return 0;
-    neurons_free(n);
     snprintf(where, sizeof where, "line %zu", line);
     fail_in(e, where);
     return fail_in(e, path);
 }
 
-/* ---- Ablation and steering ------------------------------------------------------------------- */
+/* ---- Ablation and steering ---------------------------------------------------------------------
+ *
+ * Both change single neurons by a <- scale a + shift, at every token.
+ */
+struct edits {
+    size_t *first; /* [L + 1] where a layer's edits start */
+    struct edit {
+        int neuron;
+        real scale, shift;
+    } * edit;
+};
+
+enum how {           /* with X = strength, and means over all tokens of a language */
+           REPLACE,  /* a <- X mean */
+           ADD_MEAN, /* a <- a + X mean */
+           SCALE,    /* a <- X a */
+           DIFFMEAN  /* a <- a + X (mean - the average of the other languages' means) */
+};
+
+struct steer {
+    int off; /* language whose neurons become 0; -1: none */
+    int on;  /* language whose neurons are then strengthened; -1: none */
+    enum how how;
+    double strength;
+    const struct counts *counts; /* for the means; unused by SCALE */
+};
 
 static double mean(const struct language *l, size_t neuron) {
     return (double)l->of[SUM][neuron] / 0x1p20 / (double)l->tokens;
@@ -861,7 +984,9 @@ static const struct language *steering_means(const struct neurons *n, const stru
     return NULL;
 }
 
-int edits_new(struct edits *x, const struct neurons *n, const struct steer *s, struct error *e) {
+/* -1 when a mean is wanted that the counts do not hold. */
+static int edits_new(struct edits *x, const struct neurons *n, const struct steer *s,
+                     struct error *e) {
     const struct language *l = NULL;
     *x = (struct edits){0};
     if (s->on >= 0 && s->how != SCALE && !(l = steering_means(n, s, e))) return -1;
@@ -879,13 +1004,15 @@ int edits_new(struct edits *x, const struct neurons *n, const struct steer *s, s
     return 0;
 }
 
-void edits_free(struct edits *x) {
+static void edits_free(struct edits *x) {
     free(x->first);
     free(x->edit);
     *x = (struct edits){0};
 }
 
-void edit_neurons(void *edits, enum point at, int layer, real *values, int rows, int columns) {
+/* The hook that ablates and steers. */
+static void edit_neurons(void *edits, enum point at, int layer, real *values, int rows,
+                         int columns) {
     const struct edits *x = edits;
     if (at != AT_ACT) return;
     for (int t = 0; t < rows; t++)
@@ -895,39 +1022,55 @@ void edit_neurons(void *edits, enum point at, int layer, real *values, int rows,
         }
 }
 
+/* ---- The end of the program ------------------------------------------------------------------ */
+
+enum { DONE, FAILED, USAGE }; /* exit statuses */
+
+/* With one line on standard error. Outputs that are not finished leave nothing behind. */
+static _Noreturn void end(int status, const char *format, ...) {
+    char text[sizeof((struct error *)0)->text];
+    struct error e;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    fail(&e, "%s", text);
+    fprintf(stderr, "lape: %s\n", e.text);
+    exit(status);
+}
+
+/* What failed is the end, with its message and, before it, where that was, unless that is NULL. */
+static void must(int bad, const char *where, const struct error *e) {
+    if (bad) end(FAILED, "%s%s%s", where ? where : "", where ? ": " : "", e->text);
+}
+
 /* ---- A checkpoint with its tokenizer --------------------------------------------------------- */
 
 struct checkpoint {
     struct model model;
     struct pool *pool;
-    struct tokenizer *tokenizer; /* NULL: the file has none */
-    struct span *piece;          /* what the tokenizer stands on */
-    struct span *merge;
-    float *score;
-    int32_t *kind, *added;
-    bool *normalised;
-    int bos, eos;              /* -1: none */
-    int add_bos;               /* 1: a prompt starts with it */
-    struct error no_tokenizer; /* why there is none */
+    struct vocabulary vocabulary; /* what the tokenizer stands on */
+    struct tokenizer *tokenizer;  /* NULL: the file has none */
+    int bos, eos;                 /* -1: none */
+    int add_bos;                  /* 1: a prompt starts with it */
+    struct error no_tokenizer;    /* why there is none */
 };
 
 /* Merges, which GPT-2's tokenizers have, and SentencePiece's may have in place of scores. */
-static int read_merges(struct checkpoint *c, bool merged, struct vocabulary *v, struct error *e) {
-    const struct gguf *g = &c->model.file;
+static int read_merges(const struct gguf *g, bool merged, struct vocabulary *v, struct error *e) {
     if (!merged && !gguf_find(g, "tokenizer.ggml.merges")) return 0;
     if (merged && gguf_string(g, "tokenizer.ggml.pre", &v->pre, e)) return -1;
     const struct gguf_value *merges = gguf_array(g, "tokenizer.ggml.merges", GGUF_STRING, e);
     if (!merges) return -1;
     if (merges->count > INT32_MAX / 4)
         return fail(e, "%llu merges are too many", (ull)merges->count);
-    v->merge = c->merge = gguf_strings(merges);
+    v->merge = gguf_strings(merges);
     v->merges = (int32_t)merges->count;
     return 0;
 }
 
 /* Words that were added to the vocabulary, and are found before the rest of a text is encoded. */
-static int read_added(struct checkpoint *c, struct vocabulary *v, struct error *e) {
-    const struct gguf *g = &c->model.file;
+static int read_added(const struct gguf *g, struct vocabulary *v, struct error *e) {
     if (!gguf_find(g, "tokenizer.ggml.added_tokens")) return 0;
     const struct gguf_value *ids = gguf_array(g, "tokenizer.ggml.added_tokens", GGUF_I32, e);
     const struct gguf_value *normal =
@@ -937,12 +1080,8 @@ static int read_added(struct checkpoint *c, struct vocabulary *v, struct error *
         return fail(e, "%llu added tokens, %llu of them normalized or not", (ull)ids->count,
                     (ull)normal->count);
     v->n_added = (int32_t)ids->count;
-    v->added = c->added = new_array(ids->count, sizeof *c->added);
-    v->normalised = c->normalised = new_array(ids->count, sizeof *c->normalised);
-    for (int32_t i = 0; i < v->n_added; i++) {
-        c->added[i] = (int32_t)get_u32(ids->data.at + 4 * i);
-        c->normalised[i] = normal->data.at[i] != 0;
-    }
+    v->added = gguf_numbers(ids);
+    v->normalised = gguf_numbers(normal);
     return 0;
 }
 
@@ -959,32 +1098,27 @@ static int check_spaces(const struct gguf *g, bool merged, bool *add_prefix, str
                : 0;
 }
 
-static int read_pieces(struct checkpoint *c, bool merged, struct vocabulary *v, struct error *e) {
+static int read_pieces(const struct gguf *g, bool merged, struct vocabulary *v, struct error *e) {
     static const char *const harmless[] = {
         "chat_template*",     "huggingface.json",   "*_token_id", "*_token_ids",
         "ggml.scores",        "ggml.pre",                  /* where merges, or scores, decide */
         "ggml.add_eos_token", "ggml.add_sep_token", NULL}; /* texts and prompts never end so */
-    const struct gguf *g = &c->model.file;
-    const int V = v->n;
     const struct gguf_value *pieces = gguf_array(g, "tokenizer.ggml.tokens", GGUF_STRING, e);
     const struct gguf_value *scores =
         v->merge ? pieces : gguf_array(g, "tokenizer.ggml.scores", GGUF_F32, e);
     const struct gguf_value *kinds = gguf_array(g, "tokenizer.ggml.token_type", GGUF_I32, e);
     if (!pieces || !scores || !kinds || check_spaces(g, merged, &v->add_prefix, e) ||
-        read_added(c, v, e) || gguf_check_used(g, "tokenizer.", harmless, e))
+        read_added(g, v, e) || gguf_check_used(g, "tokenizer.", harmless, e))
         return -1;
-    if (pieces->count != (uint64_t)V || scores->count != pieces->count ||
+    if (pieces->count != (uint64_t)v->n || scores->count != pieces->count ||
         kinds->count != pieces->count)
         return fail(e, "%llu tokens, %llu scores and %llu kinds for a vocabulary of %d",
-                    (ull)pieces->count, (ull)scores->count, (ull)kinds->count, V);
-    v->piece = c->piece = gguf_strings(pieces);
-    v->score = c->score = new_array(V, sizeof *c->score);
-    v->kind = c->kind = new_array(V, sizeof *c->kind);
-    for (int i = 0; i < V; i++) {
-        if (!v->merge) c->score[i] = get_f32(scores->data.at + 4 * i);
-        c->kind[i] = (int32_t)get_u32(kinds->data.at + 4 * i);
-        if (c->score[i] != c->score[i]) return fail(e, "the score of token %d is no number", i);
-    }
+                    (ull)pieces->count, (ull)scores->count, (ull)kinds->count, v->n);
+    v->piece = gguf_strings(pieces);
+    v->score = v->merge ? NULL : gguf_numbers(scores);
+    v->kind = gguf_numbers(kinds);
+    for (int i = 0; v->score && i < v->n; i++)
+        if (isnan(v->score[i])) return fail(e, "the score of token %d is no number", i);
     return 0;
 }
 
@@ -997,60 +1131,45 @@ static int vocabulary_size(const struct gguf *g) {
 
 static int read_tokenizer(struct checkpoint *c, struct error *e) {
     const struct gguf *g = &c->model.file;
-    const int V = vocabulary_size(g);
-    struct vocabulary v = {.n = V};
+    struct vocabulary *v = &c->vocabulary;
     struct span kind = {"none", 4};
+    v->n = vocabulary_size(g);
     c->bos = c->eos = -1;
     if (gguf_find(g, "tokenizer.ggml.model") && gguf_string(g, "tokenizer.ggml.model", &kind, e))
         return -1;
     if (span_is(kind, "none") || span_is(kind, "no_vocab")) return fail(e, "it has no tokenizer");
     const bool merged = span_is(kind, "gpt2");
-    if (gguf_int(g, "tokenizer.ggml.bos_token_id", 0, V - 1, -1, &c->bos, e) ||
-        gguf_int(g, "tokenizer.ggml.eos_token_id", 0, V - 1, -1, &c->eos, e))
+    if (gguf_int(g, "tokenizer.ggml.bos_token_id", 0, v->n - 1, -1, &c->bos, e) ||
+        gguf_int(g, "tokenizer.ggml.eos_token_id", 0, v->n - 1, -1, &c->eos, e))
         return -1;
     if (!merged && !span_is(kind, "llama"))
         return fail(e,
                     "tokenizer '%.*s' is not supported; 'llama' (SentencePiece BPE) and 'gpt2' "
                     "(byte-level BPE) are",
                     width(kind), kind.at);
-    if (read_merges(c, merged, &v, e) ||
-        gguf_int(g, "tokenizer.ggml.add_bos_token", 0, 1, !merged || default_bos(v.pre) == 1,
+    if (read_merges(g, merged, v, e) ||
+        gguf_int(g, "tokenizer.ggml.add_bos_token", 0, 1, !merged || default_bos(v->pre) == 1,
                  &c->add_bos, e) ||
-        read_pieces(c, merged, &v, e))
+        read_pieces(g, merged, v, e))
         return -1;
-    c->tokenizer = tokenizer_new(&v, e);
+    c->tokenizer = tokenizer_new(v, e);
     return c->tokenizer ? 0 : -1;
 }
 
 /* A model whose tokenizer is not supported serves where no text is. */
-static int checkpoint_open(struct checkpoint *c, const char *path, int threads, struct error *e) {
-    if (model_open(&c->model, path, e)) return -1;
+static void checkpoint_open(struct checkpoint *c, const char *path, uint64_t threads) {
+    struct error e;
+    must(model_open(&c->model, path, &e), NULL, &e);
     (void)read_tokenizer(c, &c->no_tokenizer);
-    c->pool = pool_new(threads, e);
-    return c->pool ? 0 : -1;
+    c->pool = pool_new((int)threads, &e);
+    must(!c->pool, NULL, &e);
 }
 
 /* Only its tokenizer: weights, where there are any, are not looked at. */
-static int vocabulary_open(struct checkpoint *c, const char *path, struct error *e) {
-    if (gguf_open(&c->model.file, path, e)) return -1;
-    return read_tokenizer(c, e) ? fail_in(e, path) : 0;
-}
-
-static int need_tokenizer(const struct checkpoint *c, const char *path, struct error *e) {
-    if (c->tokenizer) return 0;
-    return fail(e, "%s: takes token ids only: %s", path, c->no_tokenizer.text);
-}
-
-static void checkpoint_close(struct checkpoint *c) {
-    tokenizer_free(c->tokenizer);
-    free(c->piece);
-    free(c->merge);
-    free(c->score);
-    free(c->kind);
-    free(c->added);
-    free(c->normalised);
-    pool_free(c->pool);
-    model_close(&c->model);
+static void vocabulary_open(struct checkpoint *c, const char *path) {
+    struct error e;
+    must(gguf_open(&c->model.file, path, &e), NULL, &e);
+    must(read_tokenizer(c, &e), path, &e);
 }
 
 /* ---- NumPy's arrays ----------------------------------------------------------------------------
@@ -1114,23 +1233,29 @@ static bool parse_header(const char *text, struct npy *a) {
     return type && order && shape && skip(&text, "}") && (!*text || !strcmp(text, "\n"));
 }
 
-static int npy_parse(struct npy *a, struct span file, struct error *e) {
+static struct npy npy_open(const char *path) {
     char text[1 << 12];
+    struct npy a = {0};
+    struct span file;
+    struct error e;
+    must(map_file(path, &file, &e), NULL, &e);
     if (file.n < 12 || memcmp(file.at, "\x93NUMPY", 6) != 0 || file.at[6] < 1 || file.at[6] > 3)
-        return fail(e, "not a .npy file of version 1, 2 or 3");
+        end(FAILED, "%s: not a .npy file of version 1, 2 or 3", path);
     const size_t before = file.at[6] == 1 ? 10 : 12;
     const size_t header = before == 10 ? get_u32(file.at + 8) & 0xffff : get_u32(file.at + 8);
     if (header > file.n - before || header >= sizeof text)
-        return fail(e, "the .npy header is cut short");
+        end(FAILED, "%s: the .npy header is cut short", path);
     memcpy(text, file.at + before, header);
     text[header] = '\0';
-    if (!parse_header(text, a))
-        return fail(e, "token ids are little-endian integers in C order, these are not");
-    a->start = before + header;
-    const size_t bytes = file.n - a->start;
-    if (bytes / a->size != a->n || bytes % a->size)
-        return fail(e, "the .npy file is not as long as its shape says");
-    return bytes ? 0 : fail(e, "the .npy file holds no numbers");
+    if (!parse_header(text, &a))
+        end(FAILED, "%s: token ids are little-endian integers in C order, these are not", path);
+    a.start = before + header;
+    const size_t bytes = file.n - a.start;
+    if (bytes / a.size != a.n || bytes % a.size)
+        end(FAILED, "%s: the .npy file is not as long as its shape says", path);
+    if (!bytes) end(FAILED, "%s: the .npy file holds no numbers", path);
+    munmap((void *)file.at, file.n);
+    return a;
 }
 
 static void npy_write(FILE *to, const real *v, const uint64_t *dim, int dims) {
@@ -1160,7 +1285,7 @@ static void npy_write(FILE *to, const real *v, const uint64_t *dim, int dims) {
 struct corpus {
     char label[LABEL_SIZE];
     const char *path; /* "-" is standard input */
-    FILE *file;
+    int file;
     struct encoder *encoder; /* NULL: the file holds ids, integers of so many bytes */
     unsigned id_size;
     bool id_signed;
@@ -1209,46 +1334,29 @@ static bool ends_with(const char *s, const char *end) {
     return strlen(s) >= strlen(end) && strcmp(s + strlen(s) - strlen(end), end) == 0;
 }
 
-/* Whether the file holds ids, of which type, and from which byte on. */
-static int open_ids(struct corpus *c, long *start, struct error *e) {
-    struct span file;
-    struct npy a;
+/* Whether the file holds ids, and of which type. From which byte on: 0 for a text, too. */
+static off_t find_ids(struct corpus *c) {
     if (ends_with(c->path, ".bin")) c->id_size = c->vocab <= 1 << 16 ? 2 : 4;
     if (!ends_with(c->path, ".npy")) return 0;
-    if (map_file(c->path, &file, e)) return -1;
-    int bad = npy_parse(&a, file, e);
-    munmap((void *)file.at, file.n);
-    if (bad) return fail_in(e, c->path);
+    const struct npy a = npy_open(c->path);
     c->id_size = a.size;
     c->id_signed = a.is_signed;
-    *start = (long)a.start;
-    return 0;
+    return (off_t)a.start;
 }
 
-static int corpus_open(struct corpus *c, const struct checkpoint *m, uint64_t limit,
-                       struct error *e) {
-    const bool input = strcmp(c->path, "-") == 0;
+static void corpus_open(struct corpus *c, const struct checkpoint *m, uint64_t limit) {
     struct stat st;
-    long start = 0;
     c->limit = limit;
     c->vocab = m->model.config.vocab;
-    if (open_ids(c, &start, e)) return -1;
+    const off_t start = find_ids(c);
     if (!c->id_size && !m->tokenizer)
-        return fail(e, "%s: is text, and the model takes token ids only, as .npy or .bin: %s",
-                    c->path, m->no_tokenizer.text);
+        end(FAILED, "%s: is text, and the model takes token ids only, as .npy or .bin: %s", c->path,
+            m->no_tokenizer.text);
     if (!c->id_size) c->encoder = encoder_new(m->tokenizer);
-    c->file = input ? stdin : fopen(c->path, "rb");
-    if (!c->file || (start && fseek(c->file, start, SEEK_SET)))
-        return fail(e, "%s: cannot open: %s", c->path, strerror(errno));
-    if (fstat(fileno(c->file), &st) == 0 && S_ISREG(st.st_mode)) c->size = (uint64_t)st.st_size;
-    return 0;
-}
-
-static void corpus_close(struct corpus *c) {
-    if (c->file && c->file != stdin) fclose(c->file);
-    encoder_free(c->encoder);
-    free(c->bytes.at);
-    free(c->ids.at);
+    c->file = strcmp(c->path, "-") ? open(c->path, O_RDONLY) : STDIN_FILENO;
+    if (c->file < 0 || (start && lseek(c->file, start, SEEK_SET) < 0))
+        end(FAILED, "%s: cannot open: %s", c->path, strerror(errno));
+    if (fstat(c->file, &st) == 0 && S_ISREG(st.st_mode)) c->size = (uint64_t)st.st_size;
 }
 
 /* The bytes at hand, little-endian integers, as ids. */
@@ -1271,40 +1379,43 @@ static int take_integers(struct corpus *c, bool last, struct error *e) {
     return 0;
 }
 
+static int take_text(struct corpus *c, bool last, struct error *e) {
+    const struct span text = {c->bytes.at, c->bytes.n};
+    size_t used;
+    if (c->numbers == 0 && text.n > 3 && !memcmp(text.at, "PK\3\4", 4))
+        return fail(e, "an archive, as torch.save makes it, is no text; token ids are read from "
+                       ".npy, which numpy.save(PATH, torch.load(FILE)) makes");
+    if (encode_part(c->encoder, text, last, &c->ids, &used, e)) return -1;
+    c->numbers = ids_in(&c->ids);
+    drop_front(&c->bytes, used);
+    return 0;
+}
+
 /* Reads a megabyte, or, where so much text has no place to be cut yet, as much again. */
 static int read_more(struct corpus *c, bool *last, struct error *e) {
     char block[1 << 16];
-    size_t more = c->bytes.n > 1 << 20 ? c->bytes.n : 1 << 20, n = 1;
-    for (; more && n; more -= least(more, n)) {
-        n = fread(block, 1, least(sizeof block, more), c->file);
+    size_t more = c->bytes.n > 1 << 20 ? c->bytes.n : 1 << 20;
+    ssize_t n = 1;
+    for (; more && n > 0; more -= least(more, n)) {
+        do n = read(c->file, block, least(sizeof block, more));
+        while (n < 0 && errno == EINTR);
+        if (n < 0) return fail(e, "cannot read: %s", strerror(errno));
         buffer_add(&c->bytes, block, n);
         c->place += n;
     }
     *last = n == 0;
-    return ferror(c->file) ? fail(e, "cannot read: %s", strerror(errno)) : 0;
+    return 0;
 }
 
 /* Sees to it that n ids, or all that are left, can be taken. */
 static int corpus_fill(struct corpus *c, size_t n, struct error *e) {
     while (!c->ended && ids_in(&c->ids) - c->used < n) {
-        size_t used;
         bool last;
         drop_front(&c->ids, c->used * sizeof(int32_t));
         c->used = 0;
-        int bad = read_more(c, &last, e);
-        if (!bad && c->encoder) {
-            const struct span text = {c->bytes.at, c->bytes.n};
-            if (c->numbers == 0 && text.n > 3 && !memcmp(text.at, "PK\3\4", 4))
-                bad = fail(e, "an archive, as torch.save makes it, is no text; token ids are read "
-                              "from .npy, which numpy.save(PATH, torch.load(FILE)) makes");
-            else
-                bad = encode_part(c->encoder, text, last, &c->ids, &used, e);
-            c->numbers = ids_in(&c->ids);
-            if (!bad) drop_front(&c->bytes, used);
-        } else if (!bad) {
-            bad = take_integers(c, last, e);
-        }
-        if (bad) return fail_in(e, c->path);
+        if (read_more(c, &last, e) ||
+            (c->encoder ? take_text(c, last, e) : take_integers(c, last, e)))
+            return fail_in(e, c->path);
         c->ended = last || ids_in(&c->ids) >= c->limit - c->taken;
         if (ids_in(&c->ids) > c->limit - c->taken)
             c->ids.n = (size_t)(c->limit - c->taken) * sizeof(int32_t);
@@ -1354,25 +1465,17 @@ struct feed {
     struct error error;
 };
 
-static int feed_new(struct feed *f, const struct checkpoint *m, int length, int batch, bool bos,
-                    struct error *e) {
-    const size_t most = (size_t)batch * length;
-    *f = (struct feed){.m = m, .length = length, .batch = batch, .bos = bos};
+static void feed_new(struct feed *f, const struct checkpoint *m, uint64_t length, uint64_t batch,
+                     bool bos) {
+    const uint64_t most = batch * length;
+    *f = (struct feed){.m = m, .length = (int)length, .batch = (int)batch, .bos = bos};
     if (most > INT_MAX)
-        return fail(e, "%d pieces of %d tokens are too many at once", batch, length);
+        end(FAILED, "%llu pieces of %llu tokens are too many at once", (ull)batch, (ull)length);
     f->tokens = new_array(most, sizeof *f->tokens);
     f->next = new_array(most, sizeof *f->next);
     f->sequence = new_array(batch, sizeof *f->sequence);
-    f->run = run_new(&m->model, m->pool, (int)most, (int)most, false, e);
-    return f->run ? 0 : -1;
-}
-
-static void feed_free(struct feed *f) {
-    if (f->reading) pthread_join(f->thread, NULL);
-    run_free(f->run);
-    free(f->tokens);
-    free(f->next);
-    free(f->sequence);
+    f->run = run_new(&m->model, m->pool, (int)most, (int)most, false, &f->error);
+    must(!f->run, NULL, &f->error);
 }
 
 /* The shard's next piece, its BOS before it. 1 when there is one, 0 at the end, -1 on an error. */
@@ -1411,15 +1514,14 @@ static void feed_start(struct feed *f, struct corpus *c, struct shard s) {
     read_ahead(f);
 }
 
-/* How many pieces are in f->tokens now: 0 at the end, -1 on an error. *done is then what part of
- * the corpus was read. */
-static int feed_next(struct feed *f, double *done, struct error *e) {
+/* How many pieces are in f->tokens now, 0 at the end. *done is then what part of the corpus was
+ * read. */
+static int feed_next(struct feed *f, double *done) {
     int32_t *tokens = f->next;
     if (f->reading) pthread_join(f->thread, NULL);
     f->reading = false;
     *done = corpus_done(f->corpus);
-    if (f->bad) *e = f->error;
-    if (f->bad) return -1;
+    must(f->bad, NULL, &f->error);
     const int n = f->read;
     f->next = f->tokens;
     f->tokens = tokens;
@@ -1428,13 +1530,6 @@ static int feed_next(struct feed *f, double *done, struct error *e) {
             (struct sequence){tokens + (size_t)i * f->length, f->length, 0, i * f->length};
     if (n) read_ahead(f);
     return n;
-}
-
-static void say_ragged(const struct feed *f, uint64_t pieces) {
-    const struct corpus *c = f->corpus;
-    fprintf(stderr, "%s%s: %llu tokens in %llu pieces, %zu in the ragged end left out\n",
-            isatty(STDERR_FILENO) ? "\r\033[K" : "", c->label, (ull)pieces * f->length, (ull)pieces,
-            ids_in(&c->ids) - c->used);
 }
 
 /* ---- Progress -------------------------------------------------------------------------------- */
@@ -1481,6 +1576,15 @@ static void progress_add(struct progress *p, const char *what, double tokens, do
     if (!p->terminal) fputc('\n', stderr);
 }
 
+/* The corpus is at its end. */
+static void say_ragged(const struct progress *p, const struct feed *f, uint64_t pieces) {
+    const struct corpus *c = f->corpus;
+    if (!p->quiet)
+        fprintf(stderr, "%s%s: %llu tokens in %llu pieces, %zu in the ragged end left out\n",
+                p->terminal ? "\r\033[K" : "", c->label, (ull)pieces * f->length, (ull)pieces,
+                ids_in(&c->ids) - c->used);
+}
+
 static void progress_end(const struct progress *p) {
     const double spent = now() - p->start;
     if (!p->quiet)
@@ -1501,62 +1605,55 @@ struct evaluation {
     struct progress progress;
 };
 
-static int evaluation_new(struct evaluation *v, const struct checkpoint *m, int length, int batch,
-                          bool bos, struct error *e) {
-    const size_t tokens = (size_t)length * batch, slice = least(m->model.config.vocab, SLICE);
-    if (feed_new(&v->feed, m, length, batch, bos, e)) return -1;
+static void evaluation_new(struct evaluation *v, const struct checkpoint *m, uint64_t length,
+                           uint64_t batch, bool bos) {
+    const size_t tokens = length * batch, slice = least(m->model.config.vocab, SLICE);
+    feed_new(&v->feed, m, length, batch, bos);
     v->rows = (int)least(tokens, LOGIT_NUMBERS / slice);
     v->logits = new_array((size_t)v->rows * slice, sizeof *v->logits);
     v->target = new_array(tokens, sizeof *v->target);
     v->loss = new_array(tokens, sizeof *v->loss);
-    return 0;
-}
-
-static void evaluation_free(struct evaluation *v) {
-    feed_free(&v->feed);
-    free(v->logits);
-    free(v->target);
-    free(v->loss);
 }
 
 /* Adds the mean losses of the n pieces that were pushed through last. */
-static int piece_losses(struct evaluation *v, int n, double *sum, struct error *e) {
+static void piece_losses(struct evaluation *v, int n, double *sum) {
     const struct feed *f = &v->feed;
     const int tokens = n * f->length;
+    struct error e;
     for (int first = 0; first < tokens; first += v->rows) {
         const int rows = (int)least(tokens - first, v->rows);
         for (int t = first; t < first + rows; t++) /* a piece's last token predicts nothing */
             v->target[t] = (t + 1) % f->length ? f->tokens[t + 1] : -1;
-        if (losses(f->run, first, rows, v->target + first, v->logits, v->loss + first, e))
-            return -1;
+        must(losses(f->run, first, rows, v->target + first, v->logits, v->loss + first, &e),
+             f->corpus->path, &e);
     }
     for (int i = 0; i < n; i++) {
         double piece = 0;
         for (int t = i * f->length; t < (i + 1) * f->length - 1; t++) piece += v->loss[t];
         *sum += piece / (f->length - 1);
     }
-    return 0;
 }
 
 /* sum[r] += the losses of a corpus's pieces under the edits of row r; edits that have no `first`
- * change nothing. How many pieces, in *pieces. */
-static int sum_losses(struct evaluation *v, struct corpus *c, struct edits *row, int rows,
-                      bool quiet, double *sum, uint64_t *pieces, struct error *e) {
+ * change nothing. Returns how many pieces. */
+static uint64_t sum_losses(struct evaluation *v, struct corpus *c, struct edits *row, int rows,
+                           double *sum) {
     double done, before = 0; /* of the corpus, before the batch at hand and after it */
-    int n;
+    uint64_t pieces = 0;
+    struct error e;
     progress_corpus(&v->progress, c);
     feed_start(&v->feed, c, (struct shard){0, 1});
-    for (*pieces = 0; (n = feed_next(&v->feed, &done, e)) > 0; *pieces += n, before = done)
+    for (int n; (n = feed_next(&v->feed, &done)) > 0; pieces += n, before = done)
         for (int r = 0; r < rows; r++) {
             const struct hook hook = {edit_neurons, &row[r]};
-            if (forward(v->feed.run, v->feed.sequence, n, row[r].first ? &hook : NULL, e) ||
-                piece_losses(v, n, &sum[r], e))
-                return fail_in(e, c->path);
+            must(forward(v->feed.run, v->feed.sequence, n, row[r].first ? &hook : NULL, &e),
+                 c->path, &e);
+            piece_losses(v, n, &sum[r]);
             progress_add(&v->progress, c->label, (double)n * v->feed.length,
                          done < 0 ? done : before + (done - before) * (r + 1) / rows);
         }
-    if (n == 0 && !quiet) say_ragged(&v->feed, *pieces);
-    return n;
+    say_ragged(&v->progress, &v->feed, pieces);
+    return pieces;
 }
 
 /* ---- Generation ------------------------------------------------------------------------------ */
@@ -1577,8 +1674,8 @@ struct token_weight {
 
 /* One prompt, and what follows it. */
 struct continuation {
-    struct span asked; /* the prompt as it came, on which line */
-    size_t line;
+    struct span asked;   /* the prompt as it came */
+    char where[48];      /* on which line, for messages */
     struct buffer ids;   /* int32_t: the prompt's, then the generated */
     size_t prompt;       /* ids of the prompt */
     struct buffer text;  /* of all ids */
@@ -1591,28 +1688,21 @@ struct continuation {
 
 struct generation {
     const struct checkpoint *m;
-    const struct sampling *s;
+    struct sampling s;
     const struct hook *hook;
     bool quiet;
-    FILE *stream;                /* text goes there as it comes; NULL: nowhere */
-    struct continuation *of;     /* [n] */
-    size_t n, line;              /* line: of the prompt at hand, for messages */
+    const char *file;        /* of the prompts, for messages; NULL: there is one prompt */
+    FILE *stream;            /* text goes there as it comes; NULL: nowhere */
+    struct continuation *of; /* [n] */
+    size_t n;
     struct token_weight *weight; /* [V] */
 };
 
-static void generation_new(struct generation *g, const struct checkpoint *m,
-                           const struct sampling *s, const struct hook *hook) {
-    *g = (struct generation){.m = m, .s = s, .hook = hook};
-    g->weight = new_array(m->model.config.vocab, sizeof *g->weight);
-}
-
-static void generation_free(struct generation *g) {
-    for (size_t i = 0; i < g->n; i++) {
-        free(g->of[i].ids.at);
-        free(g->of[i].text.at);
-    }
-    free(g->of);
-    free(g->weight);
+/* What failed on a prompt is the end. */
+static void must_at(const struct generation *g, const struct continuation *c, int bad,
+                    struct error *e) {
+    if (bad) fail_in(e, c->where);
+    must(bad, g->file, e);
 }
 
 static int by_weight(const void *a, const void *b) {
@@ -1635,13 +1725,13 @@ static int32_t draw(const struct generation *g, uint64_t *random, const real *lo
     double sum = 0, nucleus = 0, at = 0;
     int n = 0;
     for (int32_t i = 0; i < V; i++) {
-        double weight = exp64((logits[i] - most) / g->s->temperature);
+        double weight = exp64((logits[i] - most) / g->s.temperature);
         g->weight[i] = (struct token_weight){weight, i};
         sum += weight;
     }
     qsort(g->weight, V, sizeof *g->weight, by_weight);
     do nucleus += g->weight[n++].weight;
-    while (n < V && nucleus < g->s->top_p * sum);
+    while (n < V && nucleus < g->s.top_p * sum);
     const double stop = random_fraction(random) * nucleus;
     for (int i = 0; i < n; i++)
         if ((at += g->weight[i].weight) > stop) return g->weight[i].id;
@@ -1665,71 +1755,70 @@ static void print_characters(struct span s, bool cell, FILE *to) {
 }
 
 /* Decodes what there is; prints the whole characters that are new. */
-static int show_text(struct generation *g, struct continuation *c, bool last, struct error *e) {
+static void show_text(struct generation *g, struct continuation *c, bool last) {
     const size_t shown = whole_characters((struct span){c->text.at, c->text.n});
+    struct error e;
     c->text.n = 0;
-    if (decode(g->m->tokenizer, c->ids.at, ids_in(&c->ids), &c->text, e)) return -1;
+    must_at(g, c, decode(g->m->tokenizer, c->ids.at, ids_in(&c->ids), &c->text, &e), &e);
     const struct span text = {c->text.at, c->text.n};
     const size_t n = last ? text.n : whole_characters(text);
-    if (g->stream && n > shown) {
-        print_characters((struct span){text.at + shown, n - shown}, false, g->stream);
-        fflush(g->stream);
-    }
-    return 0;
+    if (!g->stream || n <= shown) return;
+    print_characters((struct span){text.at + shown, n - shown}, false, g->stream);
+    fflush(g->stream);
 }
 
-/* Adds a prompt; its line is for messages. */
-static int add_prompt(struct generation *g, struct span prompt, size_t line, struct error *e) {
+static void add_prompt(struct generation *g, struct span prompt, size_t line) {
     const struct checkpoint *m = g->m;
+    struct error e;
     g->of = grow_array(g->of, g->n + 1, sizeof *g->of);
     struct continuation *c = &g->of[g->n++];
-    *c = (struct continuation){.asked = prompt, .line = line, .random = g->s->seed};
+    *c = (struct continuation){.asked = prompt, .random = g->s.seed};
+    snprintf(c->where, sizeof c->where, g->file ? "line %zu" : "the prompt", line);
     if (m->add_bos && m->bos >= 0) add_id(&c->ids, m->bos);
-    if (encode(m->tokenizer, prompt, &c->ids, e)) return -1;
+    must_at(g, c, encode(m->tokenizer, prompt, &c->ids, &e), &e);
     c->prompt = ids_in(&c->ids);
     if (c->prompt == 0)
-        return fail(e, "an empty prompt, and no begin-of-sequence token to start from");
-    if (c->prompt > (size_t)INT_MAX - g->s->tokens)
-        return fail(e, "a prompt of %zu tokens is too long", c->prompt);
-    const int bad = show_text(g, c, false, e);
+        must_at(g, c, fail(&e, "an empty prompt, and no begin-of-sequence token to start from"),
+                &e);
+    if (c->prompt > (size_t)INT_MAX - g->s.tokens)
+        must_at(g, c, fail(&e, "a prompt of %zu tokens is too long", c->prompt), &e);
+    show_text(g, c, false);
     c->prompt_bytes = c->text.n;
-    return bad;
 }
 
 /* Ends behind the last position that the model knows. */
-static int end_at_context(struct generation *g, struct continuation *c, struct error *e) {
+static void end_at_context(struct generation *g, struct continuation *c) {
     const struct model *m = &g->m->model;
     const size_t n = ids_in(&c->ids);
-    if (c->ended || !m->positions.at || n <= (size_t)m->config.context) return 0;
-    if (!g->quiet && g->stream)
-        fprintf(stderr, "lape: stopped after %zu tokens: the model has learned %d positions\n",
-                n - c->prompt, m->config.context);
-    else if (!g->quiet)
-        fprintf(stderr,
-                "lape: line %zu: stopped after %zu tokens: the model has learned %d positions\n",
-                c->line, n - c->prompt, m->config.context);
+    if (c->ended || !m->positions.at || n <= (size_t)m->config.context) return;
+    if (!g->quiet)
+        fprintf(stderr, "lape: %s%sstopped after %zu tokens: the model has learned %d positions\n",
+                g->stream ? "" : c->where, g->stream ? "" : ": ", n - c->prompt, m->config.context);
     c->ended = true;
-    return show_text(g, c, true, e);
+    show_text(g, c, true);
 }
 
 /* Picks the next token by its logits. A sequence ends after the tokens asked for, and at the
  * end-of-sequence token. */
-static int next_token(struct generation *g, struct continuation *c, real *logits, struct error *e) {
+static void next_token(struct generation *g, struct continuation *c, real *logits) {
     const int V = g->m->model.config.vocab;
-    const real repeat = (real)g->s->repeat;
+    const real repeat = (real)g->s.repeat;
+    struct error e;
     for (int i = 0; i < V; i++)
-        if (!isfinite(logits[i])) return fail(e, "the model's logits are not numbers, or infinite");
+        if (!isfinite(logits[i]))
+            must_at(g, c, fail(&e, "the model's logits are not numbers, or infinite"), &e);
     for (int i = 0; i < V && repeat != 1; i++)
         if (c->seen[i]) logits[i] = logits[i] > 0 ? logits[i] / repeat : logits[i] * repeat;
-    const int32_t id = g->s->temperature > 0 ? draw(g, &c->random, logits) : likeliest(logits, V);
+    const int32_t id = g->s.temperature > 0 ? draw(g, &c->random, logits) : likeliest(logits, V);
     c->ended = id == g->m->eos;
     if (!c->ended) {
         add_id(&c->ids, id);
         c->seen[id] = true;
-        c->ended = ids_in(&c->ids) - c->prompt == (size_t)g->s->tokens;
+        c->ended = ids_in(&c->ids) - c->prompt == (size_t)g->s.tokens;
     }
-    return show_text(g, c, false, e) || (c->ended && show_text(g, c, true, e)) ||
-           end_at_context(g, c, e);
+    show_text(g, c, false);
+    if (c->ended) show_text(g, c, true);
+    end_at_context(g, c);
 }
 
 /* Prompts that go on together: the weights are read once for all of them. */
@@ -1745,26 +1834,26 @@ struct group {
 enum { GROUP = 64, GROUP_ROWS = 4096, GROUP_ROOM = 1024 };
 
 /* As many of the prompts from c on as have GROUP_ROWS rows of the cache together, or one. */
-static int group_new(struct group *u, struct generation *g, struct continuation *c, size_t most,
-                     struct error *e) {
+static void group_new(struct group *u, struct generation *g, struct continuation *c, size_t most) {
     const int V = g->m->model.config.vocab;
     int64_t rows = 0;
-    int room = GROUP_ROOM;
+    size_t room = GROUP_ROOM;
+    struct error e;
     *u = (struct group){.of = c};
     for (; (size_t)u->n < most && u->n < GROUP; u->n++, c++) {
-        const int64_t more = (int64_t)c->prompt + g->s->tokens;
+        const int64_t more = (int64_t)c->prompt + g->s.tokens;
         if (u->n && rows + more > GROUP_ROWS) break;
         c->row = (int)rows;
         rows += more;
-        if ((int)c->prompt > room) room = (int)c->prompt;
+        if (c->prompt > room) room = c->prompt;
         c->seen = new_array(V, sizeof *c->seen);
         for (size_t i = 0; i < c->prompt; i++) c->seen[((int32_t *)c->ids.at)[i]] = true;
     }
     u->room = (int)least(room, rows);
     u->s = new_array(u->n, sizeof *u->s);
     u->logits = new_array(u->n, V * sizeof *u->logits);
-    u->run = run_new(&g->m->model, g->m->pool, u->room, (int)rows, true, e);
-    return u->run ? 0 : -1;
+    u->run = run_new(&g->m->model, g->m->pool, u->room, (int)rows, true, &e);
+    must_at(g, u->of, !u->run, &e);
 }
 
 static void group_free(struct group *u) {
@@ -1774,8 +1863,15 @@ static void group_free(struct group *u) {
     run_free(u->run);
 }
 
+/* n sequences of the group: what stands before the last tokens of their prompts, or the last tokens
+ * of all. */
+static void push(struct generation *g, struct group *u, int n) {
+    struct error e;
+    if (n) must_at(g, u->of, forward(u->run, u->s, n, g->hook, &e), &e);
+}
+
 /* What stands before the last tokens of the prompts, as many at once as there is room for. */
-static int push_prompts(struct generation *g, struct group *u, struct error *e) {
+static void push_prompts(struct generation *g, struct group *u) {
     for (int i = 0; i < u->n;) {
         int n = 0, tokens = 0;
         for (; i < u->n && tokens + (int)u->of[i].prompt <= u->room; i++) {
@@ -1784,61 +1880,52 @@ static int push_prompts(struct generation *g, struct group *u, struct error *e) 
             u->s[n++] = (struct sequence){c->ids.at, (int)c->prompt - 1, 0, c->row};
             tokens += (int)c->prompt;
         }
-        if (n && forward(u->run, u->s, n, g->hook, e)) return -1;
+        push(g, u, n);
     }
-    return 0;
 }
 
 /* The last tokens of all that go on. Returns how many these are. */
-static int push_last(struct generation *g, struct group *u, struct error *e) {
+static int push_last(struct generation *g, struct group *u) {
     int n = 0;
     for (int i = 0; i < u->n; i++) {
         const struct continuation *c = &u->of[i];
         const int past = (int)ids_in(&c->ids) - 1;
         if (!c->ended) u->s[n++] = (struct sequence){(int32_t *)c->ids.at + past, 1, past, c->row};
     }
-    if (n && forward(u->run, u->s, n, g->hook, e)) return -1;
+    push(g, u, n);
     if (n) logits(u->run, 0, n, u->logits, g->hook);
     return n;
 }
 
-static int continue_group(struct generation *g, struct group *u, struct error *e) {
-    int n;
-    for (int i = 0; i < u->n; i++)
-        if (end_at_context(g, &u->of[i], e)) return -1;
-    if (push_prompts(g, u, e)) return -1;
-    while ((n = push_last(g, u, e)) > 0) {
-        real *logits = u->logits;
-        for (int i = 0; i < u->n; i++) {
-            if (u->of[i].ended) continue;
-            g->line = u->of[i].line;
-            if (next_token(g, &u->of[i], logits, e)) return -1;
+/* Continues some of the prompts from number `from` on. Returns how many. */
+static size_t generate(struct generation *g, size_t from) {
+    struct group u;
+    group_new(&u, g, &g->of[from], g->n - from);
+    for (int i = 0; i < u.n; i++) end_at_context(g, &u.of[i]);
+    push_prompts(g, &u);
+    while (push_last(g, &u)) {
+        real *logits = u.logits;
+        for (int i = 0; i < u.n; i++) {
+            if (u.of[i].ended) continue;
+            next_token(g, &u.of[i], logits);
             logits += g->m->model.config.vocab;
         }
     }
-    return n;
-}
-
-/* Continues some of the prompts from number `from` on. Returns how many, or -1. */
-static int generate(struct generation *g, size_t from, struct error *e) {
-    struct group u;
-    g->line = g->of[from].line;
-    int n = group_new(&u, g, &g->of[from], g->n - from, e);
-    if (n == 0) n = continue_group(g, &u, e);
     group_free(&u);
-    return n < 0 ? n : u.n;
+    return u.n;
 }
 
 /* ---- Command line ------------------------------------------------------------------------------
  *
  * Every command is a function over the options; a table says which it takes. What a command opens
- * is kept in struct work, and freed by main().
+ * is kept in struct work until the program ends.
  */
 struct options {
     const char *word[256]; /* what is no option: files and LANG=FILE; as many as commands take */
     int words;
     const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like;
-    const char *how, *method, *shard, *at;
+    const char *shard;
+    int method, how, at; /* enum method, enum how, enum point; at: -1 where it is not given */
     double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, penalty;
     uint64_t threads, length, tokens, batch, new_tokens, seed, layer, memory;
     bool quiet, help, bos, resume, decode, lines, any_model;
@@ -1849,7 +1936,7 @@ struct work {
     struct corpus *corpus;
     int corpora;
     struct counts counts, others;
-    struct neurons neurons;
+    struct neurons neurons, more_neurons;
     struct edits edits;
     struct feed feed;
     struct evaluation evaluation;
@@ -1859,58 +1946,20 @@ struct work {
     struct buffer text;
 };
 
-static void work_free(struct work *w) {
-    counts_free(&w->counts);
-    counts_free(&w->others);
-    neurons_free(&w->neurons);
-    edits_free(&w->edits);
-    feed_free(&w->feed);
-    evaluation_free(&w->evaluation);
-    for (int k = 0; k < w->corpora; k++) corpus_close(&w->corpus[k]);
-    free(w->corpus);
-    generation_free(&w->generation);
-    output_discard(&w->output);
-    if (w->file.at) munmap((void *)w->file.at, w->file.n);
-    free(w->text.at);
-    checkpoint_close(&w->m);
-}
-
-enum { DONE = 0, FAILED = -1, USAGE = -2 }; /* what commands return; exit statuses 0, 1, 2 */
-
-static int usage(struct error *e, const char *what, const char *which) {
-    fail(e, "%s%s", what, which);
-    return USAGE;
-}
-
-/* Which of n names an option's word is. */
-static int parse_name(const char *option, const char *word, const char *const *name, int n, int *to,
-                      struct error *e) {
-    char names[256] = "";
-    for (int i = 0; i < n; i++) {
-        *to = i;
-        if (word && strcmp(word, name[i]) == 0) return DONE;
-        strcat(strcat(names, " "), name[i]);
-    }
-    fail(e, "%s is one of:%s; not %s", option, names, word ? word : "given");
-    return USAGE;
-}
-
 /* --bos needs such a token. */
-static int check_bos(const struct checkpoint *m, const struct options *o, struct error *e) {
-    if (!o->bos || m->bos >= 0) return 0;
-    return fail(e, "--bos: the model has no begin-of-sequence token");
+static void check_bos(const struct checkpoint *m, const struct options *o) {
+    if (o->bos && m->bos < 0) end(FAILED, "--bos: the model has no begin-of-sequence token");
 }
 
 /* The label and the file of LANG=FILE. */
-static int split_word(const char *word, char label[LABEL_SIZE], const char **file,
-                      struct error *e) {
+static void split_word(const char *word, char label[LABEL_SIZE], const char **file) {
     const char *equals = strchr(word, '=');
     if (!equals || !equals[1] || !set_label(label, (struct span){word, (size_t)(equals - word)}))
-        return usage(
-            e,
-            "LANG=FILE is wanted, LANG of 1 to 24 letters, digits, _ or -, not none or -: ", word);
+        end(USAGE,
+            "LANG=FILE is wanted, LANG of 1 to 24 letters, digits, _ or -, not none or -: "
+            "%s",
+            word);
     *file = equals + 1;
-    return DONE;
 }
 
 /* Bytes that are free: what Linux says, or half of all. */
@@ -1956,72 +2005,76 @@ static void fit_memory(struct work *w, struct options *o) {
     o->batch = batch;
 }
 
-/* The model, and every LANG=FILE after it. */
-static int open_corpora(struct work *w, struct options *o, struct error *e) {
+/* LANG=FILE after the model. */
+static void name_corpora(struct work *w, const struct options *o) {
     w->corpora = o->words - 1;
     w->corpus = new_array(w->corpora, sizeof *w->corpus);
+    if (!w->corpora) end(USAGE, "no corpus is given: LANG=FILE");
     for (int k = 0; k < w->corpora; k++) {
         const char *word = o->word[k + 1];
         struct corpus *c = &w->corpus[k];
-        if (split_word(word, c->label, &c->path, e)) return USAGE;
-        for (int j = 0; j < k; j++)
+        split_word(word, c->label, &c->path);
+        for (int j = 0; j < k; j++) {
             if (strcmp(w->corpus[j].label, c->label) == 0)
-                return usage(e, "a language is named twice: ", word);
-            else if (strcmp(c->path, "-") == 0 && strcmp(w->corpus[j].path, "-") == 0)
-                return usage(e, "standard input is one text, and is named twice: ", word);
+                end(USAGE, "a language is named twice: %s", word);
+            if (strcmp(c->path, "-") == 0 && strcmp(w->corpus[j].path, "-") == 0)
+                end(USAGE, "standard input is one text, and is named twice: %s", word);
+        }
     }
-    if (!w->corpora) return usage(e, "no corpus is given: LANG=FILE", "");
-    if (checkpoint_open(&w->m, o->word[0], (int)o->threads, e)) return FAILED;
+}
+
+/* The model, and every LANG=FILE after it. */
+static void open_corpora(struct work *w, struct options *o) {
+    struct error e;
+    name_corpora(w, o);
+    checkpoint_open(&w->m, o->word[0], o->threads);
     const int context = w->m.model.config.context;
     if (!o->length) o->length = least(context, 4096);
-    if (o->length < 2) return fail(e, "--seq: a piece needs two tokens at least");
+    if (o->length < 2) end(FAILED, "--seq: a piece needs two tokens at least");
     fit_memory(w, o);
-    if (check_bos(&w->m, o, e)) return FAILED;
+    check_bos(&w->m, o);
     if (!o->quiet && o->length > (uint64_t)context)
         fprintf(stderr, "lape: pieces of %llu tokens are longer than the model's context of %d\n",
                 (ull)o->length, context);
     for (int k = 0; k < w->corpora; k++) {
         struct corpus *c = &w->corpus[k];
         const size_t length = o->length - o->bos;
-        if (corpus_open(c, &w->m, o->tokens, e) || corpus_fill(c, length, e)) return FAILED;
+        corpus_open(c, &w->m, o->tokens);
+        must(corpus_fill(c, length, &e), NULL, &e);
         if (ids_in(&c->ids) < length)
-            return fail(e, "%s: %zu tokens are fewer than one piece of %zu (--seq)", c->path,
-                        ids_in(&c->ids), length);
+            end(FAILED, "%s: %zu tokens are fewer than one piece of %zu (--seq)", c->path,
+                ids_in(&c->ids), length);
     }
-    return DONE;
 }
 
 /* Neurons and counts of another model are refused, by shape always, by name unless told not to. */
-static int check_origin(const char *path, const char *name, int layers, int neurons,
-                        const struct config *c, bool any_model, struct error *e) {
+static void check_origin(const char *path, const char *name, int layers, int neurons,
+                         const struct config *c, bool any_model) {
     if (layers != c->layers || neurons != c->neurons)
-        return fail(e, "%s: made from %s, %d x %d neurons; the model %s has %d x %d", path, name,
-                    layers, neurons, c->name, c->layers, c->neurons);
+        end(FAILED, "%s: made from %s, %d x %d neurons; the model %s has %d x %d", path, name,
+            layers, neurons, c->name, c->layers, c->neurons);
     if (!any_model && *name && strcmp(name, "unknown") != 0 && strcmp(name, c->name) != 0)
-        return fail(e, "%s: made from %s, the model is %s; --any-model takes it all the same", path,
-                    name, c->name);
-    return 0;
+        end(FAILED, "%s: made from %s, the model is %s; --any-model takes it all the same", path,
+            name, c->name);
 }
 
-static int open_neurons(struct work *w, const struct options *o, struct error *e) {
+static void open_neurons(struct work *w, const struct options *o) {
     struct neurons *n = &w->neurons;
-    if (neurons_open(n, o->neurons, e)) return -1;
-    return check_origin(o->neurons, n->model, n->layers, n->neurons, &w->m.model.config,
-                        o->any_model, e);
+    struct error e;
+    must(neurons_open(n, o->neurons, &e), NULL, &e);
+    check_origin(o->neurons, n->model, n->layers, n->neurons, &w->m.model.config, o->any_model);
 }
 
 /* ---- lape count ------------------------------------------------------------------------------ */
 
-static int parse_shard(const char *text, struct shard *s, struct error *e) {
+static struct shard parse_shard(const char *text) {
     uint64_t i, n;
     struct span rest = text_span(text), part;
-    *s = (struct shard){0, 1};
-    if (!text) return 0;
+    if (!text) return (struct shard){0, 1};
     if (!next_part(&rest, '/', &part) || !parse_number(part, MOST_SHARDS, &i) ||
         !parse_number(rest, MOST_SHARDS, &n) || i < 1 || i > n)
-        return usage(e, "--shard wants I/N with I from 1 to N, not ", text);
-    *s = (struct shard){i - 1, n};
-    return 0;
+        end(USAGE, "--shard wants I/N with I from 1 to N, not %s", text);
+    return (struct shard){i - 1, n};
 }
 
 /* Adds n tokens to a histogram. */
@@ -2031,11 +2084,8 @@ static void add_histogram(int64_t *histogram, const int32_t *tokens, size_t n) {
 
 /* Whether partial counts are of this model and these options. */
 static bool can_resume(const struct work *w, const struct counts *partial) {
-    const struct counts *fresh = &w->counts;
-    bool good = !strcmp(partial->model, fresh->model) && partial->layers == fresh->layers &&
-                partial->neurons == fresh->neurons && partial->vocab == fresh->vocab &&
-                partial->piece == fresh->piece && partial->bos == fresh->bos &&
-                partial->near == fresh->near && partial->n == fresh->n;
+    struct error e;
+    bool good = !check_same(&w->counts, partial, &e) && partial->n == w->counts.n;
     for (int k = 0; good && k < partial->n; k++) {
         good = strcmp(partial->language[k].label, w->corpus[k].label) == 0;
         for (int i = 0; i < STATISTICS; i++) good = good && partial->language[k].of[i];
@@ -2043,17 +2093,16 @@ static bool can_resume(const struct work *w, const struct counts *partial) {
     return good;
 }
 
-static int other_run(const char *partial, struct error *e) {
-    return fail(e,
-                "%s: was begun with another model, other texts or options; without --resume it "
-                "is replaced",
-                partial);
+static _Noreturn void other_run(const char *partial) {
+    end(FAILED,
+        "%s: was begun with another model, other texts or options; without --resume it is replaced",
+        partial);
 }
 
 /* Zero counts of the corpora's languages, or those that the partial file holds. */
-static int begin_counts(struct work *w, const struct options *o, const char *partial,
-                        struct error *e) {
+static void begin_counts(struct work *w, const struct options *o, const char *partial) {
     const struct config *c = &w->m.model.config;
+    struct error e;
     w->counts = (struct counts){.layers = c->layers,
                                 .neurons = c->neurons,
                                 .vocab = c->vocab,
@@ -2065,124 +2114,117 @@ static int begin_counts(struct work *w, const struct options *o, const char *par
         struct language *l = insert_language(&w->counts, w->corpus[k].label);
         for (int i = 0; i < STATISTICS; i++) l->of[i] = new_statistic(&w->counts, i);
     }
-    if (!o->resume || access(partial, F_OK) != 0) return 0;
-    if (counts_open(&w->others, partial, e)) return -1;
-    if (!can_resume(w, &w->others)) return other_run(partial, e);
-    struct counts fresh = w->counts;
+    if (!o->resume || access(partial, F_OK) != 0) return;
+    must(counts_open(&w->others, partial, &e), NULL, &e);
+    if (!can_resume(w, &w->others)) other_run(partial);
+    counts_free(&w->counts);
     w->counts = w->others;
-    w->others = fresh;
-    return 0;
 }
 
 /* Passes over the pieces that are counted already; their histogram tells whether they are of this
  * text. */
-static int pass_over(struct feed *f, const struct language *l, int vocab, const char *partial,
-                     struct error *e) {
+static void pass_over(struct feed *f, const struct language *l, int vocab, const char *partial) {
     int64_t *histogram = new_array(vocab, sizeof *histogram);
+    struct error e;
     int got = 1;
     for (uint64_t i = 0; got > 0 && i < l->pieces; i++)
-        if ((got = next_piece(f, f->next, e)) > 0) add_histogram(histogram, f->next, f->length);
-    if (got == 0 || (got > 0 && memcmp(histogram, l->of[HISTOGRAM], vocab * sizeof *histogram)))
-        got = other_run(partial, e);
+        if ((got = next_piece(f, f->next, &e)) > 0) add_histogram(histogram, f->next, f->length);
+    must(got < 0, NULL, &e);
+    if (got == 0 || memcmp(histogram, l->of[HISTOGRAM], vocab * sizeof *histogram))
+        other_run(partial);
     free(histogram);
-    return got < 0 ? -1 : 0;
 }
 
-static int save_partial(const struct counts *c, const char *path, struct error *e) {
+static void save_partial(const struct counts *c, const char *path) {
     struct output out;
-    if (output_open(&out, path, e)) return -1;
+    struct error e;
+    must(output_open(&out, path, &e), NULL, &e);
     counts_write(c, out.file);
-    return output_finish(&out, e);
+    must(output_finish(&out, &e), NULL, &e);
 }
 
 /* Counts the pieces of a language that are not counted yet. */
-static int count_language(struct work *w, int k, const struct options *o, struct shard s,
-                          const char *partial, struct progress *p, struct error *e) {
+static void count_language(struct work *w, int k, const struct options *o, struct shard s,
+                           const char *partial, struct progress *p) {
     struct language *l = &w->counts.language[k];
     struct corpus *c = &w->corpus[k];
     struct feed *f = &w->feed;
     struct counter counter = {.pool = w->m.pool, .counts = &w->counts, .language = l};
     const struct hook hook = {count_neurons, &counter};
+    struct error e;
     double done;
-    int n;
     progress_corpus(p, c);
     f->corpus = c;
     f->shard = s;
-    if (pass_over(f, l, w->counts.vocab, partial, e)) return -1;
-    for (feed_start(f, c, s); (n = feed_next(f, &done, e)) > 0;) {
-        if (forward(f->run, f->sequence, n, &hook, e) || count_is_sound(&counter, e)) return -1;
+    pass_over(f, l, w->counts.vocab, partial);
+    feed_start(f, c, s);
+    for (int n; (n = feed_next(f, &done)) > 0;) {
+        must(forward(f->run, f->sequence, n, &hook, &e) || count_is_sound(&counter, &e), NULL, &e);
         add_histogram(l->of[HISTOGRAM], f->tokens, (size_t)n * f->length);
         l->pieces += n;
         l->tokens += (uint64_t)n * f->length;
         progress_add(p, l->label, (double)n * f->length, done);
-        if (o->save_every > 0 && now() - p->saved >= o->save_every) {
-            if (save_partial(&w->counts, partial, e)) return -1;
-            p->saved = now();
-        }
+        if (o->save_every <= 0 || now() - p->saved < o->save_every) continue;
+        save_partial(&w->counts, partial);
+        p->saved = now();
     }
     l->parts = 0; /* those that a partial file had */
-    if (add_part(l, (struct part){c->digest, s.first, s.step}, e)) return -1;
-    if (n == 0 && l->pieces == 0)
-        return fail(e, "%s: %zu pieces leave none for shard %s", c->path, c->pieces, o->shard);
-    if (n == 0 && !o->quiet) say_ragged(f, l->pieces);
-    return n;
+    must(add_part(l, (struct part){c->digest, s.first, s.step}, &e), NULL, &e);
+    if (l->pieces == 0)
+        end(FAILED, "%s: %zu pieces leave none for shard %s", c->path, c->pieces, o->shard);
+    say_ragged(p, f, l->pieces);
 }
 
 static int by_label(const void *a, const void *b) {
     return strcmp(((const struct corpus *)a)->label, ((const struct corpus *)b)->label);
 }
 
-static int run_count(struct work *w, struct options *o, struct error *e) {
+static void run_count(struct work *w, struct options *o) {
     struct progress p;
-    struct shard s;
-    int bad = parse_shard(o->shard, &s, e);
-    if (!bad) bad = open_corpora(w, o, e);
-    if (bad) return bad;
+    struct error e;
+    const struct shard s = parse_shard(o->shard);
+    open_corpora(w, o);
     buffer_add(&w->text, o->output, strlen(o->output));
     buffer_add(&w->text, ".partial", sizeof ".partial");
     const char *partial = w->text.at;
     qsort(w->corpus, w->corpora, sizeof *w->corpus, by_label); /* as the counts are */
-    if (feed_new(&w->feed, &w->m, (int)o->length, (int)o->batch, o->bos, e) ||
-        begin_counts(w, o, partial, e))
-        return FAILED;
+    feed_new(&w->feed, &w->m, o->length, o->batch, o->bos);
+    begin_counts(w, o, partial);
     progress_start(&p, w->corpus, w->corpora, o->quiet);
-    for (int k = 0; k < w->corpora; k++)
-        if (count_language(w, k, o, s, partial, &p, e)) return FAILED;
+    for (int k = 0; k < w->corpora; k++) count_language(w, k, o, s, partial, &p);
     progress_end(&p);
     counts_write(&w->counts, w->output.file);
-    if (output_finish(&w->output, e)) return FAILED;
+    must(output_finish(&w->output, &e), NULL, &e);
     remove(partial);
-    return DONE;
 }
 
 /* ---- lape merge, lape find ------------------------------------------------------------------- */
 
-static int run_merge(struct work *w, struct options *o, struct error *e) {
-    if (counts_open(&w->counts, o->word[0], e)) return FAILED;
+static void run_merge(struct work *w, struct options *o) {
+    struct error e;
+    must(counts_open(&w->counts, o->word[0], &e), NULL, &e);
     for (int i = 1; i < o->words; i++) {
-        if (counts_open(&w->others, o->word[i], e)) return FAILED;
-        if (counts_add(&w->counts, &w->others, e)) return fail_in(e, o->word[i]);
+        must(counts_open(&w->others, o->word[i], &e), NULL, &e);
+        must(counts_add(&w->counts, &w->others, &e), o->word[i], &e);
         counts_free(&w->others);
     }
     counts_write(&w->counts, w->output.file);
-    return DONE;
 }
 
 /* Drops the languages that `list` does not name, and puts the others in its order. */
-static int choose_languages(struct counts *c, const char *list, struct error *e) {
+static void choose_languages(struct counts *c, const char *list) {
     struct span rest = text_span(list), word;
     int n = 0;
     while (next_part(&rest, ',', &word)) {
         char label[LABEL_SIZE] = "";
         struct language *l = set_label(label, word) ? find_language(c, label) : NULL;
-        if (!l) return fail(e, "the counts have no language '%.*s'", width(word), word.at);
-        if (l < c->language + n) return usage(e, "--langs names a language twice: ", list);
+        if (!l) end(FAILED, "the counts have no language '%.*s'", width(word), word.at);
+        if (l < c->language + n) end(USAGE, "--langs names a language twice: %s", list);
         struct language chosen = *l;
         *l = c->language[n];
         c->language[n++] = chosen;
     }
     for (; list && c->n > n; c->n--) language_free(&c->language[c->n - 1]);
-    return 0;
 }
 
 static void print_totals(const struct neurons *n, FILE *to) {
@@ -2195,120 +2237,116 @@ static void print_totals(const struct neurons *n, FILE *to) {
     fprintf(to, "\n");
 }
 
-static int run_find(struct work *w, struct options *o, struct error *e) {
-    struct neurons like = {0};
-    struct find f = {
-        .top = o->top, .filter = o->filter, .bar = o->bar, .penalty = o->penalty, .seed = o->seed};
-    int bad, method;
-    if (parse_name("--method", o->method, method_name, METHODS, &method, e)) return USAGE;
-    f.method = (enum method)method;
-    if (o->like && f.method != RANDOM) return usage(e, "--like goes with --method random", "");
-    if (o->penalty > 0 && f.method != LAPE)
-        return usage(e, "--penalty goes with --method lape", "");
-    if (counts_open(&w->counts, o->word[0], e)) return FAILED;
-    bad = choose_languages(&w->counts, o->languages, e);
-    if (bad || (o->like && neurons_open(&like, o->like, e))) return bad ? bad : FAILED;
-    f.like = o->like ? &like : NULL;
-    bad = find_neurons(&w->counts, &f, &w->neurons, e);
-    neurons_free(&like);
-    if (bad) return fail_in(e, o->word[0]);
+static void run_find(struct work *w, struct options *o) {
+    struct neurons *like = &w->more_neurons;
+    struct error e;
+    struct find f = {.method = (enum method)o->method,
+                     .top = o->top,
+                     .filter = o->filter,
+                     .bar = o->bar,
+                     .penalty = o->penalty,
+                     .seed = o->seed,
+                     .like = o->like ? like : NULL};
+    if (o->like && f.method != RANDOM) end(USAGE, "--like goes with --method random");
+    if (o->penalty > 0 && f.method != LAPE) end(USAGE, "--penalty goes with --method lape");
+    must(counts_open(&w->counts, o->word[0], &e), NULL, &e);
+    choose_languages(&w->counts, o->languages);
+    must(o->like && neurons_open(like, o->like, &e), NULL, &e);
+    must(find_neurons(&w->counts, &f, &w->neurons, &e), o->word[0], &e);
     neurons_print(&w->neurons, &w->counts, &f, w->output.file);
-    if (output_finish(&w->output, e)) return FAILED;
+    must(output_finish(&w->output, &e), NULL, &e);
     if (!o->quiet) print_totals(&w->neurons, stderr);
-    return DONE;
 }
 
 /* ---- lape ppl -------------------------------------------------------------------------------- */
 
 /* The languages in the rows' order: those of the corpora, as these come, then the others. */
-static int *order_rows(const struct work *w) {
+static void order_rows(const struct work *w, int *language) {
     const struct neurons *n = &w->neurons;
-    int *language = new_array(n->languages, sizeof *language), rows = 0;
-    bool *done = new_array(n->languages, sizeof *done);
+    int rows = 0;
     for (int k = 0; k < w->corpora + n->languages; k++) {
         const int l =
             k < w->corpora ? label_index(n, text_span(w->corpus[k].label)) : k - w->corpora;
-        if (l < 0 || done[l]) continue;
-        language[rows++] = l;
-        done[l] = true;
+        bool listed = l < 0;
+        for (int r = 0; r < rows; r++) listed |= language[r] == l;
+        if (!listed) language[rows++] = l;
     }
-    free(done);
-    return language;
 }
 
-/* exp of the mean over pieces of the mean loss over their predicted tokens: sum [corpora, rows]
- * becomes that. Row 0 is the model as it is, row r has the neurons of language[r - 1] at 0. */
-static int evaluate(struct work *w, const int *language, bool quiet, double *sum, struct error *e) {
+/* exp of the mean over pieces of the mean loss over their predicted tokens: value [corpora, rows].
+ * Row 0 is the model as it is, row r has the neurons of language[r - 1] at 0. */
+static void evaluate(struct work *w, const int *language, double *value) {
     const int rows = 1 + w->neurons.languages;
     struct edits *edits = new_array(rows, sizeof *edits);
-    int bad = 0;
-    for (int r = 1; !bad && r < rows; r++)
-        bad =
-            edits_new(&edits[r], &w->neurons, &(struct steer){.off = language[r - 1], .on = -1}, e);
-    for (int k = 0; !bad && k < w->corpora; k++, sum += rows) {
-        uint64_t pieces;
-        bad = sum_losses(&w->evaluation, &w->corpus[k], edits, rows, quiet, sum, &pieces, e);
-        for (int r = 0; !bad && r < rows; r++) {
-            const double loss = sum[r] / (double)pieces;
-            sum[r] = exp64(loss);
-            if (!isfinite(sum[r]))
-                bad = fail(e, "%s: a perplexity of e^%.9g is beyond all numbers", w->corpus[k].path,
-                           loss);
+    struct error e;
+    for (int r = 1; r < rows; r++)
+        must(edits_new(&edits[r], &w->neurons, &(struct steer){.off = language[r - 1], .on = -1},
+                       &e),
+             NULL, &e);
+    for (int k = 0; k < w->corpora; k++, value += rows) {
+        const uint64_t pieces = sum_losses(&w->evaluation, &w->corpus[k], edits, rows, value);
+        for (int r = 0; r < rows; r++) {
+            const double loss = value[r] / (double)pieces;
+            value[r] = exp64(loss);
+            if (!isfinite(value[r]))
+                end(FAILED, "%s: a perplexity of e^%.9g is beyond all numbers", w->corpus[k].path,
+                    loss);
         }
     }
     for (int r = 1; r < rows; r++) edits_free(&edits[r]);
     free(edits);
-    return bad;
 }
 
-static int run_ppl(struct work *w, struct options *o, struct error *e) {
+static void run_ppl(struct work *w, struct options *o) {
     const struct neurons *n = &w->neurons;
-    int bad = open_corpora(w, o, e);
-    if (bad) return bad;
-    if ((o->neurons && open_neurons(w, o, e)) ||
-        evaluation_new(&w->evaluation, &w->m, (int)o->length, (int)o->batch, o->bos, e))
-        return FAILED;
+    struct error e;
+    open_corpora(w, o);
+    if (o->neurons) open_neurons(w, o);
+    evaluation_new(&w->evaluation, &w->m, o->length, o->batch, o->bos);
     const int rows = 1 + n->languages;
-    int *language = order_rows(w);
+    int *language = new_array(n->languages, sizeof *language);
     double *value = new_array((size_t)w->corpora * rows, sizeof *value);
     FILE *to = w->output.file;
+    order_rows(w, language);
     progress_start(&w->evaluation.progress, w->corpus, w->corpora, o->quiet);
-    bad = evaluate(w, language, o->quiet, value, e);
-    if (!bad) fprintf(to, "off");
-    for (int k = 0; !bad && k < w->corpora; k++) fprintf(to, "\t%s", w->corpus[k].label);
-    for (int r = 0; !bad && r < rows; r++) {
+    evaluate(w, language, value);
+    fprintf(to, "off");
+    for (int k = 0; k < w->corpora; k++) fprintf(to, "\t%s", w->corpus[k].label);
+    for (int r = 0; r < rows; r++) {
         fprintf(to, "\n%s", r ? n->label[language[r - 1]] : "none");
         for (int k = 0; k < w->corpora; k++) fprintf(to, "\t%.9g", value[k * rows + r]);
     }
-    if (!bad) fprintf(to, "\n");
+    fprintf(to, "\n");
     free(language);
     free(value);
-    if (bad || output_finish(&w->output, e)) return FAILED;
+    must(output_finish(&w->output, &e), NULL, &e);
     progress_end(&w->evaluation.progress);
-    return DONE;
 }
 
 /* ---- lape generate --------------------------------------------------------------------------- */
 
-static const char *const how_name[] = {"replace", "add", "scale", "diffmean"};
-enum { HOWS = sizeof how_name / sizeof *how_name };
+static const char *const how_name[] = {"replace", "add", "scale", "diffmean", NULL};
+
+/* Which of the list's languages an option names; -1: none. */
+static int language_of(const struct neurons *n, const char *name, const char *path) {
+    const int k = name ? label_index(n, text_span(name)) : -1;
+    if (name && k < 0) end(FAILED, "%s: has no language '%s'", path, name);
+    return k;
+}
 
 /* The interventions that --off, --on and --how ask for. */
-static int open_edits(struct work *w, const struct options *o, int how, struct error *e) {
+static void open_edits(struct work *w, const struct options *o) {
     const struct neurons *n = &w->neurons;
     const struct counts *c = &w->counts;
-    if (open_neurons(w, o, e)) return -1;
-    const struct steer s = {o->off ? label_index(n, text_span(o->off)) : -1,
-                            o->on ? label_index(n, text_span(o->on)) : -1, (enum how)how,
-                            o->strength, c};
-    if ((o->off && s.off < 0) || (o->on && s.on < 0))
-        return fail(e, "%s: has no language '%s'", o->neurons,
-                    o->off && s.off < 0 ? o->off : o->on);
-    if (o->counts && (counts_open(&w->counts, o->counts, e) ||
-                      check_origin(o->counts, c->model, c->layers, c->neurons, &w->m.model.config,
-                                   o->any_model, e)))
-        return -1;
-    return edits_new(&w->edits, n, &s, e);
+    struct error e;
+    open_neurons(w, o);
+    const struct steer s = {language_of(n, o->off, o->neurons), language_of(n, o->on, o->neurons),
+                            (enum how)o->how, o->strength, c};
+    if (o->counts) {
+        must(counts_open(&w->counts, o->counts, &e), NULL, &e);
+        check_origin(o->counts, c->model, c->layers, c->neurons, &w->m.model.config, o->any_model);
+    }
+    must(edits_new(&w->edits, n, &s, &e), NULL, &e);
 }
 
 static void print_generation(const struct continuation *c, FILE *to) {
@@ -2321,53 +2359,37 @@ static void print_generation(const struct continuation *c, FILE *to) {
     putc('\n', to);
 }
 
-/* Reads the prompts and continues them. A table has a row for each; else its text comes as it is
- * made. */
-static int continue_prompts(struct generation *g, struct span prompts, char end, FILE *table,
-                            struct error *e) {
-    struct span prompt;
-    for (size_t line = 1; next_part(&prompts, end, &prompt); line++) {
-        if (prompt.n == 0 && end == '\n') continue;
-        g->line = line;
-        if (add_prompt(g, prompt, line, e)) return -1;
-    }
-    for (size_t i = 0, done = 0; i < g->n; i = done) {
-        const int n = generate(g, i, e);
-        if (n < 0) return -1;
-        for (done = i + (size_t)n; table && i < done; i++) print_generation(&g->of[i], table);
-    }
-    return 0;
-}
-
 /* A prompt's text as it comes; or a table of prompts, outputs and the outputs' ids. */
-static int run_generate(struct work *w, struct options *o, struct error *e) {
-    const struct sampling s = {(int)o->new_tokens, o->temperature, o->top_p, o->repeat, o->seed};
+static void run_generate(struct work *w, struct options *o) {
     const struct hook hook = {edit_neurons, &w->edits};
     const bool steered = o->off || o->on, table = o->output || o->prompts;
-    int how;
-    if (parse_name("--how", o->how, how_name, HOWS, &how, e)) return USAGE;
-    if (!o->prompt == !o->prompts) return usage(e, "a prompt is wanted: -p TEXT or -f FILE", "");
-    if (steered && !o->neurons) return usage(e, "--off and --on go with --neurons", "");
-    if (o->on && how != SCALE && !o->counts)
-        return usage(e, "--on goes with --counts, for the mean activations", "");
-    if (checkpoint_open(&w->m, o->word[0], (int)o->threads, e)) return FAILED;
-    if (need_tokenizer(&w->m, o->word[0], e) || (steered && open_edits(w, o, how, e)) ||
-        (o->prompts && map_file(o->prompts, &w->file, e)))
-        return FAILED;
     struct generation *g = &w->generation;
-    generation_new(g, &w->m, &s, steered ? &hook : NULL);
-    g->quiet = o->quiet;
-    if (!table) g->stream = w->output.file;
+    struct span prompt, prompts = text_span(o->prompt);
+    struct error e;
+    if (!o->prompt == !o->prompts) end(USAGE, "a prompt is wanted: -p TEXT or -f FILE");
+    if (steered && !o->neurons) end(USAGE, "--off and --on go with --neurons");
+    if (o->on && o->how != SCALE && !o->counts)
+        end(USAGE, "--on goes with --counts, for the mean activations");
+    checkpoint_open(&w->m, o->word[0], o->threads);
+    if (!w->m.tokenizer)
+        end(FAILED, "%s: takes token ids only: %s", o->word[0], w->m.no_tokenizer.text);
+    if (steered) open_edits(w, o);
+    must(o->prompts && map_file(o->prompts, &prompts, &e), NULL, &e);
+    *g =
+        (struct generation){.m = &w->m,
+                            .s = {(int)o->new_tokens, o->temperature, o->top_p, o->repeat, o->seed},
+                            .hook = steered ? &hook : NULL,
+                            .quiet = o->quiet,
+                            .file = o->prompts,
+                            .stream = table ? NULL : w->output.file,
+                            .weight = new_array(w->m.model.config.vocab, sizeof *g->weight)};
     if (table) fprintf(w->output.file, "prompt\toutput\ttokens\n");
-    const struct span prompts = o->prompts ? w->file : text_span(o->prompt);
-    if (continue_prompts(g, prompts, o->prompts ? '\n' : '\0', table ? w->output.file : NULL, e)) {
-        char where[32];
-        snprintf(where, sizeof where, o->prompts ? "line %zu" : "the prompt", g->line);
-        fail_in(e, where);
-        return o->prompts ? fail_in(e, o->prompts) : FAILED;
-    }
+    for (size_t line = 1; next_part(&prompts, o->prompts ? '\n' : '\0', &prompt); line++)
+        if (prompt.n || !o->prompts) add_prompt(g, prompt, line);
+    for (size_t i = 0, done = 0; i < g->n; i = done)
+        for (done += generate(g, i); table && i < done; i++)
+            print_generation(&g->of[i], w->output.file);
     if (!table) putc('\n', w->output.file);
-    return DONE;
 }
 
 /* ---- lape bake --------------------------------------------------------------------------------
@@ -2376,20 +2398,6 @@ static int run_generate(struct work *w, struct options *o, struct error *e) {
  * down projection: the model is copied but for the elements of those columns. A projection of a
  * type that may have no zeros becomes F32.
  */
-
-/* The tensor that is the down projection of a layer; a part of the list. */
-static struct tensor *find_down(const struct model *m, int layer) {
-    const char *at = down_projection(m, layer).at;
-    struct tensor *t = m->file.tensor;
-    while (t->data.at != at) t++;
-    return t;
-}
-
-static void put_f32(struct gguf_writer *out, float v) {
-    uint32_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    put_number(out, bits, 4);
-}
 
 /* The down projection of a layer, the neurons of `edits` being 0: as it lies in the file, or in F32
  * where its type may have no 0. */
@@ -2423,39 +2431,46 @@ static void put_values(struct gguf_writer *out, const struct gguf *g) {
     free(values);
 }
 
-static int run_bake(struct work *w, struct options *o, struct error *e) {
-    const struct model *m = &w->m.model;
-    if (!o->neurons || !o->off) return usage(e, "--neurons NEURONS and --off LANG are wanted", "");
-    if (checkpoint_open(&w->m, o->word[0], 1, e) || open_edits(w, o, REPLACE, e)) return FAILED;
-    const struct gguf *g = &m->file;
-    struct gguf_writer out = {.to = w->output.file, .alignment = g->alignment};
-    struct tensor *to =
-        memcpy(new_array(g->tensors, sizeof *to), g->tensor, g->tensors * sizeof *to);
-    int *layer = new_array(g->tensors, sizeof *layer); /* whose neurons go, + 1 */
+/* Of every tensor, 1 + the layer whose down projection it is, if neurons of that go; else 0. A type
+ * that has no 0 becomes F32 in `to`. */
+static int *find_changed(const struct model *m, const struct edits *edits, struct tensor *to) {
+    int *layer = new_array(m->file.tensors, sizeof *layer);
     for (int l = 0; l < m->config.layers; l++) {
-        if (w->edits.first[l] == w->edits.first[l + 1]) continue;
-        const size_t i = (size_t)(find_down(m, l) - g->tensor);
+        size_t i = 0;
+        if (edits->first[l] == edits->first[l + 1]) continue;
+        while (to[i].data.at != down_projection(m, l).at) i++;
         layer[i] = l + 1;
         if (has_zero(to[i].type)) continue;
         to[i].type = TENSOR_F32;
         to[i].data.n = to[i].dim[0] * to[i].dim[1] * 4;
     }
+    return layer;
+}
+
+static void run_bake(struct work *w, struct options *o) {
+    const struct gguf *g = &w->m.model.file;
+    if (!o->neurons || !o->off) end(USAGE, "--neurons NEURONS and --off LANG are wanted");
+    checkpoint_open(&w->m, o->word[0], 1);
+    open_edits(w, o);
+    struct gguf_writer out = {.to = w->output.file, .alignment = g->alignment};
+    struct tensor *to = new_array(g->tensors, sizeof *to);
+    memcpy(to, g->tensor, g->tensors * sizeof *to);
+    int *layer = find_changed(&w->m.model, &w->edits, to);
     put_header(&out, g->tensors, g->values);
     put_values(&out, g);
     for (size_t i = 0; i < g->tensors; i++) put_tensor(&out, &to[i]);
     for (size_t i = 0; i < g->tensors; i++) {
         put_padding(&out);
-        if (!layer[i]) {
+        if (layer[i]) {
+            const struct matrix down = down_projection(&w->m.model, layer[i] - 1);
+            put_down(&out, &down, &w->edits, layer[i] - 1);
+        } else {
             put_bytes(&out, to[i].data.at, to[i].data.n);
-            continue;
         }
-        const struct matrix down = down_projection(m, layer[i] - 1);
-        put_down(&out, &down, &w->edits, layer[i] - 1);
     }
     put_padding(&out);
     free(to);
     free(layer);
-    return DONE;
 }
 
 /* ---- lape tokenize --------------------------------------------------------------------------- */
@@ -2463,65 +2478,60 @@ static int run_bake(struct work *w, struct options *o, struct error *e) {
 static int print_ids(const struct checkpoint *m, struct span text, bool bos, struct error *e) {
     struct buffer ids = {0};
     if (bos) add_id(&ids, m->bos);
-    const int bad = encode(m->tokenizer, text, &ids, e);
-    if (!bad) {
-        put_ids(ids.at, ids_in(&ids), stdout);
-        printf("\n");
-    }
+    if (encode(m->tokenizer, text, &ids, e)) return -1;
+    put_ids(ids.at, ids_in(&ids), stdout);
+    printf("\n");
     free(ids.at);
-    return bad;
+    return 0;
 }
 
 static int print_text(const struct checkpoint *m, struct span list, struct error *e) {
     struct buffer ids = {0}, text = {0};
     struct span word;
     uint64_t id;
-    int bad = 0;
-    while (!bad && next_part(&list, ' ', &word)) {
+    while (next_part(&list, ' ', &word)) {
         if (parse_number(word, INT32_MAX, &id))
             add_id(&ids, (int32_t)id);
         else if (word.n)
-            bad = fail(e, "'%.*s' is not a token id", width(word), word.at);
+            return fail(e, "'%.*s' is not a token id", width(word), word.at);
     }
-    if (!bad) bad = decode(m->tokenizer, ids.at, ids_in(&ids), &text, e);
-    if (!bad && text.n) fwrite(text.at, 1, text.n, stdout);
+    if (decode(m->tokenizer, ids.at, ids_in(&ids), &text, e)) return -1;
+    if (text.n) fwrite(text.at, 1, text.n, stdout);
     free(ids.at);
     free(text.at);
-    return bad;
+    return 0;
 }
 
-static int run_tokenize(struct work *w, struct options *o, struct error *e) {
-    char block[1 << 14], where[32];
+static void run_tokenize(struct work *w, struct options *o) {
+    char block[1 << 14], where[32] = "standard input";
+    const struct checkpoint *m = &w->m;
+    struct error e;
     size_t n, number = 0;
-    if (vocabulary_open(&w->m, o->word[0], e) || check_bos(&w->m, o, e)) return FAILED;
+    vocabulary_open(&w->m, o->word[0]);
+    check_bos(m, o);
     while ((n = fread(block, 1, sizeof block, stdin)) > 0) buffer_add(&w->text, block, n);
-    if (ferror(stdin)) return fail(e, "standard input: cannot read: %s", strerror(errno));
+    if (ferror(stdin)) end(FAILED, "standard input: cannot read: %s", strerror(errno));
     struct span all = {w->text.at, w->text.n}, line = all;
     for (size_t i = 0; o->decode && i < all.n; i++) /* any space parts ids */
         if (isspace((unsigned char)all.at[i]) && !(o->lines && all.at[i] == '\n'))
             ((char *)w->text.at)[i] = ' ';
-    if (!o->lines) {
-        if (o->decode ? print_text(&w->m, all, e) : print_ids(&w->m, all, o->bos, e))
-            return fail_in(e, "standard input");
-        return DONE;
-    }
-    while (next_part(&all, '\n', &line) && (all.at || line.n)) {
+    if (!o->lines)
+        must(o->decode ? print_text(m, all, &e) : print_ids(m, all, o->bos, &e), where, &e);
+    while (o->lines && next_part(&all, '\n', &line) && (all.at || line.n)) {
         snprintf(where, sizeof where, "line %zu", ++number);
-        if (o->decode ? print_text(&w->m, line, e) : print_ids(&w->m, line, o->bos, e))
-            return fail_in(e, where);
+        must(o->decode ? print_text(m, line, &e) : print_ids(m, line, o->bos, &e), where, &e);
         if (o->decode) printf("\n");
     }
-    return DONE;
 }
 
 /* ---- lape trace --------------------------------------------------------------------------------
  *
  * One intermediate tensor of a text, as [T, columns], or [L, T, columns] of all layers.
  */
-static const char *const point_name[] = {"embd",  "attn_norm", "q",        "k",     "v",
-                                         "heads", "attn_out",  "ffn_norm", "gate",  "act",
-                                         "up",    "down",      "resid",    "logits"};
-_Static_assert(sizeof point_name / sizeof *point_name == POINTS, "every point has a name");
+static const char *const point_name[] = {"embd",  "attn_norm", "q",        "k",      "v",
+                                         "heads", "attn_out",  "ffn_norm", "gate",   "act",
+                                         "up",    "down",      "resid",    "logits", NULL};
+_Static_assert(sizeof point_name / sizeof *point_name == POINTS + 1, "every point has a name");
 
 struct trace {
     enum point at;
@@ -2543,60 +2553,57 @@ static void keep_rows(void *context, enum point at, int layer, real *values, int
 }
 
 /* Pieces of `length` tokens, the last one shorter, one after the other. */
-static int trace_pieces(struct trace *t, struct work *w, int length, bool bos, struct error *e) {
+static void trace_pieces(struct trace *t, struct work *w, size_t length, bool bos) {
     const struct corpus *c = w->corpus;
     const struct hook hook = {keep_rows, t};
     const int V = w->m.model.config.vocab;
-    if (feed_new(&w->feed, &w->m, length, 1, bos, e)) return -1;
-    real *out = t->at == AT_LOGITS ? new_array((size_t)length * V, sizeof *out) : NULL;
-    int bad = 0;
-    for (size_t from = 0; !bad && t->seen < t->dim[1]; from += length - bos) {
+    struct feed *f = &w->feed;
+    struct error e;
+    feed_new(f, &w->m, length, 1, bos);
+    real *out = t->at == AT_LOGITS ? new_array(length * V, sizeof *out) : NULL;
+    for (size_t from = 0; t->seen < t->dim[1]; from += length - bos) {
         const int n = (int)least(ids_in(&c->ids) - from, length - bos);
-        w->feed.tokens[0] = w->m.bos;
-        memcpy(w->feed.tokens + bos, (int32_t *)c->ids.at + from, n * sizeof(int32_t));
-        bad = forward(w->feed.run, &(struct sequence){w->feed.tokens, n + bos, 0, 0}, 1, &hook, e);
-        if (!bad && out) logits(w->feed.run, 0, n + bos, out, &hook);
+        f->tokens[0] = w->m.bos;
+        memcpy(f->tokens + bos, (int32_t *)c->ids.at + from, n * sizeof(int32_t));
+        must(forward(f->run, &(struct sequence){f->tokens, n + bos, 0, 0}, 1, &hook, &e), NULL, &e);
+        if (out) logits(f->run, 0, n + bos, out, &hook);
         t->seen += n + bos;
     }
     free(out);
-    return bad;
 }
 
-static int run_trace(struct work *w, struct options *o, struct error *e) {
-    struct trace t = {.layer = -1};
-    int at;
-    if (o->words < 2) return usage(e, "a text is missing: lape trace MODEL FILE", "");
-    if (parse_name("--at", o->at, point_name, POINTS, &at, e)) return USAGE;
-    t.at = (enum point)at;
+static void run_trace(struct work *w, struct options *o) {
+    struct trace t = {.at = (enum point)o->at, .layer = -1};
+    struct error e;
+    if (o->words < 2) end(USAGE, "a text is missing: lape trace MODEL FILE");
     w->corpora = 1;
     w->corpus = new_array(1, sizeof *w->corpus);
     w->corpus->path = o->word[1];
-    if (checkpoint_open(&w->m, o->word[0], (int)o->threads, e) ||
-        corpus_open(w->corpus, &w->m, o->tokens, e) || corpus_fill(w->corpus, SIZE_MAX, e))
-        return FAILED;
+    checkpoint_open(&w->m, o->word[0], o->threads);
+    corpus_open(w->corpus, &w->m, o->tokens);
+    must(corpus_fill(w->corpus, SIZE_MAX, &e), NULL, &e);
     const int L = w->m.model.config.layers;
     const bool layered = t.at != AT_EMBD && t.at != AT_LOGITS;
     if (o->layer != UINT64_MAX && (!layered || o->layer >= (uint64_t)L))
-        return fail(e,
-                    layered ? "--layer %d: the model has layers 0 to %d"
-                            : "--layer %d: only tensors of a layer have one, of 0 to %d",
-                    (int)o->layer, L - 1);
-    if (check_bos(&w->m, o, e)) return FAILED;
+        end(FAILED,
+            layered ? "--layer %d: the model has layers 0 to %d"
+                    : "--layer %d: only tensors of a layer have one, of 0 to %d",
+            (int)o->layer, L - 1);
+    check_bos(&w->m, o);
     if (layered && o->layer != UINT64_MAX) t.layer = (int)o->layer;
     const size_t n = ids_in(&w->corpus->ids);
-    if (n == 0) return fail(e, "%s: the file is empty", o->word[1]);
+    if (n == 0) end(FAILED, "%s: the file is empty", o->word[1]);
     if (!o->length) o->length = least(w->m.model.config.context, 4096);
     o->length = least(o->length, n + o->bos);
     const size_t piece = o->length - o->bos, pieces = (n + piece - 1) / piece;
     t.dim[0] = layered && t.layer < 0 ? L : 1;
     t.dim[1] = n + o->bos * pieces;
-    int bad = trace_pieces(&t, w, (int)o->length, o->bos, e);
-    if (!bad && !t.values)
-        bad = fail(e, "%s: without a gate there is no 'up' beside the neurons", o->word[0]);
+    trace_pieces(&t, w, o->length, o->bos);
+    if (!t.values)
+        end(FAILED, "%s: without a gate there is no 'up' beside the neurons", o->word[0]);
     const bool planes = t.dim[0] > 1;
-    if (!bad) npy_write(w->output.file, t.values, planes ? t.dim : t.dim + 1, planes ? 3 : 2);
+    npy_write(w->output.file, t.values, planes ? t.dim : t.dim + 1, planes ? 3 : 2);
     free(t.values);
-    return bad ? FAILED : DONE;
 }
 
 /* ---- lape diff ------------------------------------------------------------------------------- */
@@ -2654,59 +2661,57 @@ static void diff_selections(const struct neurons *a, const struct neurons *b) {
            changed);
 }
 
-/* -1 unless both count the same texts, the reference with all that the bound needs. */
-static int check_comparable(const struct options *o, const struct counts *a, const struct counts *b,
-                            struct error *e) {
+/* Both count the same texts, the reference with all that the bound needs. */
+static void check_comparable(const struct options *o, const struct counts *a,
+                             const struct counts *b) {
     const char *reference = o->word[0], *other = o->word[1];
     if (a->layers != b->layers || a->neurons != b->neurons)
-        return fail(e, "%s: of %d x %d neurons, %s of %d x %d", other, b->layers, b->neurons,
-                    reference, a->layers, a->neurons);
+        end(FAILED, "%s: of %d x %d neurons, %s of %d x %d", other, b->layers, b->neurons,
+            reference, a->layers, a->neurons);
     if (a->n != b->n)
-        return fail(e, "%s: %d languages, %s: %d; --langs chooses", other, b->n, reference, a->n);
+        end(FAILED, "%s: %d languages, %s: %d; --langs chooses", other, b->n, reference, a->n);
     for (int k = 0; k < a->n; k++) {
         const struct language *x = &a->language[k], *y = &b->language[k];
-        if (strcmp(x->label, y->label)) return fail(e, "%s: lacks language %s", other, x->label);
-        if (!x->of[NEAR_ABOVE] || !x->of[NEAR_BELOW])
-            return fail(e, "%s: language %s has no counts near zero, which the bound is made of",
-                        reference, x->label);
-        if (!x->tokens) return fail(e, "%s: language %s has no tokens", reference, x->label);
-        if (x->tokens != y->tokens)
-            return fail(e, "%s: language %s is of %llu tokens, in %s of %llu", other, x->label,
-                        (ull)y->tokens, reference, (ull)x->tokens);
         const int64_t *p = x->of[HISTOGRAM], *q = y->of[HISTOGRAM];
+        if (strcmp(x->label, y->label)) end(FAILED, "%s: lacks language %s", other, x->label);
+        if (!x->of[NEAR_ABOVE] || !x->of[NEAR_BELOW])
+            end(FAILED, "%s: language %s has no counts near zero, which the bound is made of",
+                reference, x->label);
+        if (!x->tokens) end(FAILED, "%s: language %s has no tokens", reference, x->label);
+        if (x->tokens != y->tokens)
+            end(FAILED, "%s: language %s is of %llu tokens, in %s of %llu", other, x->label,
+                (ull)y->tokens, reference, (ull)x->tokens);
         if (p && q && (a->vocab != b->vocab || memcmp(p, q, a->vocab * sizeof *p)))
-            return fail(e, "%s: language %s is of other tokens than in %s", other, x->label,
-                        reference);
+            end(FAILED, "%s: language %s is of other tokens than in %s", other, x->label,
+                reference);
     }
-    return 0;
 }
 
-static int run_diff(struct work *w, struct options *o, struct error *e) {
+static void run_diff(struct work *w, struct options *o) {
     const struct counts *a = &w->counts, *b = &w->others;
     struct find f = {.top = o->top, .filter = o->filter, .bar = o->bar};
-    struct neurons other = {0};
+    struct error e;
     size_t outside = 0;
-    if (o->words < 2) return usage(e, "two files are wanted: lape diff REFERENCE OTHER", "");
+    if (o->words < 2) end(USAGE, "two files are wanted: lape diff REFERENCE OTHER");
     if (ends_with(o->word[0], ".npy"))
-        return fail(e, "%s: counts are compared; tools/tensors.py compares .npy files", o->word[0]);
-    if (counts_open(&w->counts, o->word[0], e) || counts_open(&w->others, o->word[1], e))
-        return FAILED;
-    int bad = choose_languages(&w->counts, o->languages, e);
-    if (!bad) bad = choose_languages(&w->others, o->languages, e);
-    if (bad) return bad;
-    if (check_comparable(o, a, b, e)) return FAILED;
-    if (a->n > 1 && find_neurons(a, &f, &w->neurons, e)) return fail_in(e, o->word[0]);
-    if (a->n > 1 && find_neurons(b, &f, &other, e)) return fail_in(e, o->word[1]);
+        end(FAILED, "%s: counts are compared; tools/tensors.py compares .npy files", o->word[0]);
+    must(counts_open(&w->counts, o->word[0], &e) || counts_open(&w->others, o->word[1], &e), NULL,
+         &e);
+    choose_languages(&w->counts, o->languages);
+    choose_languages(&w->others, o->languages);
+    check_comparable(o, a, b);
+    if (a->n > 1) { /* one language has no selection */
+        must(find_neurons(a, &f, &w->neurons, &e), o->word[0], &e);
+        must(find_neurons(b, &f, &w->more_neurons, &e), o->word[1], &e);
+    }
     printf("language\ttokens\tdiffer\toutside\tlayer\tneuron\tcount\tnear above\tnear below\t"
            "other\n");
     for (int k = 0; k < a->n; k++) outside += diff_language(a, &a->language[k], &b->language[k]);
-    if (a->n > 1) diff_selections(&w->neurons, &other); /* one language has none */
-    neurons_free(&other);
+    if (a->n > 1) diff_selections(&w->neurons, &w->more_neurons);
     if (outside)
-        return fail(e, "%s: %zu of %zu counts are further off than gates within %g of zero allow",
-                    o->word[1], outside, all_neurons(a) * a->n, a->near);
+        end(FAILED, "%s: %zu of %zu counts are further off than gates within %g of zero allow",
+            o->word[1], outside, all_neurons(a) * a->n, a->near);
     printf("every count is within the bound of gates within %g of zero\n", a->near);
-    return DONE;
 }
 
 /* ---- lape info ------------------------------------------------------------------------------- */
@@ -2769,40 +2774,43 @@ static void print_layers(const struct neurons *n) {
     free(own);
 }
 
-static int run_info(struct work *w, struct options *o, struct error *e) {
+static void run_info(struct work *w, struct options *o) {
+    const char *path = o->word[0];
     struct gguf g;
-    struct span kind = {0};
-    if (map_file(o->word[0], &w->file, e)) return FAILED;
-    if (w->file.at[0] == '#') {
-        if (neurons_open(&w->neurons, o->word[0], e)) return FAILED;
+    struct span kind = {0}, file;
+    struct error e;
+    must(map_file(path, &file, &e), NULL, &e);
+    const bool list = *file.at == '#';
+    munmap((void *)file.at, file.n);
+    if (list) {
+        must(neurons_open(&w->neurons, path, &e), NULL, &e);
         print_layers(&w->neurons);
-        return DONE;
+        return;
     }
-    if (gguf_open(&g, o->word[0], e)) return FAILED;
-    const bool named = gguf_string(&g, "general.architecture", &kind, e) == 0;
+    must(gguf_open(&g, path, &e), NULL, &e);
+    const bool named = gguf_string(&g, "general.architecture", &kind, &e) == 0;
     const bool counts = named && span_is(kind, "lape-counts"), model = g.tensors > 0;
     gguf_close(&g);
-    if (counts  ? counts_open(&w->counts, o->word[0], e)
-        : model ? checkpoint_open(&w->m, o->word[0], 1, e)
-                : vocabulary_open(&w->m, o->word[0], e))
-        return FAILED;
-    if (counts)
+    if (counts) {
+        must(counts_open(&w->counts, path, &e), NULL, &e);
         print_counts(&w->counts);
-    else if (model)
+    } else if (model) {
+        checkpoint_open(&w->m, path, 1);
         print_model(&w->m);
-    else
+    } else {
+        vocabulary_open(&w->m, path);
         print_vocabulary(&w->m);
-    return DONE;
+    }
 }
 
 /* ---- main ------------------------------------------------------------------------------------ */
 
+/* clang-format off */
 static const struct command {
     const char *name, *words, *what;
     const char *no_text; /* what it makes, if that is not for the standard output */
     int most_words;
-    int (*run)(struct work *w, struct options *o, struct error *e);
-    /* clang-format off */
+    void (*run)(struct work *w, struct options *o);
 } command_table[] = {
     {"info", "FILE", "what a model, counts or neurons file holds", NULL, 1, run_info},
     {"tokenize", "MODEL", "text on standard input to token ids, or back", NULL, 1, run_tokenize},
@@ -2819,100 +2827,104 @@ static const struct command {
      1, run_bake},
     {"trace", "MODEL FILE --at NAME -o X.npy", "any tensor of the forward pass", "a tensor", 2,
      run_trace},
-    {"diff", "REFERENCE OTHER", "compare two counts files: a verdict", NULL, 2,
-     run_diff},
+    {"diff", "REFERENCE OTHER", "compare two counts files: a verdict", NULL, 2, run_diff},
 };
-/* clang-format on */
 enum { COMMANDS = sizeof command_table / sizeof *command_table };
+enum { /* those that take an option: bits in the table's order */
+    TOKENIZE = 1 << 1, COUNT = 1 << 2, MERGE = 1 << 3, FIND = 1 << 4, PPL = 1 << 5,
+    GENERATE = 1 << 6, BAKE = 1 << 7, TRACE = 1 << 8, DIFF = 1 << 9, EVERY = ~0
+};
 
-enum kind { TEXT, NUMBER, WHOLE, BYTES, FLAG };
+enum kind { TEXT, NAME, NUMBER, WHOLE, BYTES, FLAG };
 
 #define AT(field) offsetof(struct options, field)
 static const struct option {
     const char *name;
     enum kind kind;
-    size_t at;            /* in struct options */
-    double low, high;     /* of numbers */
-    const char *commands; /* that take it, between spaces; " " is all */
-    const char *help;
+    size_t at;        /* in struct options */
+    double low, high; /* of numbers */
+    int commands;     /* that take it */
+    const char *help; /* of a NAME after the names */
+    const char *const *names;
 } option_table[] = {
-    {"-o", TEXT, AT(output), 0, 0, " count merge find ppl generate bake trace ",
-     "FILE   write it there"},
-    {"-t", WHOLE, AT(threads), 1, 1024, " count ppl generate trace ",
-     "N   threads (all processors)"},
-    {"--seq", WHOLE, AT(length), 2, 1 << 24, " count ppl trace ",
-     "N   tokens in a piece (the model's context, at most 4096)"},
-    {"--tokens", WHOLE, AT(tokens), 1, 1e15, " count ppl trace ", "N   of every language (all)"},
-    {"--batch", WHOLE, AT(batch), 1, 1 << 20, " count ppl ",
-     "N   pieces at once (512 tokens a thread)"},
-    {"--memory", BYTES, AT(memory), 1, 0x1p53, " count ppl ",
+    {"-o", TEXT, AT(output), 0, 0, COUNT | MERGE | FIND | PPL | GENERATE | BAKE | TRACE,
+     "FILE   write it there", NULL},
+    {"-t", WHOLE, AT(threads), 1, 1024, COUNT | PPL | GENERATE | TRACE,
+     "N   threads (all processors)", NULL},
+    {"--seq", WHOLE, AT(length), 2, 1 << 24, COUNT | PPL | TRACE,
+     "N   tokens in a piece (the model's context, at most 4096)", NULL},
+    {"--tokens", WHOLE, AT(tokens), 1, 1e15, COUNT | PPL | TRACE, "N   of every language (all)",
+     NULL},
+    {"--batch", WHOLE, AT(batch), 1, 1 << 20, COUNT | PPL, "N   pieces at once (512 tokens a thread)",
+     NULL},
+    {"--memory", BYTES, AT(memory), 1, 0x1p53, COUNT | PPL,
      "SIZE   to use, as 4G or 500M; smaller than the model, its weights come layer by layer\n"
-     "         (three quarters of what is free)"},
-    {"--bos", FLAG, AT(bos), 0, 0, " count ppl tokenize trace ",
-     "   begin with the begin-of-sequence token, every piece"},
-    {"--near", NUMBER, AT(near), 0, 1e6, " count ",
-     "T   count gates within T of zero, too (0.001)"},
-    {"--shard", TEXT, AT(shard), 0, 0, " count ", "I/N   every N-th piece, from the I-th"},
-    {"--save-every", NUMBER, AT(save_every), 0, 1e9, " count ",
-     "S   save to FILE.partial every S seconds"},
-    {"--resume", FLAG, AT(resume), 0, 0, " count ", "   go on from FILE.partial if it is there"},
-    {"--method", TEXT, AT(method), 0, 0, " find ",
-     "lape|lap|lave|random   the score: the paper's, probability alone, entropy of mean\n"
-     "         positive activations, random numbers   (lape)"},
-    {"--penalty", NUMBER, AT(penalty), 0, 1e6, " find ",
-     "X   entropy / ln K - X highest probability / mean of 1/1 .. 1/K (0: entropy)"},
-    {"--top", NUMBER, AT(top), 0, 1, " find diff ", "R   part of the neurons to select (0.01)"},
-    {"--filter", NUMBER, AT(filter), 0, 1, " find diff ",
-     "R   one language must be above this rank of all probabilities (0.95)"},
-    {"--bar", NUMBER, AT(bar), 0, 1, " find diff ",
-     "R   a neuron is of the languages above this rank (0.95)"},
-    {"--langs", TEXT, AT(languages), 0, 0, " find diff ",
-     "A,B,...   of the counts, in this order (all)"},
-    {"--like", TEXT, AT(like), 0, 0, " find ",
-     "NEURONS   random: as many per layer and language as there"},
-    {"--neurons", TEXT, AT(neurons), 0, 0, " ppl generate bake ",
-     "NEURONS   what `lape find` made"},
-    {"--counts", TEXT, AT(counts), 0, 0, " generate ", "COUNTS   for the mean activations"},
-    {"--off", TEXT, AT(off), 0, 0, " generate bake ", "LANG   its neurons become 0"},
-    {"--on", TEXT, AT(on), 0, 0, " generate ", "LANG   its neurons are then strengthened"},
-    {"--how", TEXT, AT(how), 0, 0, " generate ",
-     "replace|add|scale|diffmean   a <- X mean, a + X mean, X a,\n"
-     "         a + X (mean - mean of the other languages)   (replace)"},
-    {"--strength", NUMBER, AT(strength), -1e6, 1e6, " generate ", "X   (1)"},
-    {"--any-model", FLAG, AT(any_model), 0, 0, " ppl generate bake ",
-     "   take neurons and counts of a model of another name"},
-    {"-p", TEXT, AT(prompt), 0, 0, " generate ", "TEXT   the prompt"},
-    {"-f", TEXT, AT(prompts), 0, 0, " generate ", "FILE   prompts, one a line; makes a table"},
-    {"-n", WHOLE, AT(new_tokens), 1, 1 << 24, " generate ", "N   tokens to generate (64)"},
-    {"--temp", NUMBER, AT(temperature), 0, 1e6, " generate ", "T   temperature (0: greedy)"},
-    {"--top-p", NUMBER, AT(top_p), 0, 1, " generate ", "P   sample from the likeliest P (1)"},
-    {"--repeat-penalty", NUMBER, AT(repeat), 1e-6, 1e6, " generate ",
-     "R   on tokens seen before (1: none)"},
-    {"--seed", WHOLE, AT(seed), 0, 1e15, " find generate ", "S   of all that is random (0)"},
-    {"--at", TEXT, AT(at), 0, 0, " trace ",
-     "NAME   embd attn_norm q k v heads attn_out ffn_norm gate act up down resid logits"},
-    {"--layer", WHOLE, AT(layer), 0, 1 << 16, " trace ", "N   from 0 (all)"},
-    {"--decode", FLAG, AT(decode), 0, 0, " tokenize ", "   ids to text"},
-    {"--lines", FLAG, AT(lines), 0, 0, " tokenize ", "   every line is a text of its own"},
-    {"-q", FLAG, AT(quiet), 0, 0, " ", "   no progress, no summary"},
-    {"-h", FLAG, AT(help), 0, 0, " ", "   this help"},
+     "         (three quarters of what is free)", NULL},
+    {"--bos", FLAG, AT(bos), 0, 0, COUNT | PPL | TOKENIZE | TRACE,
+     "   begin with the begin-of-sequence token, every piece", NULL},
+    {"--near", NUMBER, AT(near), 0, 1e6, COUNT, "T   count gates within T of zero, too (0.001)", NULL},
+    {"--shard", TEXT, AT(shard), 0, 0, COUNT, "I/N   every N-th piece, from the I-th", NULL},
+    {"--save-every", NUMBER, AT(save_every), 0, 1e9, COUNT,
+     "S   save to FILE.partial every S seconds", NULL},
+    {"--resume", FLAG, AT(resume), 0, 0, COUNT, "   go on from FILE.partial if it is there", NULL},
+    {"--method", NAME, AT(method), 0, 0, FIND,
+     "the score: the paper's, probability alone, entropy of mean\n"
+     "         positive activations, random numbers   (lape)", method_name},
+    {"--penalty", NUMBER, AT(penalty), 0, 1e6, FIND,
+     "X   entropy / ln K - X highest probability / mean of 1/1 .. 1/K (0: entropy)", NULL},
+    {"--top", NUMBER, AT(top), 0, 1, FIND | DIFF, "R   part of the neurons to select (0.01)", NULL},
+    {"--filter", NUMBER, AT(filter), 0, 1, FIND | DIFF,
+     "R   one language must be above this rank of all probabilities (0.95)", NULL},
+    {"--bar", NUMBER, AT(bar), 0, 1, FIND | DIFF,
+     "R   a neuron is of the languages above this rank (0.95)", NULL},
+    {"--langs", TEXT, AT(languages), 0, 0, FIND | DIFF,
+     "A,B,...   of the counts, in this order (all)", NULL},
+    {"--like", TEXT, AT(like), 0, 0, FIND,
+     "NEURONS   random: as many per layer and language as there", NULL},
+    {"--neurons", TEXT, AT(neurons), 0, 0, PPL | GENERATE | BAKE,
+     "NEURONS   what `lape find` made", NULL},
+    {"--counts", TEXT, AT(counts), 0, 0, GENERATE, "COUNTS   for the mean activations", NULL},
+    {"--off", TEXT, AT(off), 0, 0, GENERATE | BAKE, "LANG   its neurons become 0", NULL},
+    {"--on", TEXT, AT(on), 0, 0, GENERATE, "LANG   its neurons are then strengthened", NULL},
+    {"--how", NAME, AT(how), 0, 0, GENERATE,
+     "a <- X mean, a + X mean, X a,\n"
+     "         a + X (mean - mean of the other languages)   (replace)", how_name},
+    {"--strength", NUMBER, AT(strength), -1e6, 1e6, GENERATE, "X   (1)", NULL},
+    {"--any-model", FLAG, AT(any_model), 0, 0, PPL | GENERATE | BAKE,
+     "   take neurons and counts of a model of another name", NULL},
+    {"-p", TEXT, AT(prompt), 0, 0, GENERATE, "TEXT   the prompt", NULL},
+    {"-f", TEXT, AT(prompts), 0, 0, GENERATE, "FILE   prompts, one a line; makes a table", NULL},
+    {"-n", WHOLE, AT(new_tokens), 1, 1 << 24, GENERATE, "N   tokens to generate (64)", NULL},
+    {"--temp", NUMBER, AT(temperature), 0, 1e6, GENERATE, "T   temperature (0: greedy)", NULL},
+    {"--top-p", NUMBER, AT(top_p), 0, 1, GENERATE, "P   sample from the likeliest P (1)", NULL},
+    {"--repeat-penalty", NUMBER, AT(repeat), 1e-6, 1e6, GENERATE,
+     "R   on tokens seen before (1: none)", NULL},
+    {"--seed", WHOLE, AT(seed), 0, 1e15, FIND | GENERATE, "S   of all that is random (0)", NULL},
+    {"--at", NAME, AT(at), 0, 0, TRACE, "", point_name},
+    {"--layer", WHOLE, AT(layer), 0, 1 << 16, TRACE, "N   from 0 (all)", NULL},
+    {"--decode", FLAG, AT(decode), 0, 0, TOKENIZE, "   ids to text", NULL},
+    {"--lines", FLAG, AT(lines), 0, 0, TOKENIZE, "   every line is a text of its own", NULL},
+    {"-q", FLAG, AT(quiet), 0, 0, EVERY, "   no progress, no summary", NULL},
+    {"-h", FLAG, AT(help), 0, 0, EVERY, "   this help", NULL},
 };
+/* clang-format on */
 enum { OPTIONS = sizeof option_table / sizeof *option_table };
 
 static bool takes(const struct command *c, const struct option *o) {
-    char name[32];
-    snprintf(name, sizeof name, " %s ", c->name);
-    return o->commands[1] == '\0' || strstr(o->commands, name);
+    return o->commands >> (c - command_table) & 1;
 }
 
-static void print_help(const struct command *c) {
-    if (c) {
-        printf("lape %s %s\n  %s\n\n", c->name, c->words, c->what);
-        for (int i = 0; i < OPTIONS; i++)
-            if (takes(c, &option_table[i]))
-                printf("  %s %s\n", option_table[i].name, option_table[i].help);
-        return;
+static void print_options(const struct command *c) {
+    printf("lape %s %s\n  %s\n\n", c->name, c->words, c->what);
+    for (const struct option *o = option_table; o < option_table + OPTIONS; o++) {
+        if (!takes(c, o)) continue;
+        printf("  %s ", o->name);
+        for (int i = 0; o->names && o->names[i]; i++) printf("%s%s", i ? "|" : "", o->names[i]);
+        printf("%s%s\n", o->names && *o->help ? "   " : "", o->help);
     }
+}
+
+static void print_commands(void) {
     printf("lape: the language-specific neurons of language models, found, ablated, steered with\n"
            "(language activation probability entropy: Tang et al., ACL 2024)\n\n");
     for (int i = 0; i < COMMANDS; i++)
@@ -2932,50 +2944,63 @@ static bool parse_size(const char *text, uint64_t *to) {
     return end > text && *to && (!*end || (at && !end[1]));
 }
 
-static int set_option(void *field, const struct option *o, const char *text, struct error *e) {
-    char *end = NULL;
+/* Which of an option's names the word is. */
+static int parse_name(const struct option *o, const char *word) {
+    char names[256] = "";
+    for (int i = 0; o->names[i]; i++) {
+        if (strcmp(word, o->names[i]) == 0) return i;
+        strcat(strcat(names, " "), o->names[i]);
+    }
+    end(USAGE, "%s is one of:%s; not %s", o->name, names, word);
+}
+
+static void set_option(void *field, const struct option *o, const char *text) {
+    char *stop = NULL;
     bool good = true;
     switch (o->kind) {
     case FLAG: *(bool *)field = true; break;
     case TEXT: *(const char **)field = text; break;
+    case NAME: *(int *)field = parse_name(o, text); break;
     case WHOLE:
         good = parse_number(text_span(text), (uint64_t)o->high, field) &&
                *(uint64_t *)field >= (uint64_t)o->low;
         break;
-    case BYTES: good = parse_size(text, field); break;
+    case BYTES:
+        if (parse_size(text, field)) break;
+        end(USAGE, "%s wants a size as 500M or 4G, not %s", o->name, text);
     case NUMBER:
-        *(double *)field = strtod(text, &end);
-        good = end > text && !*end && *(double *)field >= o->low && *(double *)field <= o->high;
+        *(double *)field = strtod(text, &stop);
+        good = stop > text && !*stop && *(double *)field >= o->low && *(double *)field <= o->high;
         break;
     }
-    if (good) return DONE;
-    if (o->kind == BYTES) return usage(e, "--memory wants a size as 500M or 4G, not ", text);
-    fail(e, "%s wants a %snumber from %.9g to %.9g, not '%s'", o->name,
-         o->kind == WHOLE ? "whole " : "", o->low, o->high, text);
-    return USAGE;
+    if (!good)
+        end(USAGE, "%s wants a %snumber from %.9g to %.9g, not '%s'", o->name,
+            o->kind == WHOLE ? "whole " : "", o->low, o->high, text);
 }
 
-static int parse_options(struct options *o, const struct command *c, char **word, struct error *e) {
+static void parse_options(struct options *o, const struct command *c, char **word) {
     for (; *word; word++) {
         const struct option *found = NULL;
         if ((*word)[0] != '-') {
-            if (o->words == c->most_words) return usage(e, "one file too many: ", *word);
+            if (o->words == c->most_words) end(USAGE, "one file too many: %s", *word);
             o->word[o->words++] = *word;
             continue;
         }
         for (int k = 0; k < OPTIONS; k++)
             if (strcmp(*word, option_table[k].name) == 0 && takes(c, &option_table[k]))
                 found = &option_table[k];
-        if (!found) {
-            fail(e, "lape %s has no option '%s'; lape %s -h lists them", c->name, *word, c->name);
-            return USAGE;
-        }
-        if (found->kind != FLAG && !*++word) return usage(e, "no value after ", found->name);
-        if (set_option((char *)o + found->at, found, *word, e)) return USAGE;
+        if (!found)
+            end(USAGE, "lape %s has no option '%s'; lape %s -h lists them", c->name, *word,
+                c->name);
+        if (found->kind != FLAG && !*++word) end(USAGE, "no value after %s", found->name);
+        set_option((char *)o + found->at, found, *word);
     }
-    if (o->words || o->help) return DONE;
-    fail(e, "wanted: lape %s %s", c->name, c->words);
-    return USAGE;
+    if (!o->words && !o->help) end(USAGE, "wanted: lape %s %s", c->name, c->words);
+    for (int k = 0; k < OPTIONS && !o->help; k++) { /* a name without a default is wanted */
+        const struct option *x = &option_table[k];
+        if (x->kind == NAME && takes(c, x) && *(int *)((char *)o + x->at) < 0)
+            parse_name(x, "given");
+    }
 }
 
 static bool same_file(const char *a, const char *b) {
@@ -2985,50 +3010,54 @@ static bool same_file(const char *a, const char *b) {
 }
 
 /* A result must not take the place of what it is made from; sums of counts may. */
-static int check_output(const struct options *o, const struct command *c, struct error *e) {
+static void check_output(const struct options *o, const struct command *c) {
     const char *const named[] = {o->neurons, o->counts, o->prompts, o->like};
     bool input = false;
-    if (c->no_text && !o->output) {
-        fail(e, "-o FILE is missing; %s: not for the standard output", c->no_text);
-        return USAGE;
-    }
-    if (c->run == run_merge) return DONE;
+    if (c->no_text && !o->output)
+        end(USAGE, "-o FILE is missing; %s: not for the standard output", c->no_text);
+    if (c->run == run_merge) return;
     for (size_t i = 0; i < sizeof named / sizeof *named; i++)
         input |= same_file(o->output, named[i]);
     for (int i = 0; i < o->words; i++) {
         const char *equals = strchr(o->word[i], '=');
         input |= same_file(o->output, o->word[i]) || (equals && same_file(o->output, equals + 1));
     }
-    return input ? usage(e, "-o names a file that is read, too: ", o->output) : DONE;
+    if (input) end(USAGE, "-o names a file that is read, too: %s", o->output);
+}
+
+static void run_command(const struct command *c, char **words) {
+    static struct work w; /* until the program ends */
+    struct error e;
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    /* clang-format off */
+    struct options o = {.top = .01, .filter = .95, .bar = .95, .near = 1e-3, .strength = 1,
+                        .top_p = 1, .repeat = 1, .new_tokens = 64, .at = -1, .method = LAPE,
+                        .how = REPLACE, .tokens = UINT64_MAX, .layer = UINT64_MAX,
+                        .threads = processors > 0 ? (uint64_t)processors : 1};
+    /* clang-format on */
+    parse_options(&o, c, words);
+    if (o.help) {
+        print_options(c);
+        return;
+    }
+    check_output(&o, c);
+    must(output_open(&w.output, o.output, &e), NULL, &e);
+    c->run(&w, &o);
+    if (w.output.file) must(output_finish(&w.output, &e), NULL, &e);
 }
 
 int main(int argc, char **argv) {
-    struct error e = {""};
-    struct work w = {0};
-    /* clang-format off */
-    struct options o = {.top = .01, .filter = .95, .bar = .95, .near = 1e-3, .strength = 1,
-                        .top_p = 1, .repeat = 1, .new_tokens = 64, .how = "replace",
-                        .method = "lape", .tokens = UINT64_MAX, .layer = UINT64_MAX};
-    /* clang-format on */
     const struct command *c = NULL;
-    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    int status = DONE;
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of writing, not the end */
-    o.threads = processors > 0 ? (uint64_t)processors : 1;
     for (int i = 0; argc > 1 && i < COMMANDS; i++)
         if (strcmp(argv[1], command_table[i].name) == 0) c = &command_table[i];
     if (c)
-        status = parse_options(&o, c, argv + 2, &e);
-    else if (argc < 2 || (strcmp(argv[1], "-h") != 0 && strcmp(argv[1], "--help") != 0))
-        status = usage(&e, "no such command, lape -h lists them: ", argc > 1 ? argv[1] : "(none)");
-    if (c && !status && !o.help) status = check_output(&o, c, &e);
-    if (!status) status = output_open(&w.output, o.help ? NULL : o.output, &e);
-    if (!status && (!c || o.help))
-        print_help(c);
-    else if (!status)
-        status = c->run(&w, &o, &e);
-    if (!status && w.output.file) status = output_finish(&w.output, &e);
-    work_free(&w);
-    if (status) fprintf(stderr, "lape: %s\n", e.text);
-    return status == USAGE ? 2 : status ? 1 : 0;
+        run_command(c, argv + 2);
+    else if (argc > 1 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0))
+        print_commands();
+    else
+        end(USAGE, "no such command, lape -h lists them: %s", argc > 1 ? argv[1] : "(none)");
+    if (fflush(stdout) || ferror(stdout))
+        end(FAILED, "standard output: cannot write: %s", strerror(errno));
+    return DONE;
 }

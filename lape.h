@@ -15,8 +15,9 @@
  *   F neurons of a layer    K languages
  *
  * Functions that can fail return -1 or NULL and leave one line in struct error; a pointer to it is
- * always the last argument and never NULL. Nothing here is global and nothing is thread-safe on its
- * own: threads live in struct pool, and only inside the calls that are given one.
+ * always the last argument and never NULL. Nothing here is global but the list of outputs that are
+ * to be finished, and nothing is thread-safe on its own: threads live in struct pool, and only
+ * inside the calls that are given one.
  */
 #ifndef LAPE_H
 #define LAPE_H
@@ -98,10 +99,11 @@ int map_file(const char *path, struct span *to, struct error *e);
 
 /* A file that appears whole or not at all: it is written under a name beside PATH that nobody has,
  * then renamed. Where PATH is a link, so is its end; what is no regular file (a pipe, a device) is
- * written to as it is. */
+ * written to as it is. When the program ends, outputs that are not finished leave nothing. */
 struct output {
     FILE *file;
     char *path, *temporary; /* of a regular file */
+    struct output *before;  /* the one that was opened before, of those that are to be finished */
 };
 /* With a path of NULL, it is the standard output. */
 int output_open(struct output *o, const char *path, struct error *e);
@@ -189,6 +191,8 @@ const struct gguf_value *gguf_array(const struct gguf *g, const char *key, enum 
                                     struct error *e);
 /* The strings of an array of strings: `count` spans, to be freed with free(). */
 struct span *gguf_strings(const struct gguf_value *array);
+/* The numbers of an array of I32, F32 or BOOL, as int32_t, float or bool, likewise. */
+void *gguf_numbers(const struct gguf_value *array);
 
 /* What is not known is not passed over: -1 with its name when a value whose key starts with
  * `prefix` was given out by no getter, unless the rest of its key is in `harmless`, a list that
@@ -219,6 +223,7 @@ void put_string(struct gguf_writer *w, const char *key, const char *v);
 void put_array(struct gguf_writer *w, const char *key, enum gguf_type item, size_t n);
 void put_tensor(struct gguf_writer *w, const struct tensor *t); /* but for where its data is */
 void put_number(struct gguf_writer *w, uint64_t v, int bytes);  /* an item of an array, or tensor */
+void put_f32(struct gguf_writer *w, float v);
 void put_bytes(struct gguf_writer *w, const void *bytes, size_t n);
 void put_text(struct gguf_writer *w, const char *s); /* an item that is a string */
 void put_padding(struct gguf_writer *w);
@@ -447,153 +452,5 @@ int decode(const struct tokenizer *t, const int32_t *ids, size_t n, struct buffe
 size_t character(struct span s, uint32_t *code);
 /* Bytes at the start of `text` that end with a whole character: what a stream may print. */
 size_t whole_characters(struct span text);
-
-/* ---- Counts ------------------------------------------------------------------------------------
- *
- * What the method needs to know of a corpus: section 2.2 of the paper counts how often a neuron is
- * above zero; kept besides is what steering and certifying others' counts need. All are integers,
- * so that counts of parts add up to the counts of the whole, exactly and in any order.
- */
-enum { LABEL_SIZE = 25 }; /* a language's label: 1 to 24 of A-Z a-z 0-9 _ -, but "none" and "-" */
-
-enum statistic {
-    POSITIVE,   /* [L, F] tokens with activation > 0 */
-    NEAR_ABOVE, /* [L, F] tokens with the gate, before its activation function, in (0, near) ... */
-    NEAR_BELOW, /* ... and in [-near, 0]. Gates that are off by at most `near` make a count in
-                   [POSITIVE - NEAR_ABOVE, POSITIVE + NEAR_BELOW] */
-    SUM,        /* [L, F] of activation x 2^20, each rounded to an integer, half to even */
-    POSITIVE_SUM, /* [L, F] the same over activations > 0 only */
-    HISTOGRAM,    /* [V] tokens by id */
-    STATISTICS
-};
-
-/* What was counted: of a text's pieces those of number shard, shard + of, shard + 2 of, ... */
-struct part {
-    uint64_t text; /* a digest of all its pieces' ids: a guard against mistakes */
-    uint64_t shard, of;
-};
-
-struct language {
-    char label[LABEL_SIZE];
-    uint64_t tokens, pieces;
-    struct part *part; /* [parts], by text, of, shard; they share no piece */
-    size_t parts;
-    int64_t *of[STATISTICS]; /* in imported counts all but POSITIVE may be NULL */
-};
-
-struct counts {
-    char model[128];            /* its general.name; "unknown" when an import did not give one */
-    int layers, neurons, vocab; /* L, F, V */
-    uint64_t piece;             /* tokens in a piece; 0 in imported counts */
-    uint64_t bos;               /* 1 when the first of them is the begin-of-sequence token */
-    double near;
-    int n;                     /* K */
-    struct language *language; /* [K], by ascending label */
-};
-
-/* Adds a language without statistics where its label belongs; pointers to others are void then. */
-struct language *insert_language(struct counts *c, const char *label);
-void counts_free(struct counts *c);
-/* GGUF files of architecture "lape-counts"; README.md says what is in them. */
-int counts_open(struct counts *c, const char *path, struct error *e);
-void counts_write(const struct counts *c, FILE *to);
-/* Adds `from` to `to`: languages that both have are summed, the others join. -1 when they are of
- * different models, pieces or tolerances, when one lacks a statistic, when a piece would be counted
- * twice, or when a sum overflows. */
-int counts_add(struct counts *to, const struct counts *from, struct error *e);
-
-/* The hook that counts: what it sees goes to `language`, which has all statistics. */
-struct counter {
-    struct pool *pool;
-    const struct counts *counts;
-    struct language *language;
-    const real *values; /* its own: [rows, F] of the batch at hand, at `layer` */
-    int rows, layer;
-};
-void count_neurons(void *counter, enum point at, int layer, real *values, int rows, int columns);
-/* -1 when an activation was not a number, or activations were too large to be added up exactly
- * (4096 of one neuron's to 2^31, all of them to 2^43): says where. */
-int count_is_sound(const struct counter *c, struct error *e);
-
-/* ---- Finding language-specific neurons ---------------------------------------------------------
- *
- * p(i, k) = POSITIVE / tokens for neuron i and language k; q = p normalised to sum 1 over k;
- * LAPE = -sum_k q ln q (section 2.2). Selected as by the released code:
- *   threshold = the round(filter x |p|)-th smallest p; who has no p above it is out;
- *   of the rest, the round(top x neurons) of lowest score, ties by layer, then index;
- *   each belongs to the languages with p above the round(bar x |p|)-th smallest p.
- * round() is half to even. A rank of 0 is no threshold: every p is above it.
- */
-struct neurons {
-    char model[128];
-    int layers, neurons;       /* L, F */
-    int languages;             /* K */
-    char (*label)[LABEL_SIZE]; /* [K] */
-    size_t n;
-    struct neuron {
-        int layer, index;
-    } * neuron;   /* [n], by layer, then index */
-    bool *member; /* [n, K] belongs to the language */
-    double *p;    /* [n, K] activation probabilities; NULL when read from a file */
-};
-
-enum method { /* the score; the paper compares LAPE with the others */
-              LAPE,
-              LAP,   /* -max_k p: the probability alone */
-              LAVE,  /* LAPE's entropy, of mean positive activations instead of p */
-              RANDOM /* the control */
-};
-
-struct find {
-    enum method method;
-    double top, filter, bar;
-    double penalty; /* X: LAPE scores H / ln K - X max_k p / (mean of 1/1 .. 1/K), H of p
-                       that are 1e-12 at least (NJUNLP, Language-Neurons-Alignment); 0: H */
-    uint64_t seed;  /* of RANDOM */
-    const struct neurons *like;  /* RANDOM draws as many per layer and language; NULL: `top` */
-    double threshold, bar_value; /* out: the two p; -1 for none */
-};
-
-/* -1 when a language has no tokens, when there is but one, whose entropy is 0 for every neuron,
- * when LAVE's sums are missing, or when `like` is of another model or has a language that the
- * counts lack. */
-int find_neurons(const struct counts *c, struct find *f, struct neurons *out, struct error *e);
-void neurons_free(struct neurons *n);
-/* Tab-separated values with a commented header; README.md says which columns. */
-int neurons_open(struct neurons *n, const char *path, struct error *e);
-void neurons_print(const struct neurons *n, const struct counts *c, const struct find *f, FILE *to);
-
-/* ---- Ablation and steering ---------------------------------------------------------------------
- *
- * Both change single neurons by a <- scale a + shift, at every token.
- */
-struct edits {
-    size_t *first; /* [L + 1] where a layer's edits start */
-    struct edit {
-        int neuron;
-        real scale, shift;
-    } * edit;
-};
-
-enum how {           /* with X = strength, and means over all tokens of a language */
-           REPLACE,  /* a <- X mean */
-           ADD_MEAN, /* a <- a + X mean */
-           SCALE,    /* a <- X a */
-           DIFFMEAN  /* a <- a + X (mean - the average of the other languages' means) */
-};
-
-struct steer {
-    int off; /* language whose neurons become 0; -1: none */
-    int on;  /* language whose neurons are then strengthened; -1: none */
-    enum how how;
-    double strength;
-    const struct counts *counts; /* for the means; unused by SCALE */
-};
-
-/* -1 when a mean is wanted that the counts do not hold. */
-int edits_new(struct edits *x, const struct neurons *n, const struct steer *s, struct error *e);
-void edits_free(struct edits *x);
-/* The hook that ablates and steers. */
-void edit_neurons(void *edits, enum point at, int layer, real *values, int rows, int columns);
 
 #endif

@@ -113,10 +113,20 @@ static FILE *open_temporary(struct output *o) {
     return file < 0 ? NULL : fdopen(file, "wb");
 }
 
+static struct output *unfinished; /* the last one that was opened */
+
+static void discard_unfinished(void) {
+    while (unfinished) output_discard(unfinished);
+}
+
 int output_open(struct output *o, const char *path, struct error *e) {
+    static bool asked;
     struct stat st;
     *o = (struct output){.file = stdout};
     if (!path) return 0;
+    if (!asked) asked = atexit(discard_unfinished) == 0;
+    o->before = unfinished;
+    unfinished = o;
     const bool there = lstat(path, &st) == 0, plain = stat(path, &st) < 0 || S_ISREG(st.st_mode);
     if (there && plain)
         o->path = realpath(path, NULL); /* a link stays one: what it points to is replaced */
@@ -143,6 +153,9 @@ int output_finish(struct output *o, struct error *e) {
 }
 
 void output_discard(struct output *o) {
+    struct output **at = &unfinished;
+    while (*at && *at != o) at = &(*at)->before;
+    if (*at) *at = o->before;
     if (o->file && o->file != stdout) fclose(o->file);
     if (o->temporary && *o->temporary) remove(o->temporary);
     free(o->path);
@@ -808,6 +821,17 @@ struct span *gguf_strings(const struct gguf_value *array) {
     return s;
 }
 
+void *gguf_numbers(const struct gguf_value *array) {
+    const int size = type_size[array->item];
+    char *to = new_array(array->count, size);
+    for (uint64_t i = 0; i < array->count; i++)
+        if (size == 4)
+            memcpy(to + 4 * i, &(uint32_t){get_u32(array->data.at + 4 * i)}, 4);
+        else
+            to[i] = array->data.at[i] != 0;
+    return to;
+}
+
 /* Whether the list, which ends with NULL, has the text, or its beginning or end beside a "*". */
 static bool is_listed(struct span s, const char *const *list) {
     for (; *list; list++) {
@@ -847,6 +871,8 @@ void put_number(struct gguf_writer *w, uint64_t v, int bytes) {
     write_little(w->to, v, bytes);
     w->written += bytes;
 }
+
+void put_f32(struct gguf_writer *w, float v) { put_number(w, bits_of_float(v), 4); }
 
 void put_bytes(struct gguf_writer *w, const void *bytes, size_t n) {
     fwrite(bytes, 1, n, w->to);

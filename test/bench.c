@@ -100,7 +100,7 @@ static double fma_rate(struct pool *p) {
 
 /* ---- A matrix product ------------------------------------------------------------------------ */
 
-static int parse_type_name(const char *text, struct matrix *w, struct error *e) {
+static void parse_type_name(const char *text, struct matrix *w) {
     static const struct {
         const char *name;
         uint32_t type;
@@ -109,15 +109,13 @@ static int parse_type_name(const char *text, struct matrix *w, struct error *e) 
                  {"f16", TENSOR_F16, 2, 1},
                  {"bf16", TENSOR_BF16, 2, 1},
                  {"q8_0", TENSOR_Q8_0, 34, 32}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(text, known[i].name) == 0) {
-            w->type = known[i].type;
-            w->row_bytes = (size_t)w->columns / known[i].of * known[i].bytes;
-            return w->columns % known[i].of
-                       ? usage(e, "rows of q8_0 are multiples of 32, not ", text)
-                       : DONE;
-        }
-    return usage(e, "--type is f32, f16, bf16 or q8_0, not ", text);
+    size_t i = 0;
+    while (i < sizeof known / sizeof *known && strcmp(text, known[i].name)) i++;
+    if (i == sizeof known / sizeof *known)
+        end(USAGE, "--type is f32, f16, bf16 or q8_0, not %s", text);
+    if (w->columns % known[i].of) end(USAGE, "rows of q8_0 are multiples of 32, not %s", text);
+    w->type = known[i].type;
+    w->row_bytes = (size_t)w->columns / known[i].of * known[i].bytes;
 }
 
 /* out [tokens, w->rows] = x [tokens, w->columns] w^T, so many times. */
@@ -140,17 +138,16 @@ static void multiply(struct pool *p, real *out, const real *x, int tokens, const
 }
 
 /* T tokens, O outputs of K numbers each. */
-static int bench_product(struct pool *p, const struct settings *s, struct error *e) {
+static void bench_product(struct pool *p, const struct settings *s) {
     struct span rest = text_span(s->gemm), part[3];
     uint64_t n[3], state = 0;
     bool good = true;
     for (int i = 0; good && i < 3; i++)
         good = next_part(&rest, ',', &part[i]) && parse_number(part[i], 1 << 20, &n[i]) && n[i];
-    if (!good || rest.n)
-        return usage(e, "--gemm wants T,O,K: tokens, outputs, inputs; not ", s->gemm);
+    if (!good || rest.n) end(USAGE, "--gemm wants T,O,K: tokens, outputs, inputs; not %s", s->gemm);
     const size_t T = n[0], O = n[1], K = n[2];
     struct matrix w = {.rows = (int)O, .columns = (int)K};
-    if (parse_type_name(s->type, &w, e)) return USAGE;
+    parse_type_name(s->type, &w);
     real *x = new_array(T * K, sizeof *x), *out = new_array(T * O, sizeof *out);
     char *weights = new_array(O, w.row_bytes);
     struct timing t = {0};
@@ -171,7 +168,6 @@ static int bench_product(struct pool *p, const struct settings *s, struct error 
     free(x);
     free(out);
     free(weights);
-    return DONE;
 }
 
 /* ---- A model --------------------------------------------------------------------------------- */
@@ -189,12 +185,13 @@ static void see_time(void *profile, enum point at, int layer, real *values, int 
     p->last = t;
 }
 
-static int bench_pieces(struct checkpoint *m, const struct settings *s, struct error *e) {
+static void bench_pieces(struct checkpoint *m, const struct settings *s) {
     const struct config *c = &m->model.config;
     const size_t length = s->length ? s->length : least(c->context, PIECE), T = length * s->batch;
-    if (T > INT_MAX / 2) return fail(e, "%zu tokens at once are too many", T);
-    struct run *r = run_new(&m->model, m->pool, (int)T, (int)T, false, e);
-    if (!r) return FAILED;
+    struct error e;
+    if (T > INT_MAX / 2) end(FAILED, "%zu tokens at once are too many", T);
+    struct run *r = run_new(&m->model, m->pool, (int)T, (int)T, false, &e);
+    must(!r, NULL, &e);
     int32_t *tokens = new_array(T, sizeof *tokens);
     struct sequence *piece = new_array(s->batch, sizeof *piece);
     struct profile p = {0};
@@ -204,22 +201,20 @@ static int bench_pieces(struct checkpoint *m, const struct settings *s, struct e
     for (size_t i = 0; i < T; i++) tokens[i] = (int32_t)(random_fraction(&state) * c->vocab);
     for (size_t i = 0; i < s->batch; i++)
         piece[i] = (struct sequence){tokens + i * length, (int)length, 0, (int)(i * length)};
-    int bad = forward(r, piece, (int)s->batch, NULL, e);
-    for (double start; !bad && t.n < RUNS; t.run[t.n++] = now() - start) {
+    must(forward(r, piece, (int)s->batch, NULL, &e), NULL, &e);
+    for (double start; t.n < RUNS; t.run[t.n++] = now() - start) {
         start = p.last = now();
-        bad = forward(r, piece, (int)s->batch, &hook, e);
+        must(forward(r, piece, (int)s->batch, &hook, &e), NULL, &e);
     }
     double all = 0;
     for (int i = 0; i < POINTS; i++) all += p.spent[i];
-    if (!bad)
-        printf("%zu tokens in pieces of %zu, %d threads: %.1f tokens/s\n", T, length,
-               pool_threads(m->pool), (double)T / median(&t));
-    for (int i = 0; !bad && s->profile && i < AT_LOGITS; i++)
+    printf("%zu tokens in pieces of %zu, %d threads: %.1f tokens/s\n", T, length,
+           pool_threads(m->pool), (double)T / median(&t));
+    for (int i = 0; s->profile && i < AT_LOGITS; i++)
         printf("%-9s %5.1f %%  %.4f s\n", point_name[i], 100 * p.spent[i] / all, p.spent[i] / RUNS);
     free(piece);
     free(tokens);
     run_free(r);
-    return bad ? FAILED : DONE;
 }
 
 /* Bytes of weights that one token wants: of two matrices of the vocabulary, the output's. */
@@ -231,42 +226,31 @@ static uint64_t bytes_of_a_token(const struct model *m) {
 }
 
 /* Tokens one by one, as they are generated. */
-static int bench_steps(struct checkpoint *m, const struct settings *s, struct error *e) {
+static void bench_steps(struct checkpoint *m, const struct settings *s) {
     const struct config *c = &m->model.config;
     const int n = (int)least(s->steps, c->context - 1);
-    struct run *r = run_new(&m->model, m->pool, 1, n + 1, true, e);
-    if (!r) return FAILED;
+    struct error e;
+    struct run *r = run_new(&m->model, m->pool, 1, n + 1, true, &e);
+    must(!r, NULL, &e);
     real *out = new_array(c->vocab, sizeof *out);
     uint64_t state = 0;
     double start = 0;
-    int bad = 0;
-    for (int i = 0; i <= n && !bad; i++) { /* the first, which touches all pages, is not timed */
+    for (int i = 0; i <= n; i++) { /* the first, which touches all pages, is not timed */
         const int32_t token = (int32_t)(random_fraction(&state) * c->vocab);
         if (i == 1) start = now();
-        bad = forward(r, &(struct sequence){&token, 1, i, 0}, 1, NULL, e);
-        if (!bad) logits(r, 0, 1, out, NULL);
+        must(forward(r, &(struct sequence){&token, 1, i, 0}, 1, NULL, &e), NULL, &e);
+        logits(r, 0, 1, out, NULL);
     }
     const double rate = n / (now() - start);
-    if (!bad)
-        printf("%d tokens one by one, %d threads: %.1f tokens/s, %.1f GB/s of weights\n", n,
-               pool_threads(m->pool), rate, 1e-9 * rate * (double)bytes_of_a_token(&m->model));
+    printf("%d tokens one by one, %d threads: %.1f tokens/s, %.1f GB/s of weights\n", n,
+           pool_threads(m->pool), rate, 1e-9 * rate * (double)bytes_of_a_token(&m->model));
     free(out);
     run_free(r);
-    return bad ? FAILED : DONE;
-}
-
-static int bench_model(const struct settings *s, struct error *e) {
-    struct checkpoint m = {0};
-    int bad = checkpoint_open(&m, s->model, (int)s->threads, e);
-    if (!bad) bad = bench_pieces(&m, s, e);
-    if (!bad) bad = bench_steps(&m, s, e);
-    checkpoint_close(&m);
-    return bad;
 }
 
 /* ---- main ------------------------------------------------------------------------------------ */
 
-static int parse_settings(struct settings *s, char **word, struct error *e) {
+static void parse_settings(struct settings *s, char **word) {
     const struct {
         const char *name;
         uint64_t *number, most;
@@ -280,35 +264,32 @@ static int parse_settings(struct settings *s, char **word, struct error *e) {
         if (strcmp(*word, "--profile") == 0)
             s->profile = true;
         else if (k == options && (s->model || **word == '-'))
-            return usage(e, "one word too many, bench -h lists them: ", *word);
+            end(USAGE, "one word too many, bench -h lists them: %s", *word);
         else if (k == options)
             s->model = *word;
         else if (!*++word)
-            return usage(e, "no value after ", known[k].name);
+            end(USAGE, "no value after %s", known[k].name);
         else if (known[k].text)
             *known[k].text = *word;
         else if (!parse_number(text_span(*word), known[k].most, known[k].number) ||
                  !*known[k].number)
-            return usage(e, "not a number that serves: ", *word);
+            end(USAGE, "not a number that serves: %s", *word);
     }
-    return DONE;
 }
 
-static int bench(const struct settings *s, struct error *e) {
-    if (s->model) return bench_model(s, e);
-    struct pool *p = pool_new((int)s->threads, e);
-    if (!p) return FAILED;
-    int status = DONE;
+static void bench(const struct settings *s) {
+    struct error e;
+    struct pool *p = pool_new((int)s->threads, &e);
+    must(!p, NULL, &e);
     if (s->gemm)
-        status = bench_product(p, s, e);
+        bench_product(p, s);
     else
         printf("registers: %.1f GFLOP/s\ncopying: %.1f GB/s\n", fma_rate(p), copy_rate(p));
     pool_free(p);
-    return status;
 }
 
 int main(int argc, char **argv) {
-    struct error e = {""};
+    static struct checkpoint m;
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
     struct settings s = {.type = "f32",
                          .threads = processors > 0 ? (uint64_t)processors : 1,
@@ -316,10 +297,15 @@ int main(int argc, char **argv) {
                          .steps = STEPS};
     if (argc == 2 && strcmp(argv[1], "-h") == 0) {
         fputs(USAGE_TEXT, stdout);
-        return 0;
+        return DONE;
     }
-    int status = parse_settings(&s, argv + 1, &e);
-    if (!status) status = bench(&s, &e);
-    if (status) fprintf(stderr, "bench: %s\n", e.text);
-    return status == USAGE ? 2 : status ? 1 : 0;
+    parse_settings(&s, argv + 1);
+    if (s.model) {
+        checkpoint_open(&m, s.model, s.threads);
+        bench_pieces(&m, &s);
+        bench_steps(&m, &s);
+    } else {
+        bench(&s);
+    }
+    return DONE;
 }

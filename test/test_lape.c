@@ -8,6 +8,14 @@
 #include "check.h"
 #include <math.h>
 
+static void neurons_free(struct neurons *n) {
+    free(n->label);
+    free(n->neuron);
+    free(n->member);
+    free(n->p);
+    *n = (struct neurons){0};
+}
+
 /* ---- Counting -------------------------------------------------------------------------------- */
 
 static struct counts small_counts(int layers, int neurons, int vocab, const char *const *label) {

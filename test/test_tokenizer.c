@@ -707,8 +707,7 @@ static void test_streams(const struct tokenizer *demo) {
 }
 
 int main(void) {
-    struct checkpoint m = {0};
-    struct error e;
+    static struct checkpoint m;
     test_by_hand();
     test_decoding();
     test_bad_vocabularies();
@@ -721,12 +720,12 @@ int main(void) {
     test_added_byte();
     test_bad_added();
     test_ranks();
-    CHECK(checkpoint_open(&m, "demo/model.gguf", 1, &e) == 0, "%s", e.text);
+    checkpoint_open(&m, "demo/model.gguf", 1);
+    CHECK(m.tokenizer != NULL, "%s", m.no_tokenizer.text);
     if (m.tokenizer) {
         test_golden_ids(m.tokenizer);
         test_round_trips(m.tokenizer);
         test_streams(m.tokenizer);
     }
-    checkpoint_close(&m);
     return finish();
 }
