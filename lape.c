@@ -24,9 +24,6 @@ static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
 static struct span text_span(const char *s) { return (struct span){s, s ? strlen(s) : 0}; }
 
-/* For "%.*s": names from files are cut to a readable length. */
-static int width(struct span s) { return (int)least(s.n, 64); }
-
 /* Cuts what stands before the next `end`, or all that is left; false when nothing is left. */
 static bool next_part(struct span *rest, char end, struct span *part) {
     if (!rest->at) return false;
@@ -835,18 +832,18 @@ static int read_header(struct neurons *n, struct span line, struct error *e) {
     int *size = span_is(key, "# layers") ? &n->layers : &n->neurons;
     if (!model && !languages && !span_is(key, "# layers") && !span_is(key, "# neurons")) return 0;
     if (value.n < 2 || *value.at != ' ' || (model ? *n->model : languages ? n->languages : *size))
-        return fail(e, "'%.*s' has no value, or stands twice", width(key), key.at);
+        return fail(e, "'%.*s' has no value, or stands twice", brief(key), key.at);
     value = (struct span){value.at + 1, value.n - 1};
     if (model) span_copy(n->model, sizeof n->model, value);
     if (!model && !languages) {
         if (!parse_number(value, 1 << 24, &number))
-            return fail(e, "'%.*s' is not a number", width(key), key.at);
+            return fail(e, "'%.*s' is not a number", brief(key), key.at);
         *size = (int)number;
     }
     while (languages && next_part(&value, ' ', &word)) {
         n->label = grow_array(n->label, n->languages + 1, sizeof *n->label);
         if (label_index(n, word) >= 0 || !set_label(n->label[n->languages], word))
-            return fail(e, "'%.*s' is no language's label, or stands twice", width(word), word.at);
+            return fail(e, "'%.*s' is no language's label, or stands twice", brief(word), word.at);
         n->languages++;
     }
     return 0;
@@ -871,7 +868,7 @@ static int read_neuron(struct neurons *n, struct span line, struct error *e) {
         return fail(e, "the columns must be: layer, neuron, lape, languages");
     while (!span_is(languages, "-") && next_part(&languages, ',', &word)) {
         int k = label_index(n, word);
-        if (k < 0) return fail(e, "language '%.*s' is not in the header", width(word), word.at);
+        if (k < 0) return fail(e, "language '%.*s' is not in the header", brief(word), word.at);
         member[k] = true;
     }
     n->n++;
@@ -1146,7 +1143,7 @@ static int read_tokenizer(struct checkpoint *c, struct error *e) {
         return fail(e,
                     "tokenizer '%.*s' is not supported; 'llama' (SentencePiece BPE) and 'gpt2' "
                     "(byte-level BPE) are",
-                    width(kind), kind.at);
+                    brief(kind), kind.at);
     if (read_merges(g, merged, v, e) ||
         gguf_int(g, "tokenizer.ggml.add_bos_token", 0, 1, !merged || default_bos(v->pre) == 1,
                  &c->add_bos, e) ||
@@ -1474,7 +1471,8 @@ static void feed_new(struct feed *f, const struct checkpoint *m, uint64_t length
     f->tokens = new_array(most, sizeof *f->tokens);
     f->next = new_array(most, sizeof *f->next);
     f->sequence = new_array(batch, sizeof *f->sequence);
-    f->run = run_new(&m->model, m->pool, (int)most, (int)most, false, &f->error);
+    const struct room room = {(int)most, (int)most, (int)length, false};
+    f->run = run_new(&m->model, m->pool, room, &f->error);
     must(!f->run, NULL, &f->error);
 }
 
@@ -1836,7 +1834,7 @@ enum { GROUP = 64, GROUP_ROWS = 4096, GROUP_ROOM = 1024 };
 /* As many of the prompts from c on as have GROUP_ROWS rows of the cache together, or one. */
 static void group_new(struct group *u, struct generation *g, struct continuation *c, size_t most) {
     const int V = g->m->model.config.vocab;
-    int64_t rows = 0;
+    int64_t rows = 0, longest = 0;
     size_t room = GROUP_ROOM;
     struct error e;
     *u = (struct group){.of = c};
@@ -1845,6 +1843,7 @@ static void group_new(struct group *u, struct generation *g, struct continuation
         if (u->n && rows + more > GROUP_ROWS) break;
         c->row = (int)rows;
         rows += more;
+        longest = more > longest ? more : longest;
         if (c->prompt > room) room = c->prompt;
         c->seen = new_array(V, sizeof *c->seen);
         for (size_t i = 0; i < c->prompt; i++) c->seen[((int32_t *)c->ids.at)[i]] = true;
@@ -1852,7 +1851,8 @@ static void group_new(struct group *u, struct generation *g, struct continuation
     u->room = (int)least(room, rows);
     u->s = new_array(u->n, sizeof *u->s);
     u->logits = new_array(u->n, V * sizeof *u->logits);
-    u->run = run_new(&g->m->model, g->m->pool, u->room, (int)rows, true, &e);
+    u->run = run_new(&g->m->model, g->m->pool,
+                     (struct room){u->room, (int)rows, (int)longest, true}, &e);
     must_at(g, u->of, !u->run, &e);
 }
 
@@ -1986,13 +1986,15 @@ static void fit_memory(struct work *w, struct options *o) {
     const uint64_t few = least(o->threads * 512 / o->length, most);
     uint64_t batch = o->batch ? o->batch : few ? few : 1, left = memory, bytes = 0;
     for (size_t i = 0; i < m->file.tensors; i++) bytes += m->file.tensor[i].data.n;
-    const int n = (int)least(batch * o->length, INT_MAX), two = (int)o->length * 2;
-    m->stream = bytes + run_bytes(m, w->m.pool, n, n, false) > memory;
+    const int n = (int)least(batch * o->length, INT_MAX), length = (int)o->length;
+    m->stream = bytes + run_bytes(m, w->m.pool, (struct room){n, n, length, false}) > memory;
     if (m->stream && !o->batch) {
         const uint64_t weights = 2 * largest_layer(m) + matrix_bytes(&m->embedding) +
                                  (m->output.at == m->embedding.at ? 0 : matrix_bytes(&m->output));
-        const uint64_t one = run_bytes(m, w->m.pool, two / 2, two / 2, false);
-        const uint64_t each = run_bytes(m, w->m.pool, two, two, false) - one;
+        struct room room = {length, length, length, false};
+        const uint64_t one = run_bytes(m, w->m.pool, room);
+        room.tokens = room.rows = 2 * length;
+        const uint64_t each = run_bytes(m, w->m.pool, room) - one;
         left = memory > weights + one ? memory - weights - one : 0;
         batch = least(1 + left / each, most);
     }
@@ -2179,7 +2181,7 @@ static int by_label(const void *a, const void *b) {
     return strcmp(((const struct corpus *)a)->label, ((const struct corpus *)b)->label);
 }
 
-static void run_count(struct work *w, struct options *o) {
+static void count_command(struct work *w, struct options *o) {
     struct progress p;
     struct error e;
     const struct shard s = parse_shard(o->shard);
@@ -2200,7 +2202,7 @@ static void run_count(struct work *w, struct options *o) {
 
 /* ---- lape merge, lape find ------------------------------------------------------------------- */
 
-static void run_merge(struct work *w, struct options *o) {
+static void merge_command(struct work *w, struct options *o) {
     struct error e;
     must(counts_open(&w->counts, o->word[0], &e), NULL, &e);
     for (int i = 1; i < o->words; i++) {
@@ -2218,7 +2220,7 @@ static void choose_languages(struct counts *c, const char *list) {
     while (next_part(&rest, ',', &word)) {
         char label[LABEL_SIZE] = "";
         struct language *l = set_label(label, word) ? find_language(c, label) : NULL;
-        if (!l) end(FAILED, "the counts have no language '%.*s'", width(word), word.at);
+        if (!l) end(FAILED, "the counts have no language '%.*s'", brief(word), word.at);
         if (l < c->language + n) end(USAGE, "--langs names a language twice: %s", list);
         struct language chosen = *l;
         *l = c->language[n];
@@ -2237,7 +2239,7 @@ static void print_totals(const struct neurons *n, FILE *to) {
     fprintf(to, "\n");
 }
 
-static void run_find(struct work *w, struct options *o) {
+static void find_command(struct work *w, struct options *o) {
     struct neurons *like = &w->more_neurons;
     struct error e;
     struct find f = {.method = (enum method)o->method,
@@ -2297,7 +2299,7 @@ static void evaluate(struct work *w, const int *language, double *value) {
     free(edits);
 }
 
-static void run_ppl(struct work *w, struct options *o) {
+static void ppl_command(struct work *w, struct options *o) {
     const struct neurons *n = &w->neurons;
     struct error e;
     open_corpora(w, o);
@@ -2360,7 +2362,7 @@ static void print_generation(const struct continuation *c, FILE *to) {
 }
 
 /* A prompt's text as it comes; or a table of prompts, outputs and the outputs' ids. */
-static void run_generate(struct work *w, struct options *o) {
+static void generate_command(struct work *w, struct options *o) {
     const struct hook hook = {edit_neurons, &w->edits};
     const bool steered = o->off || o->on, table = o->output || o->prompts;
     struct generation *g = &w->generation;
@@ -2447,7 +2449,7 @@ static int *find_changed(const struct model *m, const struct edits *edits, struc
     return layer;
 }
 
-static void run_bake(struct work *w, struct options *o) {
+static void bake_command(struct work *w, struct options *o) {
     const struct gguf *g = &w->m.model.file;
     if (!o->neurons || !o->off) end(USAGE, "--neurons NEURONS and --off LANG are wanted");
     checkpoint_open(&w->m, o->word[0], 1);
@@ -2493,7 +2495,7 @@ static int print_text(const struct checkpoint *m, struct span list, struct error
         if (parse_number(word, INT32_MAX, &id))
             add_id(&ids, (int32_t)id);
         else if (word.n)
-            return fail(e, "'%.*s' is not a token id", width(word), word.at);
+            return fail(e, "'%.*s' is not a token id", brief(word), word.at);
     }
     if (decode(m->tokenizer, ids.at, ids_in(&ids), &text, e)) return -1;
     if (text.n) fwrite(text.at, 1, text.n, stdout);
@@ -2502,7 +2504,7 @@ static int print_text(const struct checkpoint *m, struct span list, struct error
     return 0;
 }
 
-static void run_tokenize(struct work *w, struct options *o) {
+static void tokenize_command(struct work *w, struct options *o) {
     char block[1 << 14], where[32] = "standard input";
     const struct checkpoint *m = &w->m;
     struct error e;
@@ -2572,7 +2574,7 @@ static void trace_pieces(struct trace *t, struct work *w, size_t length, bool bo
     free(out);
 }
 
-static void run_trace(struct work *w, struct options *o) {
+static void trace_command(struct work *w, struct options *o) {
     struct trace t = {.at = (enum point)o->at, .layer = -1};
     struct error e;
     if (o->words < 2) end(USAGE, "a text is missing: lape trace MODEL FILE");
@@ -2687,7 +2689,7 @@ static void check_comparable(const struct options *o, const struct counts *a,
     }
 }
 
-static void run_diff(struct work *w, struct options *o) {
+static void diff_command(struct work *w, struct options *o) {
     const struct counts *a = &w->counts, *b = &w->others;
     struct find f = {.top = o->top, .filter = o->filter, .bar = o->bar};
     struct error e;
@@ -2722,7 +2724,7 @@ static void print_vocabulary(const struct checkpoint *m) {
     struct error e;
     printf("vocabulary without a model: %d tokens", vocabulary_size(g));
     if (gguf_string(g, "tokenizer.ggml.model", &kind, &e) == 0)
-        printf(", tokenizer '%.*s'", width(kind), kind.at);
+        printf(", tokenizer '%.*s'", brief(kind), kind.at);
     printf("\n");
 }
 
@@ -2774,7 +2776,7 @@ static void print_layers(const struct neurons *n) {
     free(own);
 }
 
-static void run_info(struct work *w, struct options *o) {
+static void info_command(struct work *w, struct options *o) {
     const char *path = o->word[0];
     struct gguf g;
     struct span kind = {0}, file;
@@ -2812,22 +2814,22 @@ static const struct command {
     int most_words;
     void (*run)(struct work *w, struct options *o);
 } command_table[] = {
-    {"info", "FILE", "what a model, counts or neurons file holds", NULL, 1, run_info},
-    {"tokenize", "MODEL", "text on standard input to token ids, or back", NULL, 1, run_tokenize},
+    {"info", "FILE", "what a model, counts or neurons file holds", NULL, 1, info_command},
+    {"tokenize", "MODEL", "text on standard input to token ids, or back", NULL, 1, tokenize_command},
     {"count", "MODEL LANG=FILE... -o COUNTS", "count every neuron's activations", "counts", 256,
-     run_count},
+     count_command},
     {"merge", "COUNTS... -o COUNTS", "add up counts, exactly and in any order", "counts", 256,
-     run_merge},
-    {"find", "COUNTS [-o NEURONS]", "select the language-specific neurons", NULL, 1, run_find},
+     merge_command},
+    {"find", "COUNTS [-o NEURONS]", "select the language-specific neurons", NULL, 1, find_command},
     {"ppl", "MODEL LANG=FILE... [--neurons NEURONS]", "perplexity, plain and ablated", NULL, 256,
-     run_ppl},
+     ppl_command},
     {"generate", "MODEL -p TEXT | -f PROMPTS", "continue prompts, plain or steered", NULL, 1,
-     run_generate},
+     generate_command},
     {"bake", "MODEL --neurons F --off LANG -o OUT", "write an ablation into the weights", "a model",
-     1, run_bake},
+     1, bake_command},
     {"trace", "MODEL FILE --at NAME -o X.npy", "any tensor of the forward pass", "a tensor", 2,
-     run_trace},
-    {"diff", "REFERENCE OTHER", "compare two counts files: a verdict", NULL, 2, run_diff},
+     trace_command},
+    {"diff", "REFERENCE OTHER", "compare two counts files: a verdict", NULL, 2, diff_command},
 };
 enum { COMMANDS = sizeof command_table / sizeof *command_table };
 enum { /* those that take an option: bits in the table's order */
@@ -3015,7 +3017,7 @@ static void check_output(const struct options *o, const struct command *c) {
     bool input = false;
     if (c->no_text && !o->output)
         end(USAGE, "-o FILE is missing; %s: not for the standard output", c->no_text);
-    if (c->run == run_merge) return;
+    if (c->run == merge_command) return;
     for (size_t i = 0; i < sizeof named / sizeof *named; i++)
         input |= same_file(o->output, named[i]);
     for (int i = 0; i < o->words; i++) {

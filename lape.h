@@ -81,6 +81,8 @@ struct span {
     size_t n;
 };
 bool span_is(struct span s, const char *text);
+/* For "%.*s" in a message: names from files are cut to a readable length. */
+int brief(struct span s);
 /* As a string of one line, cut to `room` with its end. */
 void span_copy(char *to, size_t room, struct span s);
 
@@ -356,14 +358,19 @@ struct sequence {
 /* The room a forward pass works in. */
 struct run;
 
-/* Room for `tokens` tokens at once and `rows` cache rows. With `keep` every layer has its own
- * cache, for sequences that go on (generation); without, all layers share one, for sequences pushed
- * through once (counting, perplexity). `m` and `p` must outlive it. */
-struct run *run_new(const struct model *m, struct pool *p, int tokens, int rows, bool keep,
-                    struct error *e);
+struct room {
+    int tokens;  /* at once */
+    int rows;    /* of the cache */
+    int longest; /* of a sequence, with what the cache holds of it */
+    bool keep;   /* every layer has its own cache, for sequences that go on (generation); else all
+                    layers share one, for sequences pushed through once (counting, perplexity) */
+};
+
+/* `m` and `p` must outlive it. */
+struct run *run_new(const struct model *m, struct pool *p, struct room room, struct error *e);
 void run_free(struct run *r);
-/* How many bytes of room that is. */
-uint64_t run_bytes(const struct model *m, struct pool *p, int tokens, int rows, bool keep);
+/* How many bytes it takes. */
+uint64_t run_bytes(const struct model *m, struct pool *p, struct room room);
 
 /* Pushes the tokens of n sequences through all layers, one layer after the other. -1 when a token
  * is outside the vocabulary or the sequences do not fit the room. `hook` may be NULL. */

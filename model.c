@@ -22,6 +22,9 @@
 #include <unistd.h>
 #ifdef _OPENMP
 #include <omp.h>
+enum { OPENMP = true };
+#else
+enum { OPENMP = false };
 #endif
 
 #if defined(__AVX512F__) || defined(__AVX2__)
@@ -87,6 +90,8 @@ void span_copy(char *to, size_t room, struct span s) {
 bool span_is(struct span s, const char *text) {
     return s.n == strlen(text) && memcmp(s.at, text, s.n) == 0;
 }
+
+int brief(struct span s) { return s.n < 64 ? (int)s.n : 64; }
 
 void buffer_add(struct buffer *b, const void *bytes, size_t n) {
     if (n > b->room - b->n) {
@@ -409,6 +414,8 @@ static void widen_iq4_xs(real *restrict out, const uint8_t *at, int n) {
         }
 }
 
+enum { STRIP = 256 }; /* numbers that are widened at once: the longest block */
+
 /* By ggml's number; those without a size are not read. */
 static const struct tensor_kind {
     const char *name;
@@ -446,6 +453,31 @@ static struct tensor_kind kind_of(uint32_t type) {
 
 const char *tensor_type_name(uint32_t type) {
     return kind_of(type).name ? kind_of(type).name : "not known here";
+}
+
+void widen(real *out, const struct matrix *m, int row, int from, int n) {
+    const struct tensor_kind *kind = &tensor_kind[m->type];
+    const int size = kind->numbers;
+    const uint8_t *at = (const uint8_t *)m->at + (size_t)row * m->row_bytes;
+    at += (size_t)(from / size) * (size_t)kind->bytes;
+    for (int in = from % size, some; n > 0; n -= some, out += some, in = 0) {
+        real block[STRIP];
+        const int blocks = in ? 0 : n / size; /* whole ones go where they are wanted */
+        some = blocks ? blocks * size : min_int(n, size - in);
+        kind->widen(blocks ? out : block, at, blocks ? blocks : 1);
+        if (!blocks) memcpy(out, block + in, (size_t)some * sizeof *out);
+        at += (size_t)(blocks ? blocks : 1) * (size_t)kind->bytes;
+    }
+}
+
+bool has_zero(uint32_t type) { return type == TENSOR_Q8_0 || kind_of(type).numbers == 1; }
+
+void zero_element(char *row, uint32_t type, int i) {
+    const size_t size = kind_of(type).bytes;
+    if (type == TENSOR_Q8_0)
+        row[i / 32 * 34 + 2 + i % 32] = 0;
+    else
+        memset(row + i * size, 0, size);
 }
 
 /* ---- GGUF: reading --------------------------------------------------------------------------- */
@@ -488,14 +520,7 @@ static struct span take_string(struct cursor *c) {
     return (struct span){at ? at : "", at ? n : 0};
 }
 
-/* The start of a name from a file, for messages. */
-static const char *shown(struct span s, char room[65]) {
-    span_copy(room, 65, s);
-    return room;
-}
-
 static int take_value(struct cursor *c, struct gguf_value *v, struct error *e) {
-    char name[65];
     v->key = take_string(c);
     if (c->ended) return fail(e, "the file ends inside its metadata");
     v->type = v->item = take_u32(c);
@@ -504,16 +529,17 @@ static int take_value(struct cursor *c, struct gguf_value *v, struct error *e) {
         v->item = take_u32(c);
         v->count = take_u64(c);
     }
-    if (!c->ended && (v->item >= TYPES || v->item == GGUF_ARRAY))
-        return fail(e, "value '%s' has type %u, which GGUF does not define or is not read here",
-                    shown(v->key, name), v->item);
+    if (c->ended) return fail(e, "the file ends inside value '%.*s'", brief(v->key), v->key.at);
+    if (v->item >= TYPES || v->item == GGUF_ARRAY)
+        return fail(e, "value '%.*s' has type %u, which GGUF does not define or is not read here",
+                    brief(v->key), v->key.at, v->item);
     v->data.at = c->at;
     if (v->item == GGUF_STRING)
         for (uint64_t i = 0; !c->ended && i < v->count; i++) take_string(c);
     else
         take(c, v->count > c->left ? UINT64_MAX : v->count * type_size[v->item]);
     v->data.n = (size_t)(c->at - v->data.at);
-    return c->ended ? fail(e, "the file ends inside value '%s'", shown(v->key, name)) : 0;
+    return c->ended ? fail(e, "the file ends inside value '%.*s'", brief(v->key), v->key.at) : 0;
 }
 
 static bool same_bytes(struct span a, struct span b) {
@@ -522,17 +548,17 @@ static bool same_bytes(struct span a, struct span b) {
 
 /* The entry of one tensor; data.n is left holding its offset until the data section is known. */
 static int take_tensor(struct cursor *c, struct tensor *t, struct error *e) {
-    char name[65];
     uint64_t elements = 1;
     t->name = take_string(c);
     t->dims = take_u32(c);
     if (!c->ended && (t->dims < 1 || t->dims > 4))
-        return fail(e, "tensor '%s' has %u dimensions, not 1 to 4", shown(t->name, name), t->dims);
+        return fail(e, "tensor '%.*s' has %u dimensions, not 1 to 4", brief(t->name), t->name.at,
+                    t->dims);
     for (uint32_t i = 0; i < 4; i++) {
         t->dim[i] = i < t->dims ? take_u64(c) : 1;
         if (!c->ended && (t->dim[i] == 0 || t->dim[i] > (UINT64_MAX >> 8) / elements))
-            return fail(e, "tensor '%s' has an impossible dimension of %llu", shown(t->name, name),
-                        (ull)t->dim[i]);
+            return fail(e, "tensor '%.*s' has an impossible dimension of %llu", brief(t->name),
+                        t->name.at, (ull)t->dim[i]);
         elements *= t->dim[i];
     }
     t->type = take_u32(c);
@@ -540,24 +566,23 @@ static int take_tensor(struct cursor *c, struct tensor *t, struct error *e) {
     if (c->ended) return fail(e, "the file ends inside its list of tensors");
     const struct tensor_kind kind = kind_of(t->type);
     if (kind.numbers && t->dim[0] % (uint64_t)kind.numbers)
-        return fail(e, "tensor '%s' is %s with rows of %llu, not a multiple of %d",
-                    shown(t->name, name), kind.name, (ull)t->dim[0], kind.numbers);
+        return fail(e, "tensor '%.*s' is %s with rows of %llu, not a multiple of %d",
+                    brief(t->name), t->name.at, kind.name, (ull)t->dim[0], kind.numbers);
     return 0;
 }
 
 static int place_tensor(struct tensor *t, struct cursor data, int alignment, struct error *e) {
-    char name[65];
     uint64_t offset = t->data.n;
     const struct tensor_kind kind = kind_of(t->type);
     uint64_t size = t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3];
     size = kind.numbers ? size / (uint64_t)kind.numbers * (uint64_t)kind.bytes : 0;
     if (offset % (uint64_t)alignment)
-        return fail(e, "tensor '%s' is not aligned", shown(t->name, name));
+        return fail(e, "tensor '%.*s' is not aligned", brief(t->name), t->name.at);
     if (offset > data.left || size > data.left - offset)
         return fail(e,
-                    "tensor '%s' ends %llu bytes after the start of %zu bytes of data: the file "
+                    "tensor '%.*s' ends %llu bytes after the start of %zu bytes of data: the file "
                     "is cut short",
-                    shown(t->name, name), (ull)(offset + size), data.left);
+                    brief(t->name), t->name.at, (ull)(offset + size), data.left);
     t->data = (struct span){data.at + offset, size};
     return 0;
 }
@@ -578,18 +603,17 @@ static int by_offset(const void *a, const void *b) {
 /* Every tensor has a name and bytes of its own. */
 static int check_apart(const struct gguf *g, struct error *e) {
     struct tensor **order = new_array(g->tensors, sizeof *order);
-    char name[65], other[65];
     int bad = 0;
     for (size_t i = 0; i < g->tensors; i++) order[i] = &g->tensor[i];
     qsort(order, g->tensors, sizeof *order, by_name);
     for (size_t i = 1; !bad && i < g->tensors; i++)
         if (same_bytes(order[i - 1]->name, order[i]->name))
-            bad = fail(e, "tensor '%s' stands twice", shown(order[i]->name, name));
+            bad = fail(e, "tensor '%.*s' stands twice", brief(order[i]->name), order[i]->name.at);
     qsort(order, g->tensors, sizeof *order, by_offset);
     for (size_t i = 1; !bad && i < g->tensors; i++)
         if (order[i - 1]->data.at + order[i - 1]->data.n > order[i]->data.at)
-            bad = fail(e, "tensors '%s' and '%s' overlap", shown(order[i - 1]->name, other),
-                       shown(order[i]->name, name));
+            bad = fail(e, "tensors '%.*s' and '%.*s' overlap", brief(order[i - 1]->name),
+                       order[i - 1]->name.at, brief(order[i]->name), order[i]->name.at);
     free(order);
     return bad;
 }
@@ -615,10 +639,9 @@ static int parse_gguf(struct gguf *g, struct error *e) {
     for (; g->values < values; g->values++) {
         if (take_value(&c, &g->value[g->values], e)) return -1;
         struct span key = g->value[g->values].key;
-        char name[65];
         for (size_t i = 0; i < g->values; i++)
             if (same_bytes(g->value[i].key, key))
-                return fail(e, "value '%s' stands twice", shown(key, name));
+                return fail(e, "value '%.*s' stands twice", brief(key), key.at);
     }
     g->header = (struct span){first, (size_t)(c.at - first)};
     for (; g->tensors < tensors; g->tensors++)
@@ -846,22 +869,21 @@ static bool is_listed(struct span s, const char *const *list) {
 int gguf_check_used(const struct gguf *g, const char *prefix, const char *const *harmless,
                     struct error *e) {
     const size_t n = strlen(prefix);
-    char name[65];
     for (size_t i = 0; i < g->values; i++) {
         const struct span key = g->value[i].key;
         if (g->value[i].used || key.n < n || memcmp(key.at, prefix, n) != 0) continue;
         if (!is_listed((struct span){key.at + n, key.n - n}, harmless))
-            return fail(e, "value '%s' has no place here: not run without it", shown(key, name));
+            return fail(e, "value '%.*s' has no place here: not run without it", brief(key),
+                        key.at);
     }
     return 0;
 }
 
 int gguf_check_tensors(const struct gguf *g, struct error *e) {
-    char name[65];
     for (size_t i = 0; i < g->tensors; i++)
         if (!g->tensor[i].used)
-            return fail(e, "tensor '%s' has no place here: not run without it",
-                        shown(g->tensor[i].name, name));
+            return fail(e, "tensor '%.*s' has no place here: not run without it",
+                        brief(g->tensor[i].name), g->tensor[i].name.at);
     return 0;
 }
 
@@ -1031,15 +1053,15 @@ static double sine_of_quadrant(double x, int quadrant) {
     double n = whole_product(x, 1 / PI_2_HI);
     double r = fma(n, -PI_2_LO, fma(n, -PI_2_HI, x));
     double r2 = r * r, p = 0;
-    int turn = ((int)n + quadrant) & 3;
-    if (turn & 1) { /* cosine: 1 - r^2/2 (1 - r^2/12 (1 - ...)) */
+    quadrant = ((int)n + quadrant) & 3;
+    if (quadrant & 1) { /* cosine: 1 - r^2/2 (1 - r^2/12 (1 - ...)) */
         for (int k = 18; k >= 2; k -= 2) p = -r2 / ((k - 1) * k) * (1 + p);
         p = 1 + p;
     } else { /* sine: r - r^3/6 (1 - r^2/20 (1 - ...)) */
         for (int k = 19; k >= 3; k -= 2) p = -r2 / ((k - 1) * k) * (1 + p);
         p = fma(r, p, r);
     }
-    return turn & 2 ? -p : p;
+    return quadrant & 2 ? -p : p;
 }
 
 double sin64(double x) { return sine_of_quadrant(x, 0); }
@@ -1088,9 +1110,8 @@ static real largest(const real *x, int n) {
 /* ---- Threads --------------------------------------------------------------------------------- */
 
 struct pool {
-    int threads;
-#ifndef _OPENMP
-    pthread_t *thread; /* [threads - 1], those besides the caller */
+    int threads, workers;
+    pthread_t *thread; /* [workers], those besides the caller */
     int started;
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t wake, finished;
@@ -1098,26 +1119,10 @@ struct pool {
     void *context;
     int next, done, n; /* of the jobs of the run at hand */
     bool quit;
-#endif
 };
 
 int pool_threads(const struct pool *p) { return p->threads; }
 
-#ifdef _OPENMP
-struct pool *pool_new(int threads, struct error *e) {
-    struct pool *p = new_array(1, sizeof *p);
-    (void)e;
-    p->threads = threads;
-    return p;
-}
-
-void pool_free(struct pool *p) { free(p); }
-
-void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int thread), void *context) {
-#pragma omp parallel for num_threads(p->threads) schedule(dynamic)
-    for (int i = 0; i < n; i++) job(context, i, omp_get_thread_num());
-}
-#else
 enum { LOOKS = 100 };
 
 /* Takes jobs until none is left to start. Called and left with the lock held. */
@@ -1162,9 +1167,10 @@ struct pool *pool_new(int threads, struct error *e) {
     pthread_cond_init(&p->wake, NULL);
     pthread_cond_init(&p->finished, NULL);
     p->thread = new_array(threads, sizeof *p->thread);
-    for (p->threads = 1; p->threads < threads; p->threads++)
-        if (pthread_create(&p->thread[p->threads - 1], NULL, worker, p) != 0) {
-            fail(e, "cannot start thread %d of %d", p->threads + 1, threads);
+    p->threads = threads;
+    for (; !OPENMP && p->workers < threads - 1; p->workers++)
+        if (pthread_create(&p->thread[p->workers], NULL, worker, p) != 0) {
+            fail(e, "cannot start thread %d of %d", p->workers + 2, threads);
             pool_free(p);
             return NULL;
         }
@@ -1177,7 +1183,7 @@ void pool_free(struct pool *p) {
     p->quit = true;
     pthread_cond_broadcast(&p->wake);
     pthread_mutex_unlock(&p->lock);
-    for (int i = 0; i < p->threads - 1; i++) pthread_join(p->thread[i], NULL);
+    for (int i = 0; i < p->workers; i++) pthread_join(p->thread[i], NULL);
     pthread_cond_destroy(&p->wake);
     pthread_cond_destroy(&p->finished);
     pthread_mutex_destroy(&p->lock);
@@ -1186,6 +1192,10 @@ void pool_free(struct pool *p) {
 }
 
 void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int thread), void *context) {
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(p->threads) schedule(dynamic)
+    for (int i = 0; i < n; i++) job(context, i, omp_get_thread_num());
+#else
     if (p->threads == 1 || n == 1) { /* nothing to share: spare the others the waking */
         for (int i = 0; i < n; i++) job(context, i, 0);
         return;
@@ -1199,380 +1209,7 @@ void pool_run(struct pool *p, int n, void (*job)(void *context, int i, int threa
     take_jobs(p, 0);
     for (int looked = 0; p->done < p->n;) wait_for(p, &p->finished, &looked);
     pthread_mutex_unlock(&p->lock);
-}
 #endif
-
-/* ---- Kernels -----------------------------------------------------------------------------------
- *
- * What they compute is defined by spec_product_job() and spec_attend_job() below, a few lines each:
- * read those first. One kernel carries all matrix products, attention's included. It computes a
- * tile of ROWS x WIDTH outputs; lanes run across outputs, so that each output is one chain of fma
- * over k in order:
- *
- *                     panel [n, WIDTH]        WIDTH = VECS vectors of LANES
- *                   k +---------------+
- *                   | |               |       out[r][c] += x[r][0] panel[0][c]
- *     x [ROWS, n]   v |               |                  + x[r][1] panel[1][c] + ...
- *    +-----------+    +---------------+
- *    |    k ->   |    +---------------+
- *    |           |    |  out, kept in |
- *    +-----------+    |   registers   |
- *                     +---------------+
- *
- * A panel is a piece of WIDTH rows of a weight matrix (its outputs), turned on their side and
- * widened to real: pack() turns squares of LANES x LANES in registers. Stopping at some k and going
- * on later from the stored out is the same chain, so product_job() goes through long rows in pieces
- * that stay in the caches, each panel serving TOKEN_BLOCK rows of x, and each copied piece of x
- * PANELS panels:
- *
- *              DEPTH                       PANELS panels, packed one after the other
- *            +-------+                 k   +----+----+----+--
- *     tokens | piece |  ->  piece by   |   |    |    |    | ...   the next DEPTH of k: the same
- *            | of x  |     each panel  v   +----+----+----+--     tiles again, from the stored out
- *            +-------+
- *
- * One token alone is worth no panel: thin() uses each turned square at once, and runs at the speed
- * of the memory that holds the matrix.
- */
-#if defined(LAPE_REAL64) ||                                                                        \
-    !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__)) || defined(__AARCH64EL__))
-enum { LANES = 4, VECS = 2, ROWS = 4 };
-typedef struct {
-    real lane[LANES];
-} vec;
-
-static inline vec vec_load(const real *p) {
-    vec v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static inline void vec_store(real *p, vec v) { memcpy(p, &v, sizeof v); }
-
-static inline vec vec_all(real x) {
-    vec v;
-    for (int i = 0; i < LANES; i++) v.lane[i] = x;
-    return v;
-}
-
-static inline vec vec_fma(vec a, vec b, vec c) {
-    for (int i = 0; i < LANES; i++) c.lane[i] = real_fma(a.lane[i], b.lane[i], c.lane[i]);
-    return c;
-}
-
-static inline void fetch(const char *p) { (void)p; } /* no compiler's way is everybody's */
-
-static inline vec vec_load_f32(const char *p) {
-    vec v;
-    for (int i = 0; i < LANES; i++) v.lane[i] = get_f32(p + 4 * i);
-    return v;
-}
-
-static inline vec vec_load_bf16(const char *p) {
-    vec v;
-    for (int i = 0; i < LANES; i++) v.lane[i] = float_of_bits(get_u16(p + 2 * i) << 16);
-    return v;
-}
-
-/* The lanes of a whose number has the bit s change places with those of b that are s before. */
-static inline void vec_exchange(vec *a, vec *b, int s) {
-    for (int i = 0; i < LANES; i++) {
-        if (!(i & s)) continue;
-        real x = a->lane[i];
-        a->lane[i] = b->lane[i - s];
-        b->lane[i - s] = x;
-    }
-}
-#elif defined(__AVX512F__)
-enum { LANES = 16, VECS = 2, ROWS = 12 };
-typedef __m512 vec;
-#define vec_load(p)      _mm512_loadu_ps(p)
-#define vec_store(p, v)  _mm512_storeu_ps(p, v)
-#define vec_all(x)       _mm512_set1_ps(x)
-#define vec_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
-#define fetch(p)         __builtin_prefetch(p)
-#define vec_load_f32(p)  _mm512_loadu_ps((const void *)(p))
-#define vec_load_bf16(p)                                                                           \
-    _mm512_castsi512_ps(                                                                           \
-        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(p))), 16))
-
-static inline void vec_exchange(vec *a, vec *b, int s) {
-    typedef int ints __attribute__((vector_size(64)));
-    const ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, odd = (lane & s) != 0;
-    const vec old = *a;
-    *a = _mm512_permutex2var_ps(old, (__m512i)(lane + (odd & (16 - s))), *b); /* 16: of b */
-    *b = _mm512_permutex2var_ps(*b, (__m512i)(lane + (~odd & (16 + s))), old);
-}
-#elif defined(__AVX2__)
-enum { LANES = 8, VECS = 2, ROWS = 6 };
-typedef __m256 vec;
-#define vec_load(p)      _mm256_loadu_ps(p)
-#define vec_store(p, v)  _mm256_storeu_ps(p, v)
-#define vec_all(x)       _mm256_set1_ps(x)
-#define vec_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
-#define fetch(p)         __builtin_prefetch(p)
-#define vec_load_f32(p)  _mm256_loadu_ps((const void *)(p))
-#define vec_load_bf16(p)                                                                           \
-    _mm256_castsi256_ps(                                                                           \
-        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)(p))), 16))
-
-static inline void vec_exchange(vec *a, vec *b, int s) {
-    const vec x = *a, y = *b;
-    if (s == 1) {
-        *a = _mm256_blend_ps(x, _mm256_moveldup_ps(y), 0xaa);
-        *b = _mm256_blend_ps(_mm256_movehdup_ps(x), y, 0xaa);
-    } else if (s == 2) {
-        *a = _mm256_shuffle_ps(x, y, 0x44);
-        *b = _mm256_shuffle_ps(x, y, 0xee);
-    } else {
-        *a = _mm256_permute2f128_ps(x, y, 0x20);
-        *b = _mm256_permute2f128_ps(x, y, 0x31);
-    }
-}
-#else
-enum { LANES = 4, VECS = 4, ROWS = 6 };
-typedef float32x4_t vec;
-#define vec_load(p)      vld1q_f32(p)
-#define vec_store(p, v)  vst1q_f32(p, v)
-#define vec_all(x)       vdupq_n_f32(x)
-#define vec_fma(a, b, c) vfmaq_f32(c, a, b)
-#define fetch(p)         __builtin_prefetch(p)
-#define vec_load_f32(p)  vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)(p)))
-#define vec_load_bf16(p)                                                                           \
-    vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(p))), 16))
-
-static inline void vec_exchange(vec *a, vec *b, int s) {
-    const vec x = *a, y = *b;
-    if (s == 1) {
-        *a = vtrn1q_f32(x, y);
-        *b = vtrn2q_f32(x, y);
-    } else {
-        *a = vcombine_f32(vget_low_f32(x), vget_low_f32(y));
-        *b = vcombine_f32(vget_high_f32(x), vget_high_f32(y));
-    }
-}
-#endif
-
-enum {
-    WIDTH = LANES * VECS,
-    DEPTH = 384,       /* k in a piece */
-    STRIP = 256,       /* k that are widened at once: the longest block */
-    TOKEN_BLOCK = 528, /* rows of x, whole tiles: a piece fits second-level caches */
-    PANELS = 16
-};
-
-/* `rows` is ROWS, a third of it or 1, a constant where it is called: the loops unroll and `sum` is
- * registers. */
-static inline void tile(const int rows, int n, const real *x, size_t x_row, const real *panel,
-                        real *out, size_t out_row, bool first) {
-    vec sum[ROWS][VECS];
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < VECS; v++)
-            sum[r][v] = first ? vec_all(0) : vec_load(out + r * out_row + v * LANES);
-    for (int k = 0; k < n; k++) {
-        vec w[VECS];
-        for (int v = 0; v < VECS; v++) w[v] = vec_load(panel + k * WIDTH + v * LANES);
-        for (int r = 0; r < rows; r++) {
-            vec xk = vec_all(x[r * x_row + k]);
-            for (int v = 0; v < VECS; v++) sum[r][v] = vec_fma(xk, w[v], sum[r][v]);
-        }
-    }
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < VECS; v++) vec_store(out + r * out_row + v * LANES, sum[r][v]);
-}
-
-/* out [rows, WIDTH] = x [rows, n] panel [n, WIDTH] for the first piece of k, += for the others */
-static void tiles(int rows, int n, const real *x, size_t x_row, const real *panel, real *out,
-                  size_t out_row, bool first) {
-    int r = 0;
-    for (; r + ROWS <= rows; r += ROWS)
-        tile(ROWS, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
-    for (; r + ROWS / 3 <= rows; r += ROWS / 3)
-        tile(ROWS / 3, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
-    for (; r < rows; r++)
-        tile(1, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
-}
-
-void widen(real *out, const struct matrix *m, int row, int from, int n) {
-    const struct tensor_kind *kind = &tensor_kind[m->type];
-    const int size = kind->numbers;
-    const uint8_t *at = (const uint8_t *)m->at + (size_t)row * m->row_bytes;
-    at += (size_t)(from / size) * (size_t)kind->bytes;
-    for (int in = from % size, some; n > 0; n -= some, out += some, in = 0) {
-        real block[STRIP];
-        const int blocks = in ? 0 : n / size; /* whole ones go where they are wanted */
-        some = blocks ? blocks * size : min_int(n, size - in);
-        kind->widen(blocks ? out : block, at, blocks ? blocks : 1);
-        if (!blocks) memcpy(out, block + in, (size_t)some * sizeof *out);
-        at += (size_t)(blocks ? blocks : 1) * (size_t)kind->bytes;
-    }
-}
-
-bool has_zero(uint32_t type) { return type == TENSOR_Q8_0 || kind_of(type).numbers == 1; }
-
-void zero_element(char *row, uint32_t type, int i) {
-    const size_t size = kind_of(type).bytes;
-    if (type == TENSOR_Q8_0)
-        row[i / 32 * 34 + 2 + i % 32] = 0;
-    else
-        memset(row + i * size, 0, size);
-}
-
-/* One bit of vec_turn()'s i and j. */
-static inline void turn_bit(vec v[LANES], const int s) {
-    for (int i = 0; i < LANES / 2; i++) {
-        const int a = i / s * 2 * s + i % s;
-        vec_exchange(&v[a], &v[a + s], s);
-    }
-}
-
-/* Turns LANES vectors on their side: lane j of v[i] becomes lane i of v[j]. */
-static inline void vec_turn(vec v[LANES]) {
-    turn_bit(v, 1);
-    turn_bit(v, 2);
-    if (LANES > 4) turn_bit(v, 4);
-    if (LANES > 8) turn_bit(v, 8);
-}
-
-/* LANES rows of a matrix, as they lie in the file or widened to memory. */
-struct lanes {
-    const struct matrix *m;
-    int row;
-    const char *at[LANES];
-    real wide[LANES][STRIP];
-};
-
-/* Instead of rows behind the last, the last. Returns how many of the n numbers from the first on
- * can be taken as they lie: whole vectors of the two types that load_turned() knows. */
-static int find_rows(struct lanes *l, const struct matrix *m, int row, int n) {
-    l->m = m;
-    l->row = row;
-    for (int i = 0; i < LANES; i++)
-        l->at[i] = m->at + (size_t)min_int(row + i, m->rows - 1) * m->row_bytes;
-    return m->type == TENSOR_F32 || m->type == TENSOR_BF16 ? n / LANES * LANES : 0;
-}
-
-/* Widens the next of at most n numbers, up to the end of a strip. Returns how many these are. The
- * same of the next rows is fetched meanwhile: memory is what one token waits for. */
-static int widen_strip(struct lanes *l, int from, int n) {
-    const struct matrix *m = l->m;
-    n = min_int(n, STRIP - from % STRIP);
-    for (int i = 0; i < LANES; i++) {
-        const char *next = m->at + (size_t)min_int(l->row + WIDTH + i, m->rows - 1) * m->row_bytes;
-        const size_t start = m->row_bytes * from / m->columns,
-                     bytes = m->row_bytes * n / m->columns;
-        for (size_t b = 0; b < bytes; b += 64) fetch(next + start + b);
-        widen(l->wide[i], m, min_int(l->row + i, m->rows - 1), from, n);
-        l->at[i] = (const char *)l->wide[i];
-    }
-    return n;
-}
-
-enum { WIDENED = 1 << 16 }; /* beside the types of files: rows of reals */
-
-/* v[k] = number `from` + k of the rows. */
-static inline void load_turned(const uint32_t type, vec v[LANES], const struct lanes *l, int from) {
-    const size_t k = (size_t)from;
-    for (int i = 0; i < LANES; i++)
-        v[i] = type == TENSOR_F32    ? vec_load_f32(l->at[i] + 4 * k)
-               : type == TENSOR_BF16 ? vec_load_bf16(l->at[i] + 2 * k)
-                                     : vec_load((const real *)l->at[i] + k);
-    vec_turn(v);
-}
-
-/* panel [n, WIDTH], up to whole vectors, but for other columns than the rows'. */
-static inline void pack_as(const uint32_t type, real *panel, const struct lanes *l, int from,
-                           int n) {
-    for (int k = 0; k < n; k += LANES) {
-        vec v[LANES];
-        load_turned(type, v, l, from + k);
-        for (int i = 0; i < LANES; i++) vec_store(panel + (k + i) * WIDTH, v[i]);
-    }
-}
-
-/* panel [n, WIDTH] from WIDTH rows of a matrix. */
-static void pack(real *panel, const struct matrix *m, int row, int from, int n) {
-    struct lanes l;
-    for (int r = 0; r < WIDTH; r += LANES) {
-        const int direct = find_rows(&l, m, row + r, n);
-        if (m->type == TENSOR_F32) pack_as(TENSOR_F32, panel + r, &l, from, direct);
-        if (m->type == TENSOR_BF16) pack_as(TENSOR_BF16, panel + r, &l, from, direct);
-        for (int k = direct, some; k < n; k += some) {
-            some = widen_strip(&l, from + k, n - k);
-            pack_as(WIDENED, panel + k * WIDTH + r, &l, 0, some);
-        }
-    }
-}
-
-/* sum [groups, LANES] += n numbers of the rows times those of x. */
-static inline void thin_as(const uint32_t type, const int groups, vec *sum, const real *x,
-                           const struct lanes *l, int n) {
-    for (int k = 0; k < n; k += LANES)
-        for (int g = 0; g < groups; g++) {
-            const int some = min_int(n - k, LANES);
-            vec v[LANES];
-            load_turned(type, v, &l[g], k);
-            if (some == LANES)
-                for (int i = 0; i < LANES; i++) sum[g] = vec_fma(vec_all(x[k + i]), v[i], sum[g]);
-            else
-                for (int i = 0; i < some; i++) sum[g] = vec_fma(vec_all(x[k + i]), v[i], sum[g]);
-        }
-}
-
-/* out [WIDTH] = W x for WIDTH rows of a matrix and one token: nothing is worth packing. Rows that
- * lie in memory come in one after the other; widened ones go side by side, since a chain alone
- * waits for its last step. */
-static void thin(real *out, const real *x, const struct matrix *m, int row) {
-    struct lanes l[VECS];
-    vec sum[VECS];
-    int k = 0, some = 0;
-    for (int g = 0; g < VECS; g++) {
-        sum[g] = vec_all(0);
-        k = find_rows(&l[g], m, row + g * LANES, m->columns);
-        if (m->type == TENSOR_F32) thin_as(TENSOR_F32, 1, &sum[g], x, &l[g], k);
-        if (m->type == TENSOR_BF16) thin_as(TENSOR_BF16, 1, &sum[g], x, &l[g], k);
-    }
-    for (; k < m->columns; k += some) {
-        for (int g = 0; g < VECS; g++) some = widen_strip(&l[g], k, m->columns - k);
-        thin_as(WIDENED, VECS, sum, x + k, l, some);
-    }
-    for (int g = 0; g < VECS; g++) vec_store(out + g * LANES, sum[g]);
-}
-
-/* panel [n, WIDTH] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them.
- */
-static void turn(real *panel, int rows, int n, const real *x, size_t x_row) {
-    int k = 0;
-    for (; rows == WIDTH && k + LANES <= n; k += LANES)
-        for (int r = 0; r < WIDTH; r += LANES) {
-            vec v[LANES];
-            for (int i = 0; i < LANES; i++) v[i] = vec_load(x + (r + i) * x_row + k);
-            vec_turn(v);
-            for (int i = 0; i < LANES; i++) vec_store(panel + (k + i) * WIDTH + r, v[i]);
-        }
-    for (; k < n; k++)
-        for (int r = 0; r < WIDTH; r++) panel[k * WIDTH + r] = r < rows ? x[r * x_row + k] : 0;
-}
-
-enum { CHAINS = 8 };
-
-/* The sum of every row of x, or of its squares, for up to CHAINS rows: side by side, since a chain
- * alone spends its time waiting for its last step. */
-static inline void row_sums(int rows, int n, const real *x, size_t x_row, bool squares, real *sum) {
-    real s[CHAINS] = {0};
-    if (rows == CHAINS)
-        for (int k = 0; k < n; k++)
-            for (int r = 0; r < CHAINS; r++) {
-                real v = x[r * x_row + k];
-                s[r] = squares ? real_fma(v, v, s[r]) : s[r] + v;
-            }
-    else
-        for (int r = 0; r < rows; r++)
-            for (int k = 0; k < n; k++) {
-                real v = x[r * x_row + k];
-                s[r] = squares ? real_fma(v, v, s[r]) : s[r] + v;
-            }
-    memcpy(sum, s, rows * sizeof *s);
 }
 
 /* ---- Model ----------------------------------------------------------------------------------- */
@@ -1804,7 +1441,7 @@ static int load_number(const struct model *m, const char *key, double least, dou
 
 static int find_family(struct model *m, struct error *e) {
     struct span s;
-    char names[256] = "", name[65];
+    char names[256] = "";
     if (gguf_string(&m->file, "general.architecture", &s, e)) return -1;
     if (span_is(s, "lape-counts")) return fail(e, "this is a counts file; a model is wanted here");
     for (size_t i = 0; i < sizeof family_table / sizeof *family_table; i++) {
@@ -1812,15 +1449,15 @@ static int find_family(struct model *m, struct error *e) {
         strcat(strcat(names, i ? ", " : ""), family_table[i].name);
     }
     return m->config.family ? 0
-                            : fail(e, "architecture '%s' is not supported; these are: %s",
-                                   shown(s, name), names);
+                            : fail(e, "architecture '%.*s' is not supported; these are: %s",
+                                   brief(s), s.at, names);
 }
 
 /* Rotary positions, as they are or divided by a factor; other scalings are not known. */
 static int load_rotation(struct model *m, struct error *e) {
     struct config *c = &m->config;
     struct span type = {"none", 4};
-    char name[96], shortened[65];
+    char name[96];
     if (load_int(m, "rope.dimension_count", 2, c->head_dim, c->head_dim, &c->rotated, e) ||
         load_number(m, "rope.freq_base", 1, 1e30, 1e4, &c->rope_base, e))
         return -1;
@@ -1833,9 +1470,9 @@ static int load_rotation(struct model *m, struct error *e) {
     const bool linear = span_is(type, "linear");
     if (!linear && !span_is(type, "none"))
         return fail(e,
-                    "rotary positions scaled by '%s' are not supported; 'linear' is, and "
+                    "rotary positions scaled by '%.*s' are not supported; 'linear' is, and "
                     "'rope_freqs.weight'",
-                    shown(type, shortened));
+                    brief(type), type.at);
     /* a factor without that type has no place */
     if (linear && load_number(m, "rope.scaling.factor", 1e-3, 1e6, REQUIRED, &c->rope_factor, e))
         return -1;
@@ -1988,6 +1625,137 @@ void model_close(struct model *m) {
     *m = (struct model){0};
 }
 
+/* ---- Vectors -----------------------------------------------------------------------------------
+ *
+ * What the kernels below need of a machine. Its square of LANES x LANES numbers is turned on its
+ * side by exchanges of lanes, one for each bit of their number.
+ */
+#if defined(LAPE_REAL64) ||                                                                        \
+    !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__)) || defined(__AARCH64EL__))
+enum { LANES = 4, VECS = 2, ROWS = 4 };
+typedef struct {
+    real lane[LANES];
+} vec;
+
+static inline vec vec_load(const real *p) {
+    vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void vec_store(real *p, vec v) { memcpy(p, &v, sizeof v); }
+
+static inline vec vec_all(real x) {
+    vec v;
+    for (int i = 0; i < LANES; i++) v.lane[i] = x;
+    return v;
+}
+
+static inline vec vec_fma(vec a, vec b, vec c) {
+    for (int i = 0; i < LANES; i++) c.lane[i] = real_fma(a.lane[i], b.lane[i], c.lane[i]);
+    return c;
+}
+
+static inline void fetch(const char *p) { (void)p; } /* no compiler's way is everybody's */
+
+static inline vec vec_load_f32(const char *p) {
+    vec v;
+    for (int i = 0; i < LANES; i++) v.lane[i] = get_f32(p + 4 * i);
+    return v;
+}
+
+static inline vec vec_load_bf16(const char *p) {
+    vec v;
+    for (int i = 0; i < LANES; i++) v.lane[i] = float_of_bits(get_u16(p + 2 * i) << 16);
+    return v;
+}
+
+/* The lanes of a whose number has the bit s change places with those of b that are s before. */
+static inline void vec_exchange(vec *a, vec *b, int s) {
+    for (int i = 0; i < LANES; i++) {
+        if (!(i & s)) continue;
+        real x = a->lane[i];
+        a->lane[i] = b->lane[i - s];
+        b->lane[i - s] = x;
+    }
+}
+#elif defined(__AVX512F__)
+enum { LANES = 16, VECS = 2, ROWS = 12 };
+typedef __m512 vec;
+#define vec_load(p)      _mm512_loadu_ps(p)
+#define vec_store(p, v)  _mm512_storeu_ps(p, v)
+#define vec_all(x)       _mm512_set1_ps(x)
+#define vec_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define fetch(p)         __builtin_prefetch(p)
+#define vec_load_f32(p)  _mm512_loadu_ps((const void *)(p))
+#define vec_load_bf16(p)                                                                           \
+    _mm512_castsi512_ps(                                                                           \
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(p))), 16))
+
+static inline void vec_exchange(vec *a, vec *b, int s) {
+    typedef int ints __attribute__((vector_size(64)));
+    const ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, odd = (lane & s) != 0;
+    const vec old = *a;
+    *a = _mm512_permutex2var_ps(old, (__m512i)(lane + (odd & (16 - s))), *b); /* 16: of b */
+    *b = _mm512_permutex2var_ps(*b, (__m512i)(lane + (~odd & (16 + s))), old);
+}
+#elif defined(__AVX2__)
+enum { LANES = 8, VECS = 2, ROWS = 6 };
+typedef __m256 vec;
+#define vec_load(p)      _mm256_loadu_ps(p)
+#define vec_store(p, v)  _mm256_storeu_ps(p, v)
+#define vec_all(x)       _mm256_set1_ps(x)
+#define vec_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define fetch(p)         __builtin_prefetch(p)
+#define vec_load_f32(p)  _mm256_loadu_ps((const void *)(p))
+#define vec_load_bf16(p)                                                                           \
+    _mm256_castsi256_ps(                                                                           \
+        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)(p))), 16))
+
+static inline void vec_exchange(vec *a, vec *b, int s) {
+    const vec x = *a, y = *b;
+    if (s == 1) {
+        *a = _mm256_blend_ps(x, _mm256_moveldup_ps(y), 0xaa);
+        *b = _mm256_blend_ps(_mm256_movehdup_ps(x), y, 0xaa);
+    } else if (s == 2) {
+        *a = _mm256_shuffle_ps(x, y, 0x44);
+        *b = _mm256_shuffle_ps(x, y, 0xee);
+    } else {
+        *a = _mm256_permute2f128_ps(x, y, 0x20);
+        *b = _mm256_permute2f128_ps(x, y, 0x31);
+    }
+}
+#else
+enum { LANES = 4, VECS = 4, ROWS = 6 };
+typedef float32x4_t vec;
+#define vec_load(p)      vld1q_f32(p)
+#define vec_store(p, v)  vst1q_f32(p, v)
+#define vec_all(x)       vdupq_n_f32(x)
+#define vec_fma(a, b, c) vfmaq_f32(c, a, b)
+#define fetch(p)         __builtin_prefetch(p)
+#define vec_load_f32(p)  vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)(p)))
+#define vec_load_bf16(p)                                                                           \
+    vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(p))), 16))
+
+static inline void vec_exchange(vec *a, vec *b, int s) {
+    const vec x = *a, y = *b;
+    if (s == 1) {
+        *a = vtrn1q_f32(x, y);
+        *b = vtrn2q_f32(x, y);
+    } else {
+        *a = vcombine_f32(vget_low_f32(x), vget_low_f32(y));
+        *b = vcombine_f32(vget_high_f32(x), vget_high_f32(y));
+    }
+}
+#endif
+
+enum {
+    WIDTH = LANES * VECS,
+    DEPTH = 384,       /* k in a piece */
+    TOKEN_BLOCK = 528, /* rows of x, whole tiles: a piece fits second-level caches */
+    PANELS = 16
+};
+
 /* ---- Room for a forward pass ----------------------------------------------------------------- */
 
 /* What one thread works in. A query block has `block` rows, one per query and head. */
@@ -1997,7 +1765,7 @@ struct scratch {
     real *edge;    /* [TOKEN_BLOCK, WIDTH] */
     real *x;       /* [TOKEN_BLOCK, DEPTH] */
     real *queries; /* [block, d] */
-    real *scores;  /* [block, cache rows rounded up to WIDTH] */
+    real *scores;  /* [block, longest rounded up to WIDTH] */
     real *sum;     /* [block] of e^score */
     real *mix;     /* [block, d rounded up to WIDTH] */
 };
@@ -2011,17 +1779,16 @@ struct softmax {
 struct run {
     const struct model *m;
     struct pool *pool;
-    int room, rows; /* tokens at once, cache rows */
-    bool keep;
-    int query_block;         /* tokens whose queries are attended together */
-    int tokens;              /* T, of the batch at hand or seen last */
-    int *first;              /* [sequences of the batch] their first tokens */
-    int *position, *row;     /* [T] in its sequence, in the cache */
-    real *x, *h, *y;         /* [T, D] residual stream, its norm, what is added to it */
-    real *q, *k, *v;         /* [T, H d], [T, KV d], [T, KV d] */
-    real *gate, *up;         /* [T, F] */
-    real *keys, *values;     /* [L or 1, rows, KV d] */
-    real *rotation[2];       /* [rows, rotated/2, 2] cosine and sine by position; [1] in windows */
+    struct room room;
+    int query_block;     /* tokens whose queries are attended together */
+    int tokens;          /* T, of the batch at hand or seen last */
+    int *first;          /* [sequences of the batch] their first tokens */
+    int *position, *row; /* [T] in its sequence, in the cache */
+    real *x, *h, *y;     /* [T, D] residual stream, its norm, what is added to it */
+    real *q, *k, *v;     /* [T, H d], [T, KV d], [T, KV d] */
+    real *gate, *up;     /* [T, F] */
+    real *keys, *values; /* [L or 1, rows, KV d] */
+    real *rotation[2];   /* [longest, rotated/2, 2] cosine and sine by position; [1] in windows */
     struct softmax *softmax; /* [T] */
     struct scratch *scratch; /* [threads] */
     void *memory;            /* holds all of the above */
@@ -2043,8 +1810,9 @@ static void *carve(struct arena *a, uint64_t n, size_t size) {
 
 static void lay_out(struct run *r, struct arena *a) {
     const struct config *c = &r->m->config;
-    const uint64_t T = r->room, D = c->width, F = c->neurons, d = c->head_dim;
-    const uint64_t cached = (r->keep ? c->layers : 1) * (uint64_t)r->rows * c->kv_heads * d;
+    const uint64_t T = r->room.tokens, D = c->width, F = c->neurons, d = c->head_dim;
+    const uint64_t cached =
+        (r->room.keep ? c->layers : 1) * (uint64_t)r->room.rows * c->kv_heads * d;
     const uint64_t block = (uint64_t)r->query_block * (c->heads / c->kv_heads);
     r->first = carve(a, T, sizeof(int));
     r->position = carve(a, T, sizeof(int));
@@ -2061,7 +1829,7 @@ static void lay_out(struct run *r, struct arena *a) {
     r->keys = carve(a, cached, sizeof(real));
     r->values = carve(a, cached, sizeof(real));
     for (int i = 0; i < (c->family->global_every ? 2 : 1); i++)
-        r->rotation[i] = carve(a, (uint64_t)r->rows * c->rotated, sizeof(real));
+        r->rotation[i] = carve(a, (uint64_t)r->room.longest * c->rotated, sizeof(real));
     for (int i = 0; i < pool_threads(r->pool); i++) {
         struct scratch s = {
             .row =
@@ -2071,7 +1839,8 @@ static void lay_out(struct run *r, struct arena *a) {
             .edge = carve(a, TOKEN_BLOCK * WIDTH, sizeof(real)),
             .x = carve(a, TOKEN_BLOCK * DEPTH, sizeof(real)),
             .queries = carve(a, block * d, sizeof(real)),
-            .scores = carve(a, block * ((uint64_t)r->rows + WIDTH), sizeof(real)), // rounded up
+            .scores =
+                carve(a, block * ((uint64_t)r->room.longest + WIDTH), sizeof(real)), // rounded up
             .sum = carve(a, block, sizeof(real)),
             .mix = carve(a, block * round_up(c->head_dim, WIDTH), sizeof(real)),
         };
@@ -2099,44 +1868,44 @@ static bool fill_rotation(real *rotation, int positions, int rotated, double bas
 }
 
 /* A run without its memory; *arena has measured how much it needs. */
-static struct run *measured_run(const struct model *m, struct pool *p, int tokens, int rows,
-                                bool keep, struct arena *arena) {
+static struct run *measured_run(const struct model *m, struct pool *p, struct room room,
+                                struct arena *arena) {
     const struct config *c = &m->config;
     struct run *r = new_array(1, sizeof *r);
     *arena = (struct arena){0};
-    *r = (struct run){.m = m, .pool = p, .room = tokens, .rows = rows, .keep = keep};
+    *r = (struct run){.m = m, .pool = p, .room = room};
     r->query_block = SPEC ? 1 : max_int(8, 64 / (c->heads / c->kv_heads));
     r->scratch = new_array(pool_threads(p), sizeof *r->scratch);
     lay_out(r, arena);
     return r;
 }
 
-uint64_t run_bytes(const struct model *m, struct pool *p, int tokens, int rows, bool keep) {
+uint64_t run_bytes(const struct model *m, struct pool *p, struct room room) {
     struct arena arena;
-    run_free(measured_run(m, p, tokens, rows, keep, &arena));
+    run_free(measured_run(m, p, room, &arena));
     return arena.used;
 }
 
-struct run *run_new(const struct model *m, struct pool *p, int tokens, int rows, bool keep,
-                    struct error *e) {
+struct run *run_new(const struct model *m, struct pool *p, struct room room, struct error *e) {
     const struct config *c = &m->config;
     struct arena arena;
-    struct run *r = measured_run(m, p, tokens, rows, keep, &arena);
+    struct run *r = measured_run(m, p, room, &arena);
     arena.at = arena.used > SIZE_MAX ? NULL : aligned_alloc(64, arena.used);
     if (!(r->memory = arena.at)) {
-        fail(e, "out of memory: %d tokens at once need %llu MB", tokens, (ull)arena.used >> 20);
+        fail(e, "out of memory: %d tokens at once need %llu MB", room.tokens,
+             (ull)arena.used >> 20);
         run_free(r);
         return NULL;
     }
     arena.used = 0;
     lay_out(r, &arena);
-    if (fill_rotation(r->rotation[0], rows, c->rotated, c->rope_base, m->rope_factors,
+    if (fill_rotation(r->rotation[0], room.longest, c->rotated, c->rope_base, m->rope_factors,
                       c->rope_factor) &&
         (!r->rotation[1] ||
-         fill_rotation(r->rotation[1], rows, c->rotated, c->window_rope_base, NULL, 1)))
+         fill_rotation(r->rotation[1], room.longest, c->rotated, c->window_rope_base, NULL, 1)))
         return r;
-    fail(e, "rotary angles of %d positions are negative, no numbers, or beyond 2^30%s", rows,
-         m->rope_factors ? ": look at 'rope_freqs.weight'" : "");
+    fail(e, "rotary angles of %d positions are negative, no numbers, or beyond 2^30%s",
+         room.longest, m->rope_factors ? ": look at 'rope_freqs.weight'" : "");
     run_free(r);
     return NULL;
 }
@@ -2148,7 +1917,11 @@ void run_free(struct run *r) {
     free(r);
 }
 
-/* ---- Steps of the forward pass --------------------------------------------------------------- */
+/* ---- The definition ----------------------------------------------------------------------------
+ *
+ * What matrix products and attention are, to the bit: `make spec` builds the program with these
+ * loops, all others with the kernels below, which compute the same.
+ */
 
 /* out [T, O] = x [T, n] W^T, in jobs of some panels and one block of tokens each. */
 struct product {
@@ -2158,6 +1931,308 @@ struct product {
     const struct matrix *w;
     int tokens, panels, some, groups; /* `groups` of `some` panels */
 };
+
+/* One chain of fma for each output, in the order of k. */
+static void spec_product_job(void *context, int o, int thread) {
+    const struct product *p = context;
+    const int n = p->w->columns;
+    real *weight = p->r->scratch[thread].row;
+    widen(weight, p->w, o, 0, n);
+    for (int t = 0; t < p->tokens; t++) {
+        real sum = 0;
+        for (int k = 0; k < n; k++) sum = real_fma(p->x[(size_t)t * n + k], weight[k], sum);
+        p->out[(size_t)t * p->w->rows + o] = sum;
+    }
+}
+
+/* For a query q at position p, over the keys k_j and values v_j of its window, j = from .. p:
+ *
+ *     s_j = (q . k_j) / sqrt(d)      e_j = exp(s_j - max s)      out = sum_j e_j v_j / sum_j e_j
+ *
+ * with each sum one chain in the order of j; some families scale, cap or tilt s otherwise.
+ */
+struct attention {
+    struct run *r;
+    const struct sequence *s;
+    const real *keys, *values; /* [rows, KV d] of this layer */
+    int window;                /* of this layer; 0: none */
+    int blocks;                /* of queries, in the longest sequence */
+};
+
+/* ALiBi's slopes: 2^(-8 h / H) for h = 1 .. H; of H that is no power of two, those of the next
+ * smaller power, then every second one of twice as many. */
+static real alibi_slope(const struct config *c, int head) {
+    int power = 1;
+    while (power * 2 <= c->heads) power *= 2;
+    const double step = head < power ? c->alibi / power : c->alibi / (2 * power);
+    const int h = head < power ? head + 1 : 2 * (head - power) + 1;
+    return (real)pow64(2, -step * h);
+}
+
+/* In place: e^(s - max) of the n keys that end at the query's own, s being scaled, capped and
+ * tilted first. */
+static void exponentials(const struct config *c, real *s, int n, int head) {
+    const real scale = (real)c->attention_scale, cap = (real)c->attention_cap;
+    for (int j = 0; j < n; j++) s[j] *= scale;
+    for (int j = 0; j < n && cap > 0; j++) s[j] = cap * (real)tanh64(s[j] / cap);
+    if (c->family->positions == ALIBI) {
+        const real slope = alibi_slope(c, head);
+        for (int j = 0; j < n; j++) s[j] = real_fma(slope, (real)(j - (n - 1)), s[j]);
+    }
+    const real most = largest(s, n);
+    for (int j = 0; j < n; j++) s[j] = real_exp(s[j] - most);
+}
+
+/* One query of each head that shares a key-value head. */
+static void spec_attend_job(void *context, int i, int thread) {
+    const struct attention *a = context;
+    struct run *r = a->r;
+    const struct config *c = &r->m->config;
+    const struct sequence *q = &a->s[i / a->blocks / c->kv_heads];
+    const int group = c->heads / c->kv_heads, d = c->head_dim, head = i / a->blocks % c->kv_heads;
+    const int t = i % a->blocks, position = q->past + t;
+    if (t >= q->n) return;
+    const size_t kv = (size_t)c->kv_heads * d;
+    const int from = a->window ? max_int(0, position + 1 - a->window) : 0;
+    const real *key = a->keys + q->row * kv + head * d, *value = a->values + q->row * kv + head * d;
+    real *e = r->scratch[thread].scores; /* [position + 1] */
+    for (int h = head * group; h < (head + 1) * group; h++) {
+        real *query = r->q + ((size_t)(r->first[q - a->s] + t) * c->heads + h) * d;
+        real sum = 0;
+        for (int j = from; j <= position; j++) {
+            e[j] = 0;
+            for (int k = 0; k < d; k++) e[j] = real_fma(query[k], key[j * kv + k], e[j]);
+        }
+        exponentials(c, e + from, position + 1 - from, h);
+        for (int j = from; j <= position; j++) sum += e[j];
+        for (int k = 0; k < d; k++) {
+            real mixed = 0;
+            for (int j = from; j <= position; j++) mixed = real_fma(e[j], value[j * kv + k], mixed);
+            query[k] = (mixed + 0) / sum;
+        }
+    }
+}
+
+/* ---- Kernels -----------------------------------------------------------------------------------
+ *
+ * They compute what the definition says, many outputs at a time. One kernel carries all matrix
+ * products, attention's included. It computes a tile of ROWS x WIDTH outputs; lanes run across
+ * outputs, so that each output is one chain of fma over k in order:
+ *
+ *                     panel [n, WIDTH]        WIDTH = VECS vectors of LANES
+ *                   k +---------------+
+ *                   | |               |       out[r][c] += x[r][0] panel[0][c]
+ *     x [ROWS, n]   v |               |                  + x[r][1] panel[1][c] + ...
+ *    +-----------+    +---------------+
+ *    |    k ->   |    +---------------+
+ *    |           |    |  out, kept in |
+ *    +-----------+    |   registers   |
+ *                     +---------------+
+ *
+ * A panel is a piece of WIDTH rows of a weight matrix (its outputs), turned on their side and
+ * widened to real: pack() turns squares of LANES x LANES in registers. Stopping at some k and going
+ * on later from the stored out is the same chain, so product_job() goes through long rows in pieces
+ * that stay in the caches, each panel serving TOKEN_BLOCK rows of x, and each copied piece of x
+ * PANELS panels:
+ *
+ *              DEPTH                       PANELS panels, packed one after the other
+ *            +-------+                 k   +----+----+----+--
+ *     tokens | piece |  ->  piece by   |   |    |    |    | ...   the next DEPTH of k: the same
+ *            | of x  |     each panel  v   +----+----+----+--     tiles again, from the stored out
+ *            +-------+
+ *
+ * One token alone is worth no panel: thin() uses each turned square at once, and runs at the speed
+ * of the memory that holds the matrix.
+ */
+
+/* `rows` is ROWS, a third of it or 1, a constant where it is called: the loops unroll and `sum` is
+ * registers. */
+static inline void tile(const int rows, int n, const real *x, size_t x_row, const real *panel,
+                        real *out, size_t out_row, bool first) {
+    vec sum[ROWS][VECS];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < VECS; v++)
+            sum[r][v] = first ? vec_all(0) : vec_load(out + r * out_row + v * LANES);
+    for (int k = 0; k < n; k++) {
+        vec w[VECS];
+        for (int v = 0; v < VECS; v++) w[v] = vec_load(panel + k * WIDTH + v * LANES);
+        for (int r = 0; r < rows; r++) {
+            vec xk = vec_all(x[r * x_row + k]);
+            for (int v = 0; v < VECS; v++) sum[r][v] = vec_fma(xk, w[v], sum[r][v]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < VECS; v++) vec_store(out + r * out_row + v * LANES, sum[r][v]);
+}
+
+/* out [rows, WIDTH] = x [rows, n] panel [n, WIDTH] for the first piece of k, += for the others */
+static void tiles(int rows, int n, const real *x, size_t x_row, const real *panel, real *out,
+                  size_t out_row, bool first) {
+    int r = 0;
+    for (; r + ROWS <= rows; r += ROWS)
+        tile(ROWS, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
+    for (; r + ROWS / 3 <= rows; r += ROWS / 3)
+        tile(ROWS / 3, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
+    for (; r < rows; r++)
+        tile(1, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
+}
+
+/* One bit of vec_turn()'s i and j. */
+static inline void turn_bit(vec v[LANES], const int s) {
+    for (int i = 0; i < LANES / 2; i++) {
+        const int a = i / s * 2 * s + i % s;
+        vec_exchange(&v[a], &v[a + s], s);
+    }
+}
+
+/* Turns LANES vectors on their side: lane j of v[i] becomes lane i of v[j]. */
+static inline void vec_turn(vec v[LANES]) {
+    turn_bit(v, 1);
+    turn_bit(v, 2);
+    if (LANES > 4) turn_bit(v, 4);
+    if (LANES > 8) turn_bit(v, 8);
+}
+
+/* LANES rows of a matrix, as they lie in the file or widened to memory. */
+struct lanes {
+    const struct matrix *m;
+    int row;
+    const char *at[LANES];
+    real wide[LANES][STRIP];
+};
+
+/* Instead of rows behind the last, the last. Returns how many of the n numbers from the first on
+ * can be taken as they lie: whole vectors of the two types that load_turned() knows. */
+static int find_rows(struct lanes *l, const struct matrix *m, int row, int n) {
+    l->m = m;
+    l->row = row;
+    for (int i = 0; i < LANES; i++)
+        l->at[i] = m->at + (size_t)min_int(row + i, m->rows - 1) * m->row_bytes;
+    return m->type == TENSOR_F32 || m->type == TENSOR_BF16 ? n / LANES * LANES : 0;
+}
+
+/* Widens the next of at most n numbers, up to the end of a strip. Returns how many these are. The
+ * same of the next rows is fetched meanwhile: memory is what one token waits for. */
+static int widen_strip(struct lanes *l, int from, int n) {
+    const struct matrix *m = l->m;
+    n = min_int(n, STRIP - from % STRIP);
+    for (int i = 0; i < LANES; i++) {
+        const char *next = m->at + (size_t)min_int(l->row + WIDTH + i, m->rows - 1) * m->row_bytes;
+        const size_t start = m->row_bytes * from / m->columns,
+                     bytes = m->row_bytes * n / m->columns;
+        for (size_t b = 0; b < bytes; b += 64) fetch(next + start + b);
+        widen(l->wide[i], m, min_int(l->row + i, m->rows - 1), from, n);
+        l->at[i] = (const char *)l->wide[i];
+    }
+    return n;
+}
+
+enum { WIDENED = 1 << 16 }; /* beside the types of files: rows of reals */
+
+/* v[k] = number `from` + k of the rows. */
+static inline void load_turned(const uint32_t type, vec v[LANES], const struct lanes *l, int from) {
+    const size_t k = (size_t)from;
+    for (int i = 0; i < LANES; i++)
+        v[i] = type == TENSOR_F32    ? vec_load_f32(l->at[i] + 4 * k)
+               : type == TENSOR_BF16 ? vec_load_bf16(l->at[i] + 2 * k)
+                                     : vec_load((const real *)l->at[i] + k);
+    vec_turn(v);
+}
+
+/* panel [n, WIDTH], up to whole vectors, but for other columns than the rows'. */
+static inline void pack_as(const uint32_t type, real *panel, const struct lanes *l, int from,
+                           int n) {
+    for (int k = 0; k < n; k += LANES) {
+        vec v[LANES];
+        load_turned(type, v, l, from + k);
+        for (int i = 0; i < LANES; i++) vec_store(panel + (k + i) * WIDTH, v[i]);
+    }
+}
+
+/* panel [n, WIDTH] from WIDTH rows of a matrix. */
+static void pack(real *panel, const struct matrix *m, int row, int from, int n) {
+    struct lanes l;
+    for (int r = 0; r < WIDTH; r += LANES) {
+        const int direct = find_rows(&l, m, row + r, n);
+        if (m->type == TENSOR_F32) pack_as(TENSOR_F32, panel + r, &l, from, direct);
+        if (m->type == TENSOR_BF16) pack_as(TENSOR_BF16, panel + r, &l, from, direct);
+        for (int k = direct, some; k < n; k += some) {
+            some = widen_strip(&l, from + k, n - k);
+            pack_as(WIDENED, panel + k * WIDTH + r, &l, 0, some);
+        }
+    }
+}
+
+/* sum [groups, LANES] += n numbers of the rows times those of x. */
+static inline void thin_as(const uint32_t type, const int groups, vec *sum, const real *x,
+                           const struct lanes *l, int n) {
+    for (int k = 0; k < n; k += LANES)
+        for (int g = 0; g < groups; g++) {
+            const int some = min_int(n - k, LANES);
+            vec v[LANES];
+            load_turned(type, v, &l[g], k);
+            if (some == LANES)
+                for (int i = 0; i < LANES; i++) sum[g] = vec_fma(vec_all(x[k + i]), v[i], sum[g]);
+            else
+                for (int i = 0; i < some; i++) sum[g] = vec_fma(vec_all(x[k + i]), v[i], sum[g]);
+        }
+}
+
+/* out [WIDTH] = W x for WIDTH rows of a matrix and one token: nothing is worth packing. Rows that
+ * lie in memory come in one after the other; widened ones go side by side, since a chain alone
+ * waits for its last step. */
+static void thin(real *out, const real *x, const struct matrix *m, int row) {
+    struct lanes l[VECS];
+    vec sum[VECS];
+    int k = 0, some = 0;
+    for (int g = 0; g < VECS; g++) {
+        sum[g] = vec_all(0);
+        k = find_rows(&l[g], m, row + g * LANES, m->columns);
+        if (m->type == TENSOR_F32) thin_as(TENSOR_F32, 1, &sum[g], x, &l[g], k);
+        if (m->type == TENSOR_BF16) thin_as(TENSOR_BF16, 1, &sum[g], x, &l[g], k);
+    }
+    for (; k < m->columns; k += some) {
+        for (int g = 0; g < VECS; g++) some = widen_strip(&l[g], k, m->columns - k);
+        thin_as(WIDENED, VECS, sum, x + k, l, some);
+    }
+    for (int g = 0; g < VECS; g++) vec_store(out + g * LANES, sum[g]);
+}
+
+/* panel [n, WIDTH] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them.
+ */
+static void turn(real *panel, int rows, int n, const real *x, size_t x_row) {
+    int k = 0;
+    for (; rows == WIDTH && k + LANES <= n; k += LANES)
+        for (int r = 0; r < WIDTH; r += LANES) {
+            vec v[LANES];
+            for (int i = 0; i < LANES; i++) v[i] = vec_load(x + (r + i) * x_row + k);
+            vec_turn(v);
+            for (int i = 0; i < LANES; i++) vec_store(panel + (k + i) * WIDTH + r, v[i]);
+        }
+    for (; k < n; k++)
+        for (int r = 0; r < WIDTH; r++) panel[k * WIDTH + r] = r < rows ? x[r * x_row + k] : 0;
+}
+
+enum { CHAINS = 8 };
+
+/* The sum of every row of x, or of its squares, for up to CHAINS rows: side by side, since a chain
+ * alone spends its time waiting for its last step. */
+static inline void row_sums(int rows, int n, const real *x, size_t x_row, bool squares, real *sum) {
+    real s[CHAINS] = {0};
+    if (rows == CHAINS)
+        for (int k = 0; k < n; k++)
+            for (int r = 0; r < CHAINS; r++) {
+                real v = x[r * x_row + k];
+                s[r] = squares ? real_fma(v, v, s[r]) : s[r] + v;
+            }
+    else
+        for (int r = 0; r < rows; r++)
+            for (int k = 0; k < n; k++) {
+                real v = x[r * x_row + k];
+                s[r] = squares ? real_fma(v, v, s[r]) : s[r] + v;
+            }
+    memcpy(sum, s, rows * sizeof *s);
+}
 
 /* out [tokens, WIDTH] (+)= x [tokens, n] times one panel, whose outputs start at `column`. */
 static void panel_product(const struct product *p, struct scratch *s, int first, int tokens,
@@ -2201,18 +2276,75 @@ static void thin_job(void *context, int i, int thread) {
     memcpy(p->out + row, out, min_int(p->w->rows - row, WIDTH) * sizeof *out);
 }
 
-/* The definition: one chain of fma for each output, in the order of k. */
-static void spec_product_job(void *context, int o, int thread) {
-    const struct product *p = context;
-    const int n = p->w->columns;
-    real *weight = p->r->scratch[thread].row;
-    widen(weight, p->w, o, 0, n);
-    for (int t = 0; t < p->tokens; t++) {
-        real sum = 0;
-        for (int k = 0; k < n; k++) sum = real_fma(p->x[(size_t)t * n + k], weight[k], sum);
-        p->out[(size_t)t * p->w->rows + o] = sum;
-    }
+/* scores [rows, keys] = queries [rows, d] keys^T */
+static void attention_scores(struct scratch *s, int rows, const real *keys, size_t kv, int n, int d,
+                             size_t scores_row) {
+    for (int j = 0; j < n; j += WIDTH)
+        for (int k = 0; k < d; k += DEPTH) {
+            const int depth = min_int(d - k, DEPTH);
+            turn(s->panel, min_int(n - j, WIDTH), depth, keys + j * kv + k, kv);
+            tiles(rows, depth, s->queries + k, d, s->panel, s->scores + j, scores_row, k == 0);
+        }
 }
+
+/* mix [rows, d] = scores [rows, n] values [n, d] */
+static void mix(struct scratch *s, int rows, const real *values, size_t kv, int n, int d,
+                size_t scores_row) {
+    for (int c = 0; c < d; c += WIDTH)
+        for (int j = 0; j < n; j += DEPTH) {
+            const int depth = min_int(n - j, DEPTH), columns = min_int(d - c, WIDTH);
+            for (int i = 0; i < depth; i++) {
+                memcpy(s->panel + i * WIDTH, values + (j + i) * kv + c, columns * sizeof(real));
+                memset(s->panel + i * WIDTH + columns, 0, (WIDTH - columns) * sizeof(real));
+            }
+            tiles(rows, depth, s->scores + j, scores_row, s->panel, s->mix + c, round_up(d, WIDTH),
+                  j == 0);
+        }
+}
+
+/* One block of queries of one sequence, for the heads of one key-value head: the rows of two tile
+ * products, with the keys and with the values. Overwrites them in q with their output. Where a
+ * row's window ends before the block's, its e_j are 0, which changes no sum. */
+static void attend_job(void *context, int i, int thread) {
+    const struct attention *a = context;
+    struct run *r = a->r;
+    const struct config *c = &r->m->config;
+    struct scratch *s = &r->scratch[thread];
+    const struct sequence *q = &a->s[i / a->blocks / c->kv_heads];
+    const int group = c->heads / c->kv_heads, d = c->head_dim, head = i / a->blocks % c->kv_heads;
+    const int first = i % a->blocks * r->query_block, n = min_int(q->n - first, r->query_block);
+    if (n <= 0) return;
+    const size_t kv = (size_t)c->kv_heads * d, q_row = (size_t)c->heads * d;
+    const int rows = n * group, position = q->past + first; /* of the block's first query */
+    const int start = a->window ? max_int(0, position + 1 - a->window) : 0; /* its first key */
+    const int keys = position + n - start;
+    const size_t scores_row = round_up(keys, WIDTH), mix_row = round_up(d, WIDTH);
+    const size_t key0 = (q->row + start) * kv + head * d;
+    real *query = r->q + (r->first[q - a->s] + first) * q_row + head * group * d;
+
+    for (int row = 0; row < rows; row++)
+        memcpy(s->queries + row * d, query + row / group * q_row + row % group * d,
+               d * sizeof *query);
+    attention_scores(s, rows, a->keys + key0, kv, keys, d, scores_row);
+    for (int row = 0; row < rows; row++) {
+        real *e = s->scores + row * scores_row;
+        const int end = position + row / group + 1 - start; /* of the row's window */
+        const int from = a->window ? max_int(0, end - a->window) : 0;
+        exponentials(c, e + from, end - from, head * group + row % group);
+        memset(e, 0, from * sizeof *e);
+        memset(e + end, 0, (keys - end) * sizeof *e);
+    }
+    for (int row = 0; row < rows; row += CHAINS)
+        row_sums(min_int(CHAINS, rows - row), keys, s->scores + row * scores_row, scores_row, false,
+                 s->sum + row);
+    mix(s, rows, a->values + key0, kv, keys, d, scores_row);
+    for (int row = 0; row < rows; row++)
+        for (int k = 0; k < d; k++) /* + 0: a sum that underflowed to -0 counts as 0 */
+            query[row / group * q_row + row % group * d + k] =
+                (s->mix[row * mix_row + k] + 0) / s->sum[row];
+}
+
+/* ---- Steps of the forward pass --------------------------------------------------------------- */
 
 static void product(struct run *r, real *out, const real *x, int tokens, const struct matrix *w) {
     const int blocks = (tokens + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
@@ -2232,7 +2364,7 @@ static void product(struct run *r, real *out, const real *x, int tokens, const s
 enum step {
     RMS_NORM,      /* out = x / |x| * weight */
     LAYER_NORM,    /* out = (x - mean) / deviation * weight + bias */
-    ROTATE_PAIRS,  /* out turned by its position */
+    ROTATE_PAIRS,  /* out rotated by its position */
     ROTATE_HALVES, /* likewise */
     ACTIVATE,      /* out = act(out) */
     MULTIPLY,      /* out *= x */
@@ -2246,11 +2378,10 @@ struct rows {
     const struct run *r;
     enum step step;
     real *out;
-    const real *x;
-    const real *weight, *bias;
+    const real *x; /* in some steps out itself */
     int rows, columns;
+    const real *weight, *bias, *rotation;
     real factor;
-    const real *rotation;
     int per_job;
 };
 
@@ -2285,20 +2416,20 @@ static void layer_norm_rows(const struct rows *j, real *out, const real *x, int 
     }
 }
 
-/* Turns the pair (x, x + apart) by position x frequency (RoPE: Su et al., 2021). */
-static inline void turn_pair(real *x, int apart, const real *turn) {
-    const real a = x[0], b = x[apart];
-    x[0] = real_fma(a, turn[0], -(b * turn[1]));
-    x[apart] = real_fma(b, turn[0], a * turn[1]);
+/* Rotates the pair (x, x + apart) by position x frequency (RoPE: Su et al., 2021). */
+static inline void rotate_pair(real *x, int apart, const real *angle) {
+    const real a = x[0], b = x[apart], cosine = angle[0], sine = angle[1];
+    x[0] = real_fma(a, cosine, -(b * sine));
+    x[apart] = real_fma(b, cosine, a * sine);
 }
 
 static void rotate_row(const struct rows *j, real *x, int token) {
     const struct config *c = &j->r->m->config;
     const int half = c->rotated / 2, halves = j->step == ROTATE_HALVES;
-    const real *turn = j->rotation + (size_t)j->r->position[token] * c->rotated;
+    const real *angle = j->rotation + (size_t)j->r->position[token] * c->rotated;
     for (int head = 0; head < j->columns; head += c->head_dim)
         for (int i = 0; i < half; i++)
-            turn_pair(x + head + (halves ? i : 2 * i), halves ? half : 1, turn + 2 * i);
+            rotate_pair(x + head + (halves ? i : 2 * i), halves ? half : 1, angle + 2 * i);
 }
 
 /* GELU is x times the normal distribution's integral up to x (Hendrycks and Gimpel, 2016); with
@@ -2373,44 +2504,23 @@ static void each_row(struct rows j) {
     pool_run(j.r->pool, (j.rows + j.per_job - 1) / j.per_job, rows_job, &j);
 }
 
-/* out = norm(x) of rows of n; they may be the same. */
+/* out = norm(x) of rows of n; they may be the same. Without a weight there is none: out stays. */
 static void norm(struct run *r, real *out, const real *x, int rows, int n, const struct norm *w) {
+    const enum step step = r->m->config.family->layer_norm ? LAYER_NORM : RMS_NORM;
     if (w->weight)
-        each_row((struct rows){.r = r,
-                               .step = r->m->config.family->layer_norm ? LAYER_NORM : RMS_NORM,
-                               .out = out,
-                               .x = x,
-                               .weight = w->weight,
-                               .bias = w->bias,
-                               .rows = rows,
-                               .columns = n});
+        each_row((struct rows){r, step, out, x, rows, n, .weight = w->weight, .bias = w->bias});
 }
 
 static void each(struct run *r, enum step step, real *out, const real *x, int columns) {
-    each_row((struct rows){
-        .r = r, .step = step, .out = out, .x = x, .rows = r->tokens, .columns = columns});
+    each_row((struct rows){r, step, out, x, r->tokens, .columns = columns});
 }
 
 static void add_bias(struct run *r, real *out, const real *bias, int rows, int columns) {
-    if (bias)
-        each_row((struct rows){.r = r,
-                               .step = ADD_BIAS,
-                               .out = out,
-                               .x = out,
-                               .weight = bias,
-                               .rows = rows,
-                               .columns = columns});
+    if (bias) each_row((struct rows){r, ADD_BIAS, out, out, rows, columns, .weight = bias});
 }
 
-static void by_factor(struct run *r, enum step step, real *out, double factor, int rows,
-                      int columns) {
-    each_row((struct rows){.r = r,
-                           .step = step,
-                           .out = out,
-                           .x = out,
-                           .factor = (real)factor,
-                           .rows = rows,
-                           .columns = columns});
+static void by_factor(struct run *r, enum step step, real *out, double factor, int rows, int n) {
+    each_row((struct rows){r, step, out, out, rows, n, .factor = (real)factor});
 }
 
 /* Whether the layer's tokens attend to a window only. */
@@ -2422,159 +2532,15 @@ static bool has_window(const struct config *c, int layer) {
 static void rotate(struct run *r, int layer, real *out, int columns) {
     const struct family *f = r->m->config.family;
     const bool local = f->global_every && has_window(&r->m->config, layer);
+    const enum step step = f->positions == PAIRS ? ROTATE_PAIRS : ROTATE_HALVES;
     if (is_rotary(f))
-        each_row((struct rows){.r = r,
-                               .step = f->positions == PAIRS ? ROTATE_PAIRS : ROTATE_HALVES,
-                               .out = out,
-                               .x = out,
-                               .rows = r->tokens,
-                               .columns = columns,
-                               .rotation = r->rotation[local]});
-}
-
-/* ---- Attention ---------------------------------------------------------------------------------
- *
- * For a query q at position p, over the keys k_j and values v_j of its window, j = from .. p:
- *
- *     s_j = (q . k_j) / sqrt(d)      e_j = exp(s_j - max s)      out = sum_j e_j v_j / sum_j e_j
- *
- * with each sum one chain in the order of j; some families scale, cap or tilt s otherwise. The
- * queries of a block of tokens, for all the heads that share a key-value head, are the rows of two
- * tile products: with the keys, and with the values. Where a row's window ends before the block's,
- * its e_j are 0, which changes no sum.
- */
-struct attention {
-    struct run *r;
-    const struct sequence *s;
-    const real *keys, *values; /* [rows, KV d] of this layer */
-    int window;                /* of this layer; 0: none */
-    int blocks;                /* of queries, in the longest sequence */
-};
-
-/* ALiBi's slopes: 2^(-8 h / H) for h = 1 .. H; of H that is no power of two, those of the next
- * smaller power, then every second one of twice as many. */
-static real alibi_slope(const struct config *c, int head) {
-    int power = 1;
-    while (power * 2 <= c->heads) power *= 2;
-    const double step = head < power ? c->alibi / power : c->alibi / (2 * power);
-    const int h = head < power ? head + 1 : 2 * (head - power) + 1;
-    return (real)pow64(2, -step * h);
-}
-
-/* In place: e^(s - max) of the n keys that end at the query's own, s being scaled, capped and
- * tilted first. */
-static void exponentials(const struct config *c, real *s, int n, int head) {
-    const real scale = (real)c->attention_scale, cap = (real)c->attention_cap;
-    for (int j = 0; j < n; j++) s[j] *= scale;
-    for (int j = 0; j < n && cap > 0; j++) s[j] = cap * (real)tanh64(s[j] / cap);
-    if (c->family->positions == ALIBI) {
-        const real slope = alibi_slope(c, head);
-        for (int j = 0; j < n; j++) s[j] = real_fma(slope, (real)(j - (n - 1)), s[j]);
-    }
-    const real most = largest(s, n);
-    for (int j = 0; j < n; j++) s[j] = real_exp(s[j] - most);
-}
-
-/* scores [rows, keys] = queries [rows, d] keys^T */
-static void attention_scores(struct scratch *s, int rows, const real *keys, size_t kv, int n, int d,
-                             size_t scores_row) {
-    for (int j = 0; j < n; j += WIDTH)
-        for (int k = 0; k < d; k += DEPTH) {
-            const int depth = min_int(d - k, DEPTH);
-            turn(s->panel, min_int(n - j, WIDTH), depth, keys + j * kv + k, kv);
-            tiles(rows, depth, s->queries + k, d, s->panel, s->scores + j, scores_row, k == 0);
-        }
-}
-
-/* mix [rows, d] = scores [rows, n] values [n, d] */
-static void mix(struct scratch *s, int rows, const real *values, size_t kv, int n, int d,
-                size_t scores_row) {
-    for (int c = 0; c < d; c += WIDTH)
-        for (int j = 0; j < n; j += DEPTH) {
-            const int depth = min_int(n - j, DEPTH), columns = min_int(d - c, WIDTH);
-            for (int i = 0; i < depth; i++) {
-                memcpy(s->panel + i * WIDTH, values + (j + i) * kv + c, columns * sizeof(real));
-                memset(s->panel + i * WIDTH + columns, 0, (WIDTH - columns) * sizeof(real));
-            }
-            tiles(rows, depth, s->scores + j, scores_row, s->panel, s->mix + c, round_up(d, WIDTH),
-                  j == 0);
-        }
-}
-
-/* One block of queries of one sequence, for the heads of one key-value head. Overwrites them in
- * q with their output. */
-static void attend_job(void *context, int i, int thread) {
-    const struct attention *a = context;
-    struct run *r = a->r;
-    const struct config *c = &r->m->config;
-    struct scratch *s = &r->scratch[thread];
-    const struct sequence *q = &a->s[i / a->blocks / c->kv_heads];
-    const int group = c->heads / c->kv_heads, d = c->head_dim, head = i / a->blocks % c->kv_heads;
-    const int first = i % a->blocks * r->query_block, n = min_int(q->n - first, r->query_block);
-    if (n <= 0) return;
-    const size_t kv = (size_t)c->kv_heads * d, q_row = (size_t)c->heads * d;
-    const int rows = n * group, position = q->past + first; /* of the block's first query */
-    const int start = a->window ? max_int(0, position + 1 - a->window) : 0; /* its first key */
-    const int keys = position + n - start;
-    const size_t scores_row = round_up(keys, WIDTH), mix_row = round_up(d, WIDTH);
-    const size_t key0 = (q->row + start) * kv + head * d;
-    real *query = r->q + (r->first[q - a->s] + first) * q_row + head * group * d;
-
-    for (int row = 0; row < rows; row++)
-        memcpy(s->queries + row * d, query + row / group * q_row + row % group * d,
-               d * sizeof *query);
-    attention_scores(s, rows, a->keys + key0, kv, keys, d, scores_row);
-    for (int row = 0; row < rows; row++) {
-        real *e = s->scores + row * scores_row;
-        const int end = position + row / group + 1 - start; /* of the row's window */
-        const int from = a->window ? max_int(0, end - a->window) : 0;
-        exponentials(c, e + from, end - from, head * group + row % group);
-        memset(e, 0, from * sizeof *e);
-        memset(e + end, 0, (keys - end) * sizeof *e);
-    }
-    for (int row = 0; row < rows; row += CHAINS)
-        row_sums(min_int(CHAINS, rows - row), keys, s->scores + row * scores_row, scores_row, false,
-                 s->sum + row);
-    mix(s, rows, a->values + key0, kv, keys, d, scores_row);
-    for (int row = 0; row < rows; row++)
-        for (int k = 0; k < d; k++) /* + 0: a sum that underflowed to -0 counts as 0 */
-            query[row / group * q_row + row % group * d + k] =
-                (s->mix[row * mix_row + k] + 0) / s->sum[row];
-}
-
-/* The definition, for one query of each head that shares a key-value head. */
-static void spec_attend_job(void *context, int i, int thread) {
-    const struct attention *a = context;
-    struct run *r = a->r;
-    const struct config *c = &r->m->config;
-    const struct sequence *q = &a->s[i / a->blocks / c->kv_heads];
-    const int group = c->heads / c->kv_heads, d = c->head_dim, head = i / a->blocks % c->kv_heads;
-    const int t = i % a->blocks, position = q->past + t;
-    if (t >= q->n) return;
-    const size_t kv = (size_t)c->kv_heads * d;
-    const int from = a->window ? max_int(0, position + 1 - a->window) : 0;
-    const real *key = a->keys + q->row * kv + head * d, *value = a->values + q->row * kv + head * d;
-    real *e = r->scratch[thread].scores; /* [position + 1] */
-    for (int h = head * group; h < (head + 1) * group; h++) {
-        real *query = r->q + ((size_t)(r->first[q - a->s] + t) * c->heads + h) * d;
-        real sum = 0;
-        for (int j = from; j <= position; j++) {
-            e[j] = 0;
-            for (int k = 0; k < d; k++) e[j] = real_fma(query[k], key[j * kv + k], e[j]);
-        }
-        exponentials(c, e + from, position + 1 - from, h);
-        for (int j = from; j <= position; j++) sum += e[j];
-        for (int k = 0; k < d; k++) {
-            real mixed = 0;
-            for (int j = from; j <= position; j++) mixed = real_fma(e[j], value[j * kv + k], mixed);
-            query[k] = (mixed + 0) / sum;
-        }
-    }
+        each_row(
+            (struct rows){r, step, out, out, r->tokens, columns, .rotation = r->rotation[local]});
 }
 
 static void attend(struct run *r, int layer, const struct sequence *s, int n) {
     const struct config *c = &r->m->config;
-    size_t cache = r->keep ? (size_t)layer * r->rows * c->kv_heads * c->head_dim : 0;
+    size_t cache = r->room.keep ? (size_t)layer * r->room.rows * c->kv_heads * c->head_dim : 0;
     struct attention a = {
         r, s, r->keys + cache, r->values + cache, has_window(c, layer) ? c->window : 0, 0};
     for (int i = 0; i < n; i++)
@@ -2585,7 +2551,7 @@ static void attend(struct run *r, int layer, const struct sequence *s, int n) {
 /* Moves the keys and values of the batch to their rows of the cache. */
 static void remember(struct run *r, int layer) {
     size_t kv = (size_t)r->m->config.kv_heads * r->m->config.head_dim;
-    size_t cache = r->keep ? (size_t)layer * r->rows : 0;
+    size_t cache = r->room.keep ? (size_t)layer * r->room.rows : 0;
     for (int t = 0; t < r->tokens; t++) {
         memcpy(r->keys + (cache + r->row[t]) * kv, r->k + t * kv, kv * sizeof(real));
         memcpy(r->values + (cache + r->row[t]) * kv, r->v + t * kv, kv * sizeof(real));
@@ -2600,10 +2566,11 @@ static int embed(struct run *r, const struct sequence *s, int n, struct error *e
     const struct config *c = &r->m->config;
     int tokens = 0;
     for (int i = 0; i < n; i++) {
-        if (s[i].n < 1 || s[i].past < 0 || s[i].row < 0 || s[i].n > r->room - tokens ||
-            (int64_t)s[i].row + s[i].past + s[i].n > r->rows)
+        if (s[i].n < 1 || s[i].past < 0 || s[i].row < 0 || s[i].n > r->room.tokens - tokens ||
+            (int64_t)s[i].past + s[i].n > r->room.longest ||
+            (int64_t)s[i].row + s[i].past + s[i].n > r->room.rows)
             return fail(e, "sequence %d (%d tokens after %d) does not fit the room of %d tokens", i,
-                        s[i].n, s[i].past, r->room);
+                        s[i].n, s[i].past, r->room.tokens);
         r->first[i] = tokens;
         for (int t = 0; t < s[i].n; t++, tokens++) {
             if (s[i].tokens[t] < 0 || s[i].tokens[t] >= c->vocab)

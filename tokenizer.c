@@ -672,7 +672,7 @@ struct tokenizer *tokenizer_new(const struct vocabulary *v, struct error *e) {
         fail(e,
              "pre-tokenizer '%.*s' is none of gpt-2, llama-bpe, bloom, qwen2, phi-2, tekken, "
              "command-r",
-             v->pre.n < 64 ? (int)v->pre.n : 64, v->pre.at);
+             brief(v->pre), v->pre.at);
         return NULL;
     }
     struct tokenizer *t = new_array(1, sizeof *t);

@@ -190,7 +190,8 @@ static void bench_pieces(struct checkpoint *m, const struct settings *s) {
     const size_t length = s->length ? s->length : least(c->context, PIECE), T = length * s->batch;
     struct error e;
     if (T > INT_MAX / 2) end(FAILED, "%zu tokens at once are too many", T);
-    struct run *r = run_new(&m->model, m->pool, (int)T, (int)T, false, &e);
+    struct run *r =
+        run_new(&m->model, m->pool, (struct room){(int)T, (int)T, (int)length, false}, &e);
     must(!r, NULL, &e);
     int32_t *tokens = new_array(T, sizeof *tokens);
     struct sequence *piece = new_array(s->batch, sizeof *piece);
@@ -230,7 +231,7 @@ static void bench_steps(struct checkpoint *m, const struct settings *s) {
     const struct config *c = &m->model.config;
     const int n = (int)least(s->steps, c->context - 1);
     struct error e;
-    struct run *r = run_new(&m->model, m->pool, 1, n + 1, true, &e);
+    struct run *r = run_new(&m->model, m->pool, (struct room){1, n + 1, n + 1, true}, &e);
     must(!r, NULL, &e);
     real *out = new_array(c->vocab, sizeof *out);
     uint64_t state = 0;

@@ -26,7 +26,7 @@ static void write_logits(const real *logits, size_t n) {
 static int in_steps(const struct model *m, struct pool *p, const int32_t *ids, int n, int step,
                     struct error *e) {
     const size_t V = m->config.vocab;
-    struct run *r = run_new(m, p, step, n, true, e);
+    struct run *r = run_new(m, p, (struct room){step, n, n, true}, e);
     real *out = new_array(V * step, sizeof *out);
     int bad = r ? 0 : -1;
     for (int t = 0; !bad && t < n; t += step) {
@@ -48,7 +48,7 @@ static int packed(const struct model *m, struct pool *p, const int32_t *ids, int
                                        {ids, n, 0, n - n / 3 + n / 2},
                                        {ids + n - 1, 1, 0, n - n / 3 + n / 2 + n}};
     const int before = s[PROMPT].row, all = before + n + 1;
-    struct run *r = run_new(m, p, all, all, false, e);
+    struct run *r = run_new(m, p, (struct room){all, all, all, false}, e);
     real *out = new_array(V * n, sizeof *out);
     int bad = r ? forward(r, s, PACKED, NULL, e) : -1;
     if (!bad) logits(r, before, n, out, NULL);

@@ -406,7 +406,7 @@ static unsigned read_all(const struct gguf *g) {
 static real *try_forward(const struct model *m) {
     struct error e;
     struct pool *p = pool_new(1, &e);
-    struct run *r = run_new(m, p, 1, 1, false, &e);
+    struct run *r = run_new(m, p, (struct room){1, 1, 1, false}, &e);
     real *out = NULL;
     const int32_t token = 1;
     if (r && forward(r, &(struct sequence){&token, 1, 0, 0}, 1, NULL, &e) == 0) {

@@ -385,7 +385,7 @@ static int wrong_logits(const struct model *m, struct pool *p, const int32_t *to
                         int step, const real *want) {
     struct error e;
     const int V = m->config.vocab;
-    struct run *r = run_new(m, p, T, T, step < T, &e);
+    struct run *r = run_new(m, p, (struct room){T, T, T, step < T}, &e);
     real *out = malloc(sizeof *out * T * V);
     int wrong = 0;
     for (int t = 0; t < T; t += step) {
@@ -409,7 +409,7 @@ static int wrong_packed(const struct model *m, struct pool *p, const int32_t *to
         s[i] = (struct sequence){tokens + (i == 3 ? T - length[i] : 0), length[i], 0, all};
         all += length[i];
     }
-    struct run *r = run_new(m, p, all, all, false, &e);
+    struct run *r = run_new(m, p, (struct room){all, all, T, false}, &e);
     real *out = malloc(sizeof *out * all * V);
     if (forward(r, s, n, NULL, &e)) return -1;
     logits(r, 0, all, out, NULL);
@@ -486,7 +486,7 @@ static void test_forward(struct pool *p) {
 /* The logits of a text pushed through at once. */
 static real *all_at_once(const struct model *m, struct pool *p, const int32_t *tokens, int T) {
     struct error e;
-    struct run *r = run_new(m, p, T, T, false, &e);
+    struct run *r = run_new(m, p, (struct room){T, T, T, false}, &e);
     real *out = malloc(sizeof *out * T * m->config.vocab);
     CHECK(forward(r, &(struct sequence){tokens, T, 0, 0}, 1, NULL, &e) == 0, "%s", e.text);
     logits(r, 0, T, out, NULL);
@@ -561,7 +561,7 @@ static void test_hook(struct pool *p) {
                        .norm_eps = 1e-5,
                        .rope_base = 1e4};
     struct model m = random_model(c, TENSOR_F32);
-    struct run *r = run_new(&m, p, 8, 8, false, &e);
+    struct run *r = run_new(&m, p, (struct room){8, 8, 8, false}, &e);
     struct seen s = {.zeroed = 1};
     const struct hook hook = {watch, &s};
     const int32_t tokens[] = {1, 2, 3, 8, 9, -1};
@@ -623,7 +623,7 @@ static void test_golden(struct pool *p) {
     }
     if (golden_next(g, "prompt"))
         for (; n + 2 < g->fields; n++) ids[n] = atoi(g->field[n + 2]);
-    struct run *r = run_new(&m, p, n, n, false, &e);
+    struct run *r = run_new(&m, p, (struct room){n, n, n, false}, &e);
     real *out = malloc(sizeof *out * m.config.vocab);
     CHECK(forward(r, &(struct sequence){ids, n, 0, 0}, 1, NULL, &e) == 0, "%s", e.text);
     logits(r, n - 1, 1, out, NULL);
