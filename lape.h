@@ -267,7 +267,7 @@ struct config {
     double rope_factor;              /* positions are divided by it, outside windows */
     double attention_scale;          /* of q . k */
     double attention_cap, logit_cap; /* x becomes cap tanh(x / cap); 0: stays */
-    double embedding_scale, logit_scale;
+    double embedding_scale, residual_scale, logit_scale; /* residual: of what a layer adds */
     double alibi; /* the greatest bias of ALiBi's heads is at -2^(-alibi / H) a token */
 };
 

@@ -1231,15 +1231,21 @@ struct family {
     bool layer_norm;     /* LayerNorm (Ba et al., 2016) instead of RMSNorm */
     bool plain;          /* feed-forward without a gate: act(x W_up + b) W_down + b */
     bool parallel;       /* attention and feed-forward read the same norm of the stream */
+    bool no_pre_norm;    /* they read the stream as it is */
     bool qk_norm;        /* of every head of q and of k, before rotation */
+    bool qk_norm_wide;   /* of all heads together */
+    bool fused_gate;     /* W_gate and W_up lie in one tensor */
     bool post_norm;      /* of what attention and feed-forward add */
     bool embedding_norm; /* of the token embeddings */
     bool scaled;         /* embeddings times sqrt(D) */
+    bool multipliers;    /* the file scales embeddings and what a layer adds, and divides logits */
+    int unrotated_every; /* of so many layers the last knows no positions */
     int wide_layers;     /* so many scale q . k as if the heads shared the width: Gemma's 27B */
     int global_every;    /* of so many layers the last has no window; 0: every layer has it */
     double window_base;  /* of rotation in layers with a window; 0: as in the others */
     int window;          /* this and the caps where the file does not say; 0: none */
     double attention_cap, logit_cap;
+    const char *harmless; /* a value of the file's that the tensors say, too */
 };
 
 /* clang-format off */
@@ -1261,6 +1267,13 @@ static const struct family family_table[] = {
     {.name = "gemma3", .positions = HALVES, .activation = GELU_TANH, .qk_norm = true,
      .post_norm = true, .scaled = true, .wide_layers = 62, .global_every = 6, .window_base = 1e4},
     {.name = "command-r", .layer_norm = true, .parallel = true}, /* and Aya */
+    {.name = "olmo2", .positions = HALVES, .no_pre_norm = true, .qk_norm_wide = true,
+     .post_norm = true},
+    {.name = "stablelm", .positions = HALVES, .layer_norm = true,
+     .harmless = "use_parallel_residual"},
+    {.name = "phi3", .positions = HALVES, .fused_gate = true},
+    {.name = "smollm3", .unrotated_every = 4},
+    {.name = "granite", .multipliers = true},
 };
 /* clang-format on */
 
@@ -1392,32 +1405,46 @@ static int load_qkv(struct model *m, int i, struct error *e) {
     return bad;
 }
 
+/* What the feed-forward begins with: one matrix, two, or two in one tensor. */
+static int load_gate(struct model *m, int i, struct error *e) {
+    const struct family *f = m->config.family;
+    const int D = m->config.width, F = m->config.neurons;
+    struct layer *w = &m->layer[i];
+    struct matrix both;
+    if (f->plain) return load_linear(m, i, "ffn_up", &w->gate, F, D, &w->up_bias, e);
+    if (!f->fused_gate)
+        return load_linear(m, i, "ffn_gate", &w->gate, F, D, NULL, e) ||
+               load_linear(m, i, "ffn_up", &w->up, F, D, NULL, e);
+    if (load_linear(m, i, "ffn_up", &both, 2 * F, D, NULL, e)) return -1;
+    w->gate = some_rows(both, 0, F);
+    w->up = some_rows(both, F, F);
+    return 0;
+}
+
 static int load_layer(struct model *m, int i, struct error *e) {
     const struct config *c = &m->config;
     const struct family *f = c->family;
     struct layer *w = &m->layer[i];
     const int D = c->width, F = c->neurons, d = c->head_dim;
+    const int q = f->qk_norm_wide ? c->heads * d : d, k = f->qk_norm_wide ? c->kv_heads * d : d;
     const struct {
         bool wanted;
         struct norm *to;
         const char *name;
         int n;
     } norm[] = {
-        {true, &w->attn_norm, "attn_norm", D},
-        {!f->parallel, &w->ffn_norm, "ffn_norm", D},
-        {f->qk_norm, &w->q_norm, "attn_q_norm", d},
-        {f->qk_norm, &w->k_norm, "attn_k_norm", d},
+        {!f->no_pre_norm, &w->attn_norm, "attn_norm", D},
+        {!f->no_pre_norm && !f->parallel, &w->ffn_norm, "ffn_norm", D},
+        {f->qk_norm || f->qk_norm_wide, &w->q_norm, "attn_q_norm", q},
+        {f->qk_norm || f->qk_norm_wide, &w->k_norm, "attn_k_norm", k},
         {f->post_norm, &w->attn_post, "post_attention_norm", D},
         {f->post_norm, &w->ffn_post, "post_ffw_norm", D},
     };
-    for (size_t k = 0; k < sizeof norm / sizeof *norm; k++)
-        if (norm[k].wanted && load_norm(m, norm[k].to, i, norm[k].name, norm[k].n, e)) return -1;
+    for (size_t n = 0; n < sizeof norm / sizeof *norm; n++)
+        if (norm[n].wanted && load_norm(m, norm[n].to, i, norm[n].name, norm[n].n, e)) return -1;
     return load_qkv(m, i, e) ||
            load_linear(m, i, "attn_output", &w->attn_out, D, c->heads * d, &w->attn_bias, e) ||
-           load_linear(m, i, f->plain ? "ffn_up" : "ffn_gate", &w->gate, F, D,
-                       f->plain ? &w->up_bias : NULL, e) ||
-           (!f->plain && load_linear(m, i, "ffn_up", &w->up, F, D, NULL, e)) ||
-           load_linear(m, i, "ffn_down", &w->down, D, F, &w->down_bias, e);
+           load_gate(m, i, e) || load_linear(m, i, "ffn_down", &w->down, D, F, &w->down_bias, e);
 }
 
 /* The name of a value of the model's family. */
@@ -1513,29 +1540,36 @@ static int load_shape(struct model *m, struct error *e) {
 }
 
 static int load_config(struct model *m, struct error *e) {
-    static const char *const harmless[] = {
-        "vocab_size",         /* the embedding's rows are the vocabulary */
-        "tensor_data_layout", /* says that q and k are in the order that they are in here, too */
-        "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL}; /* of the past */
     struct config *c = &m->config;
     struct span s;
     char name[96];
-    *c = (struct config){.rope_factor = 1};
+    *c = (struct config){.rope_factor = 1, .residual_scale = 1};
     if (find_family(m, e) || load_shape(m, e)) return -1;
+    const struct family *f = c->family;
+    const char *const harmless[] = {
+        "vocab_size",         /* the embedding's rows are the vocabulary */
+        "tensor_data_layout", /* says that q and k are in the order that they are in here, too */
+        "rope.scaling.original_context_length",
+        "rope.scaling.finetuned", /* of the past */
+        f->harmless,
+        NULL};
     const char *eps =
-        c->family->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+        f->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+    c->embedding_scale = f->scaled ? sqrt(c->width) : 1;
     if (load_number(m, eps, 0, .999, REQUIRED, &c->norm_eps, e) ||
         load_number(m, "attention.scale", 0, 1e6, 0, &c->attention_scale, e) ||
-        load_number(m, "attn_logit_softcapping", 0, 1e6, c->family->attention_cap,
-                    &c->attention_cap, e) ||
-        load_number(m, "final_logit_softcapping", 0, 1e6, c->family->logit_cap, &c->logit_cap, e) ||
-        load_number(m, "logit_scale", 1e-6, 1e6, 1, &c->logit_scale, e))
+        load_number(m, "attn_logit_softcapping", 0, 1e6, f->attention_cap, &c->attention_cap, e) ||
+        load_number(m, "final_logit_softcapping", 0, 1e6, f->logit_cap, &c->logit_cap, e) ||
+        load_number(m, "logit_scale", 1e-6, 1e6, 1, &c->logit_scale, e) ||
+        (f->multipliers &&
+         (load_number(m, "embedding_scale", 1e-6, 1e6, 1, &c->embedding_scale, e) ||
+          load_number(m, "residual_scale", 1e-6, 1e6, 1, &c->residual_scale, e))))
         return -1;
+    if (f->multipliers) c->logit_scale = 1 / c->logit_scale;
     if (c->attention_scale == 0) { /* the rule of llama.cpp, whose files do not say */
-        const bool wide = c->layers == c->family->wide_layers;
+        const bool wide = c->layers == f->wide_layers;
         c->attention_scale = 1 / real_sqrt((real)(wide ? c->width / c->heads : c->head_dim));
     }
-    c->embedding_scale = c->family->scaled ? sqrt(c->width) : 1;
     if (gguf_find(&m->file, "general.name") && gguf_string(&m->file, "general.name", &s, e) == 0)
         span_copy(c->name, sizeof c->name, s);
     return gguf_check_used(&m->file, value_name(m, "", name), harmless, e);
@@ -2504,11 +2538,19 @@ static void each_row(struct rows j) {
     pool_run(j.r->pool, (j.rows + j.per_job - 1) / j.per_job, rows_job, &j);
 }
 
-/* out = norm(x) of rows of n; they may be the same. Without a weight there is none: out stays. */
+/* out = norm(x) of rows of n, which may be the same; x itself where there is no such norm. */
 static void norm(struct run *r, real *out, const real *x, int rows, int n, const struct norm *w) {
     const enum step step = r->m->config.family->layer_norm ? LAYER_NORM : RMS_NORM;
     if (w->weight)
         each_row((struct rows){r, step, out, x, rows, n, .weight = w->weight, .bias = w->bias});
+    else if (out != x)
+        memcpy(out, x, (size_t)rows * n * sizeof *out);
+}
+
+/* q or k, each head by itself, or all of a token's together. */
+static void norm_heads(struct run *r, real *x, int heads, const struct norm *w) {
+    const int together = r->m->config.family->qk_norm_wide ? heads : 1;
+    norm(r, x, x, r->tokens * heads / together, together * r->m->config.head_dim, w);
 }
 
 static void each(struct run *r, enum step step, real *out, const real *x, int columns) {
@@ -2519,8 +2561,14 @@ static void add_bias(struct run *r, real *out, const real *bias, int rows, int c
     if (bias) each_row((struct rows){r, ADD_BIAS, out, out, rows, columns, .weight = bias});
 }
 
-static void by_factor(struct run *r, enum step step, real *out, double factor, int rows, int n) {
-    each_row((struct rows){r, step, out, out, rows, n, .factor = (real)factor});
+static void scale(struct run *r, real *out, double factor, int rows, int n) {
+    if (factor == 1) return;
+    each_row((struct rows){r, SCALE_ROW, out, out, rows, n, .factor = (real)factor});
+}
+
+static void cap(struct run *r, real *out, double most, int rows, int n) {
+    if (most == 0) return;
+    each_row((struct rows){r, CAP, out, out, rows, n, .factor = (real)most});
 }
 
 /* Whether the layer's tokens attend to a window only. */
@@ -2532,6 +2580,7 @@ static bool has_window(const struct config *c, int layer) {
 static void rotate(struct run *r, int layer, real *out, int columns) {
     const struct family *f = r->m->config.family;
     const bool local = f->global_every && has_window(&r->m->config, layer);
+    if (f->unrotated_every && (layer + 1) % f->unrotated_every == 0) return;
     const enum step step = f->positions == PAIRS ? ROTATE_PAIRS : ROTATE_HALVES;
     if (is_rotary(f))
         each_row(
@@ -2587,8 +2636,7 @@ static int embed(struct run *r, const struct sequence *s, int n, struct error *e
         }
     }
     r->tokens = tokens;
-    if (c->embedding_scale != 1)
-        by_factor(r, SCALE_ROW, r->x, c->embedding_scale, tokens, c->width);
+    scale(r, r->x, c->embedding_scale, tokens, c->width);
     if (c->family->positions == LEARNED) each(r, ADD, r->x, r->y, c->width);
     norm(r, r->x, r->x, tokens, c->width, &r->m->embedding_norm);
     return 0;
@@ -2620,8 +2668,8 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
         add_bias(r, r->q, w->q_bias, T, Q);
         add_bias(r, r->k, w->k_bias, T, KV);
         add_bias(r, r->v, w->v_bias, T, KV);
-        norm(r, r->q, r->q, T * c->heads, c->head_dim, &w->q_norm); // of every head
-        norm(r, r->k, r->k, T * c->kv_heads, c->head_dim, &w->k_norm);
+        norm_heads(r, r->q, c->heads, &w->q_norm);
+        norm_heads(r, r->k, c->kv_heads, &w->k_norm);
         rotate(r, l, r->q, Q); // by their positions
         rotate(r, l, r->k, KV);
         see(hook, AT_Q, l, r->q, T, Q);
@@ -2633,10 +2681,11 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
         product(r, r->y, r->q, T, &w->attn_out); // y [T, D]
         add_bias(r, r->y, w->attn_bias, T, D);
         norm(r, r->y, r->y, T, D, &w->attn_post);
+        scale(r, r->y, c->residual_scale, T, D);
         see(hook, AT_ATTN_OUT, l, r->y, T, D);
         each(r, ADD, r->x, r->y, D); // x += y
 
-        norm(r, r->h, r->x, T, D, &w->ffn_norm); // h [T, D]; in parallel, attention's h
+        if (!c->family->parallel) norm(r, r->h, r->x, T, D, &w->ffn_norm); // h [T, D]
         see(hook, AT_FFN_NORM, l, r->h, T, D);
         product(r, r->gate, r->h, T, &w->gate); // gate [T, F]
         add_bias(r, r->gate, w->up_bias, T, F);
@@ -2651,6 +2700,7 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
         product(r, r->y, r->gate, T, &w->down); // y [T, D]
         add_bias(r, r->y, w->down_bias, T, D);
         norm(r, r->y, r->y, T, D, &w->ffn_post);
+        scale(r, r->y, c->residual_scale, T, D);
         see(hook, AT_DOWN, l, r->y, T, D);
         each(r, ADD, r->x, r->y, D); // x += y
         see(hook, AT_RESID, l, r->x, T, D);
@@ -2665,8 +2715,8 @@ static void head(struct run *r, int n, int from, int some, real *out) {
     const struct matrix w = some_rows(r->m->output, from, some);
     product(r, out, r->h, n, &w);
     add_bias(r, out, r->m->output_bias ? r->m->output_bias + from : NULL, n, some);
-    if (c->logit_scale != 1) by_factor(r, SCALE_ROW, out, c->logit_scale, n, some);
-    if (c->logit_cap > 0) by_factor(r, CAP, out, c->logit_cap, n, some);
+    scale(r, out, c->logit_scale, n, some);
+    cap(r, out, c->logit_cap, n, some);
 }
 
 void logits(struct run *r, int first, int n, real *out, const struct hook *hook) {

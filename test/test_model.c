@@ -228,7 +228,7 @@ static struct config complete(struct config c) {
     if (!c.rotated) c.rotated = c.head_dim;
     if (!c.context) c.context = 1000;
     c.window_rope_base = c.family->window_base > 0 ? c.family->window_base : c.rope_base;
-    c.rope_factor = c.embedding_scale = c.logit_scale = 1;
+    c.rope_factor = c.embedding_scale = c.residual_scale = c.logit_scale = 1;
     if (!c.attention_scale) c.attention_scale = 1 / real_sqrt((real)c.head_dim);
     c.alibi = 8;
     return c;
@@ -266,6 +266,8 @@ static struct model random_model(struct config given, uint32_t type) {
         if (!f->parallel) w->ffn_norm = random_norm(D, biased);
         if (f->qk_norm) w->q_norm = random_norm(c.head_dim, false);
         if (f->qk_norm) w->k_norm = random_norm(c.head_dim, false);
+        if (f->qk_norm_wide) w->q_norm = random_norm(q, false);
+        if (f->qk_norm_wide) w->k_norm = random_norm(kv, false);
         if (f->post_norm) w->attn_post = random_norm(D, false);
         if (f->post_norm) w->ffn_post = random_norm(D, false);
     }
