@@ -1974,37 +1974,24 @@ static uint64_t free_memory(void) {
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
 }
 
-static uint64_t matrix_bytes(const struct matrix *m) { return (uint64_t)m->rows * m->row_bytes; }
-
-/* How many pieces at once: 512 tokens a thread where that and all weights fit into memory. Where
- * they do not, weights come layer by layer, for as many tokens as there is room for besides two
- * layers, the embedding and the output. */
+/* How many pieces at once: 512 tokens a thread where these and all weights fit into memory. Where
+ * they do not, weights come layer by layer, for as many tokens as half of the memory holds. */
 static void fit_memory(struct work *w, struct options *o) {
     struct model *m = &w->m.model;
     const uint64_t memory = o->memory ? o->memory : free_memory() / 4 * 3;
-    const uint64_t most = (1 << 16) / o->length ? (1 << 16) / o->length : 1;
-    const uint64_t few = least(o->threads * 512 / o->length, most);
-    uint64_t batch = o->batch ? o->batch : few ? few : 1, left = memory, bytes = 0;
+    const uint64_t a_token = (7 * (uint64_t)m->config.width + 2 * m->config.neurons) * sizeof(real);
+    uint64_t tokens = o->batch ? o->batch * o->length : o->threads * 512, bytes = 0;
     for (size_t i = 0; i < m->file.tensors; i++) bytes += m->file.tensor[i].data.n;
-    const int n = (int)least(batch * o->length, INT_MAX), length = (int)o->length;
-    m->stream = bytes + run_bytes(m, w->m.pool, (struct room){n, n, length, false}) > memory;
-    if (m->stream && !o->batch) {
-        const uint64_t weights = 2 * largest_layer(m) + matrix_bytes(&m->embedding) +
-                                 (m->output.at == m->embedding.at ? 0 : matrix_bytes(&m->output));
-        struct room room = {length, length, length, false};
-        const uint64_t one = run_bytes(m, w->m.pool, room);
-        room.tokens = room.rows = 2 * length;
-        const uint64_t each = run_bytes(m, w->m.pool, room) - one;
-        left = memory > weights + one ? memory - weights - one : 0;
-        batch = least(1 + left / each, most);
-    }
+    m->stream = bytes + tokens * a_token > memory;
+    if (m->stream) tokens = memory / 2 / a_token;
+    if (!o->batch) o->batch = least(tokens, 1 << 16) / o->length;
+    if (!o->batch) o->batch = 1;
     if (m->stream && !o->quiet)
         fprintf(
             stderr,
             "lape: weights of %llu MB do not fit into %llu MB (--memory): they are read layer by "
             "layer, for %llu tokens at once\n",
-            (ull)bytes >> 20, (ull)memory >> 20, (ull)(batch * o->length));
-    o->batch = batch;
+            (ull)bytes >> 20, (ull)memory >> 20, (ull)(o->batch * o->length));
 }
 
 /* LANG=FILE after the model. */

@@ -315,9 +315,6 @@ void model_close(struct model *m);
 /* The down projection [D, F] of a layer, whose column j is what neuron j adds when it is 1. */
 struct matrix down_projection(const struct model *m, int layer);
 
-/* Bytes of the file that the largest layer's matrices lie in. */
-uint64_t largest_layer(const struct model *m);
-
 /* Where the hook is called, in order. Columns in brackets. */
 enum point {
     AT_EMBD,      /* [D]    token embeddings, as they enter the first layer; layer -1 */
@@ -369,8 +366,6 @@ struct room {
 /* `m` and `p` must outlive it. */
 struct run *run_new(const struct model *m, struct pool *p, struct room room, struct error *e);
 void run_free(struct run *r);
-/* How many bytes it takes. */
-uint64_t run_bytes(const struct model *m, struct pool *p, struct room room);
 
 /* Pushes the tokens of n sequences through all layers, one layer after the other. -1 when a token
  * is outside the vocabulary or the sequences do not fit the room. `hook` may be NULL. */

@@ -1614,26 +1614,15 @@ struct matrix down_projection(const struct model *m, int layer) {
     return m->layer[layer].down;
 }
 
-/* Bytes of a layer's matrices. With advice, tells the system that they are wanted soon, or no
- * longer: it may do as it likes. */
-static uint64_t layer_bytes(const struct model *m, int layer, int advice) {
+/* Tells the system that a layer's matrices are wanted soon, or no longer: it may do as it likes. */
+static void advise(const struct model *m, int layer, int advice) {
     const struct layer *w = &m->layer[layer];
     const struct matrix *of[] = {&w->q, &w->k, &w->v, &w->attn_out, &w->gate, &w->up, &w->down};
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uint64_t sum = 0;
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
         const size_t n = of[i]->rows * of[i]->row_bytes, before = (uintptr_t)of[i]->at % page;
-        if (advice && n) (void)madvise((void *)(of[i]->at - before), n + before, advice);
-        sum += n;
+        if (n) (void)madvise((void *)(of[i]->at - before), n + before, advice);
     }
-    return sum;
-}
-
-uint64_t largest_layer(const struct model *m) {
-    uint64_t most = 0;
-    for (int l = 0; l < m->config.layers; l++)
-        if (layer_bytes(m, l, 0) > most) most = layer_bytes(m, l, 0);
-    return most;
 }
 
 void model_close(struct model *m) {
@@ -1901,29 +1890,14 @@ static bool fill_rotation(real *rotation, int positions, int rotated, double bas
     return true;
 }
 
-/* A run without its memory; *arena has measured how much it needs. */
-static struct run *measured_run(const struct model *m, struct pool *p, struct room room,
-                                struct arena *arena) {
+struct run *run_new(const struct model *m, struct pool *p, struct room room, struct error *e) {
     const struct config *c = &m->config;
+    struct arena arena = {0};
     struct run *r = new_array(1, sizeof *r);
-    *arena = (struct arena){0};
     *r = (struct run){.m = m, .pool = p, .room = room};
     r->query_block = SPEC ? 1 : max_int(8, 64 / (c->heads / c->kv_heads));
     r->scratch = new_array(pool_threads(p), sizeof *r->scratch);
-    lay_out(r, arena);
-    return r;
-}
-
-uint64_t run_bytes(const struct model *m, struct pool *p, struct room room) {
-    struct arena arena;
-    run_free(measured_run(m, p, room, &arena));
-    return arena.used;
-}
-
-struct run *run_new(const struct model *m, struct pool *p, struct room room, struct error *e) {
-    const struct config *c = &m->config;
-    struct arena arena;
-    struct run *r = measured_run(m, p, room, &arena);
+    lay_out(r, &arena);
     arena.at = arena.used > SIZE_MAX ? NULL : aligned_alloc(64, arena.used);
     if (!(r->memory = arena.at)) {
         fail(e, "out of memory: %d tokens at once need %llu MB", room.tokens,
@@ -2658,7 +2632,7 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
     see(hook, AT_EMBD, -1, r->x, T, D);
     for (int l = 0; l < c->layers; l++) {
         const struct layer *w = &r->m->layer[l];
-        if (r->m->stream) layer_bytes(r->m, (l + 1) % c->layers, MADV_WILLNEED);
+        if (r->m->stream) advise(r->m, (l + 1) % c->layers, MADV_WILLNEED);
 
         norm(r, r->h, r->x, T, D, &w->attn_norm); // h [T, D]
         see(hook, AT_ATTN_NORM, l, r->h, T, D);
@@ -2704,7 +2678,7 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
         see(hook, AT_DOWN, l, r->y, T, D);
         each(r, ADD, r->x, r->y, D); // x += y
         see(hook, AT_RESID, l, r->x, T, D);
-        if (r->m->stream) layer_bytes(r->m, l, MADV_DONTNEED);
+        if (r->m->stream) advise(r->m, l, MADV_DONTNEED);
     }
     return 0;
 }
