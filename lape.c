@@ -1984,9 +1984,11 @@ static int open_corpora(struct work *w, struct options *o, struct error *e) {
         struct corpus *c = &w->corpus[k];
         const size_t length = o->length - o->bos;
         if (corpus_open(c, &w->m, o->tokens, e) || corpus_fill(c, length, e)) return FAILED;
-        if (ids_in(&c->ids) < length)
-            return fail(e, "%s: %zu tokens are fewer than one piece of %zu (--seq)", c->path,
-                        ids_in(&c->ids), length);
+        const size_t has = ids_in(&c->ids);
+        if (has + o->bos < 2) return fail(e, "%s: %zu tokens; a piece needs two", c->path, has);
+        if (has < length)
+            return fail(e, "%s: %zu tokens are fewer than one piece of %zu; --seq %zu would do",
+                        c->path, has, length, has + o->bos);
     }
     return DONE;
 }
@@ -2824,6 +2826,7 @@ static const struct command {
 };
 /* clang-format on */
 enum { COMMANDS = sizeof command_table / sizeof *command_table };
+static const char version[] = "0.1";
 
 enum kind { TEXT, NUMBER, WHOLE, BYTES, FLAG };
 
@@ -2918,7 +2921,7 @@ static void print_help(const struct command *c) {
     for (int i = 0; i < COMMANDS; i++)
         printf("  lape %-9s%-41s%s\n", command_table[i].name, command_table[i].words,
                command_table[i].what);
-    printf("\n  lape COMMAND -h lists a command's options\n");
+    printf("\n  lape COMMAND -h lists a command's options, lape --version says which lape it is\n");
 }
 
 /* "500M", "4G", "1.5g": with K, M, G for powers of 1024. */
@@ -3010,20 +3013,25 @@ int main(int argc, char **argv) {
                         .top_p = 1, .repeat = 1, .new_tokens = 64, .how = "replace",
                         .method = "lape", .tokens = UINT64_MAX, .layer = UINT64_MAX};
     /* clang-format on */
+    const char *first = argc > 1 ? argv[1] : "help";
+    const bool asks_version = strcmp(first, "--version") == 0;
     const struct command *c = NULL;
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
     int status = DONE;
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of writing, not the end */
     o.threads = processors > 0 ? (uint64_t)processors : 1;
-    for (int i = 0; argc > 1 && i < COMMANDS; i++)
-        if (strcmp(argv[1], command_table[i].name) == 0) c = &command_table[i];
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(first, command_table[i].name) == 0) c = &command_table[i];
     if (c)
         status = parse_options(&o, c, argv + 2, &e);
-    else if (argc < 2 || (strcmp(argv[1], "-h") != 0 && strcmp(argv[1], "--help") != 0))
-        status = usage(&e, "no such command, lape -h lists them: ", argc > 1 ? argv[1] : "(none)");
+    else if (!asks_version && strcmp(first, "help") != 0 && strcmp(first, "-h") != 0 &&
+             strcmp(first, "--help") != 0)
+        status = usage(&e, "no such command, lape -h lists them: ", first);
     if (c && !status && !o.help) status = check_output(&o, c, &e);
     if (!status) status = output_open(&w.output, o.help ? NULL : o.output, &e);
-    if (!status && (!c || o.help))
+    if (!status && asks_version)
+        printf("lape %s\n", version);
+    else if (!status && (!c || o.help))
         print_help(c);
     else if (!status)
         status = c->run(&w, &o, &e);
