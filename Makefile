@@ -93,7 +93,7 @@ PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quan
 	test/test_split.py test/test_fields.py test/test_fields_tokenizer.py test/test_methods.py \
 	test/test_golden.py test/test_bench.py
 TOOLS   = test/test_convert.py test/test_tensors.py test/test_fields_convert.py \
-	test/test_experiments.py test/test_real.py
+	test/test_experiments.py test/test_real.py test/test_doc.py
 test: lape $(TESTS) build/bench
 	@test/run.sh $(TESTS) $(PROGRAM) $(TOOLS)
 test-program: lape $(TESTS) build/bench

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The man page of `lape`, and what completes its command line in bash and zsh, from what the program
-says of itself: `lape --version`, `lape -h`, `lape COMMAND -h`.
+"""The man page of `lape`, and what completes its command line in bash and zsh, from what the
+program says of itself: `lape --version`, `lape -h`, `lape COMMAND -h`.
 
     manual.py DIR [--lape PATH]
 
@@ -111,8 +111,7 @@ def page(about, version, commands):
         lines += [".SS " + command.name, ".B lape " + command.name, roff(command.words),
                   ".PP", roff(command.what[0].upper() + command.what[1:] + ".")]
         for option in command.options:
-            lines += [".TP", ".B " + " ".join(filter(None, (roff(option.name), roff(option.value)))),
-                      roff(option.help)]
+            lines += [".TP", ".B " + roff(("%s %s" % option[:2]).rstrip()), roff(option.help)]
     lines += [".SH EXIT STATUS"]
     for status, means in STATUS:
         lines += [".TP", ".B " + status, roff(means)]
