@@ -281,10 +281,11 @@ def add_examples():
 
 @functools.lru_cache(None)
 def names_here():
-    """Of all files of the tree but what is built."""
+    """Of all files of the tree but what runs have made."""
     found = {name for name in os.listdir(ROOT) if os.path.isfile(os.path.join(ROOT, name))}
     for folder in FOLDERS:
-        for _, _, files in os.walk(os.path.join(ROOT, folder)):
+        for _, folders, files in os.walk(os.path.join(ROOT, folder)):
+            folders[:] = [name for name in folders if name not in ("out", "__pycache__")]
             found.update(files)
     return found
 
