@@ -99,7 +99,7 @@ test: lape $(TESTS) build/bench
 test-program: lape $(TESTS) build/bench
 	@test/run.sh $(TESTS) $(PROGRAM)
 
-# Both commands on a bare Debian: gcc, make, python3, warnings being errors. Root, and debootstrap.
+# demo, test, install on a bare Debian: gcc, make, python3, warnings being errors. Root, debootstrap.
 bare:
 	@test/bare.sh $(SUITE)
 
