@@ -243,7 +243,8 @@ class Examples(unittest.TestCase):
                          % document)
         for form, name in WANTED:
             if re.search(form, command) and not has(name):
-                self.skipTest("%s is not installed: %s: %s" % (name, document, command))
+                self.skipTest("%s is not installed: %s: %s" % (
+                    name, document, command.split("\n")[0]))
         tree().begin(document)
         done = tree().run(command)
         self.assertEqual(done.returncode, 0, "%s: %s\n%s" % (document, command, done.stderr))
