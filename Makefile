@@ -30,6 +30,30 @@ build/compile: force
 	@mkdir -p build
 	@echo '$(COMPILE)' | cmp -s - $@ || echo '$(COMPILE)' > $@
 
+# The program, and of what it says of itself a man page and what completes its commands in bash and zsh;
+# without python3, the program alone. DESTDIR goes before all of it.
+PREFIX  = /usr/local
+BIN     = $(DESTDIR)$(PREFIX)/bin
+MAN     = $(DESTDIR)$(PREFIX)/share/man/man1
+BASH_C  = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+ZSH_C   = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+manual: lape
+	@python3 tools/manual.py build
+install: lape
+	install -d "$(BIN)"
+	install -m 755 lape "$(BIN)/lape"
+	@if ! command -v python3 >/dev/null; then \
+		echo "no python3: the man page and the completions are left out"; \
+	else set -ex; \
+		python3 tools/manual.py build; \
+		install -d "$(MAN)" "$(BASH_C)" "$(ZSH_C)"; \
+		install -m 644 build/lape.1 "$(MAN)/lape.1"; \
+		install -m 644 build/lape.bash "$(BASH_C)/lape"; \
+		install -m 644 build/_lape "$(ZSH_C)/_lape"; \
+	fi
+uninstall:
+	rm -f "$(BIN)/lape" "$(MAN)/lape.1" "$(BASH_C)/lape" "$(ZSH_C)/_lape"
+
 demo: lape
 	@demo/run.sh ./lape
 
@@ -69,13 +93,13 @@ PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quan
 	test/test_split.py test/test_fields.py test/test_fields_tokenizer.py test/test_methods.py \
 	test/test_golden.py test/test_bench.py
 TOOLS   = test/test_convert.py test/test_tensors.py test/test_fields_convert.py \
-	test/test_experiments.py test/test_real.py
+	test/test_experiments.py test/test_real.py test/test_doc.py
 test: lape $(TESTS) build/bench
 	@test/run.sh $(TESTS) $(PROGRAM) $(TOOLS)
 test-program: lape $(TESTS) build/bench
 	@test/run.sh $(TESTS) $(PROGRAM)
 
-# Both commands on a bare Debian: gcc, make, python3, warnings being errors. Root, and debootstrap.
+# demo, test, install on a bare Debian: gcc, make, python3, warnings being errors. Root, debootstrap.
 bare:
 	@test/bare.sh $(SUITE)
 
@@ -158,5 +182,6 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec demo real gemma reproduce card test test-program bare oracle oracle-real golden golden-blocks \
-	identical precision tokenizers peers quantised train-test scale-test bench format clean force
+.PHONY: spec manual install uninstall demo real gemma reproduce card test test-program bare oracle \
+	oracle-real golden golden-blocks identical precision tokenizers peers quantised train-test \
+	scale-test bench format clean force

@@ -2030,9 +2030,11 @@ static void open_corpora(struct work *w, struct options *o) {
         const size_t length = o->length - o->bos;
         corpus_open(c, &w->m, o->tokens);
         must(corpus_fill(c, length, &e), NULL, &e);
-        if (ids_in(&c->ids) < length)
-            end(FAILED, "%s: %zu tokens are fewer than one piece of %zu (--seq)", c->path,
-                ids_in(&c->ids), length);
+        const size_t has = ids_in(&c->ids);
+        if (has + o->bos < 2) end(FAILED, "%s: %zu tokens; a piece needs two", c->path, has);
+        if (has < length)
+            end(FAILED, "%s: %zu tokens are fewer than one piece of %zu; --seq %zu would do",
+                c->path, has, length, has + o->bos);
     }
 }
 
@@ -2819,6 +2821,7 @@ static const struct command {
     {"diff", "REFERENCE OTHER", "compare two counts files: a verdict", NULL, 2, diff_command},
 };
 enum { COMMANDS = sizeof command_table / sizeof *command_table };
+static const char version[] = "0.1";
 enum { /* those that take an option: bits in the table's order */
     TOKENIZE = 1 << 1, COUNT = 1 << 2, MERGE = 1 << 3, FIND = 1 << 4, PPL = 1 << 5,
     GENERATE = 1 << 6, BAKE = 1 << 7, TRACE = 1 << 8, DIFF = 1 << 9, EVERY = ~0
@@ -2919,7 +2922,7 @@ static void print_commands(void) {
     for (int i = 0; i < COMMANDS; i++)
         printf("  lape %-9s%-41s%s\n", command_table[i].name, command_table[i].words,
                command_table[i].what);
-    printf("\n  lape COMMAND -h lists a command's options\n");
+    printf("\n  lape COMMAND -h lists a command's options, lape --version says which lape it is\n");
 }
 
 /* "500M", "4G", "1.5g": with K, M, G for powers of 1024. */
@@ -3036,16 +3039,18 @@ static void run_command(const struct command *c, char **words) {
 }
 
 int main(int argc, char **argv) {
-    const struct command *c = NULL;
+    const char *first = argc > 1 ? argv[1] : "help";
+    const struct command *c = command_table;
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of writing, not the end */
-    for (int i = 0; argc > 1 && i < COMMANDS; i++)
-        if (strcmp(argv[1], command_table[i].name) == 0) c = &command_table[i];
-    if (c)
+    while (c < command_table + COMMANDS && strcmp(first, c->name)) c++;
+    if (c < command_table + COMMANDS)
         run_command(c, argv + 2);
-    else if (argc > 1 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0))
+    else if (strcmp(first, "--version") == 0)
+        printf("lape %s\n", version);
+    else if (strcmp(first, "help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "--help") == 0)
         print_commands();
     else
-        end(USAGE, "no such command, lape -h lists them: %s", argc > 1 ? argv[1] : "(none)");
+        end(USAGE, "no such command, lape -h lists them: %s", first);
     if (fflush(stdout) || ferror(stdout))
         end(FAILED, "standard output: cannot write: %s", strerror(errno));
     return DONE;

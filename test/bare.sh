@@ -1,7 +1,7 @@
 #!/bin/sh
-# `make demo` and `make test` as on a fresh machine: in a root of Debian that holds a C compiler,
-# make and python3 and nothing else, as an ordinary user, warnings being errors. Wants to be root,
-# and debootstrap; where either is missing it says so and ends with status 77.
+# `make demo`, `make test` and `make install` as on a fresh machine: in a root of Debian that holds a
+# C compiler, make and python3 and nothing else, as an ordinary user, warnings being errors. Wants to
+# be root, and debootstrap; where either is missing it says so and ends with status 77.
 #
 #     test/bare.sh [SUITE]      # trixie, unless another is named
 #
@@ -55,6 +55,16 @@ chroot "$root" su - user -c '
         echo "bare.sh: make $target failed"
         status=1
     done
+    # What is installed works, and nothing of it is left behind.
+    there=$PWD/installed
+    for target in install uninstall; do
+        make $target WARN="-Wall -Wextra -Wpedantic -Werror" PREFIX=/usr DESTDIR="$there" &&
+            { [ $target = uninstall ] || "$there/usr/bin/lape" --version; } && continue
+        echo "bare.sh: make $target failed"
+        status=1
+    done
+    left=$(find "$there" ! -type d)
+    [ -z "$left" ] || { echo "bare.sh: make uninstall leaves $left"; status=1; }
     exit $status' >"$log" 2>&1 </dev/null || status=1
 warned=$(grep -m 1 '[A-Z][A-Za-z]*Warning: ' "$log" || true)
 [ -z "$warned" ] || status=1

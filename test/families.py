@@ -2,7 +2,7 @@
 """Every family of models against transformers: tiny random models, made and saved by transformers,
 converted by tools/convert.py, run by lape and lape64.
 
-    python test/families.py [--lape ./lape] [--lape64 ./lape64] [--only FAMILY] [--readme]
+    python test/families.py [--lape ./lape] [--lape64 ./lape64] [--only FAMILY] [--table]
                             [--tokenizers]
 
 For every model: logits, gates and activations in float32; logits of lape64 against the reference in
@@ -11,8 +11,8 @@ neurons at 0. transformers computes norms, softmax and rotary tables in float32 
 doubles: in the double reference these are computed in double. Then models that transformers saved
 with settings that lape does not know: convert.py has to refuse them.
 
-Prints a table with a row for every family. After a full run README.md's table must be this one,
-where figures may be up to twice README's, since another processor rounds otherwise; --readme writes
+Prints a table with a row for every family. After a full run doc/checking.md's must be this one,
+where figures may be up to twice its own, since another processor rounds otherwise; --table writes
 it. What it says of tokenizers is what test/tokenizing.py left in build/tokenizers.json; with
 --tokenizers that has to be there.
 """
@@ -40,14 +40,14 @@ import transformers                                                          # n
 from report import between                                                   # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-README = os.path.join(ROOT, "README.md")
+DOCUMENT = os.path.join(ROOT, "doc", "checking.md")
 RESULTS = os.path.join(ROOT, "build", "tokenizers.json")
 CONVERT = os.path.join(ROOT, "tools", "convert.py")
 VOCAB, TOKENS, GREEDY = 331, 90, 32
 SINGLE, DOUBLE = 1e-4, 1e-9        # what logits may differ by
 # Gates and activations relative to the layer's largest, if above 1; perplexity relative.
 LIMITS = dict(logits=SINGLE, gate=SINGLE, act=SINGLE, perplexity=1e-5, double=DOUBLE)
-FACTOR = 2                         # what figures of another processor may exceed README.md's by
+FACTOR = 2                         # what figures of another processor may exceed the table's by
 # Continuing the first crosses windows of 17 and 40 tokens, continuing the second one of 64.
 PROMPTS = ["Open the window, then",
            "Choose the language of this document, then click OK. 打开文件"]
@@ -513,10 +513,10 @@ def as_text(rows):
         "\n", "\n|%s\n" % ("---|" * len(HEADER)), 1)
 
 
-def readme_differs(rows):
-    """Where README.md's table is not the one of this run, or None. What was not run is passed over;
+def table_differs(rows):
+    """Where doc/checking.md's table is not this run's, or None. What was not run is passed over;
     the tokenizers' texts may be others."""
-    old = [line.strip("| \n").split(" | ") for line in between(README, "families").splitlines()]
+    old = [line.strip("| \n").split(" | ") for line in between(DOCUMENT, "families").splitlines()]
     if [HEADER] + [row[:1] for row in rows] != old[:1] + [row[:1] for row in old[2:]]:
         return "other columns or families"
     for new, theirs in zip(rows, old[2:]):
@@ -547,7 +547,7 @@ def main():
     parser.add_argument("--lape", default=os.path.join(ROOT, "lape"))
     parser.add_argument("--lape64", default=os.path.join(ROOT, "lape64"))
     parser.add_argument("--only", default="", help="families whose name holds this")
-    parser.add_argument("--readme", action="store_true", help="write README.md's table")
+    parser.add_argument("--table", action="store_true", help="write doc/checking.md's table")
     parser.add_argument("--tokenizers", action="store_true", help="demand their results")
     options = parser.parse_args()
     torch.set_num_threads(1)           # the models are too small for more
@@ -583,11 +583,12 @@ def main():
         say(False, "tokenizers: test/tokenizing.py has not left build/tokenizers.json")
     elif lacking:
         print("tokenizers: not run")
-    if options.readme and all(goods) and not options.only:
-        between(README, "families", as_text(rows))
+    if options.table and all(goods) and not options.only:
+        between(DOCUMENT, "families", as_text(rows))
     elif not options.only:
-        wrong = readme_differs(rows)
-        say(not wrong, "README.md's table" + (": %s; --readme writes it" % wrong if wrong else ""))
+        wrong = table_differs(rows)
+        say(not wrong, "doc/checking.md's table" + (": %s; --table writes it" % wrong if wrong
+                                                    else ""))
     print("%d passed, %d failed" % (sum(goods), len(goods) - sum(goods)))
     sys.exit(not goods or not all(goods))
 

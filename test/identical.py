@@ -2,11 +2,11 @@
 """The same bits everywhere: five results of the demo model, made by every build and in every way of
 running it that is listed below, against the digests in test/identical.tsv.
 
-    python3 test/identical.py [--only WORD] [--readme] [--write]
+    python3 test/identical.py [--only WORD] [--table] [--write]
 
 Prints a line for each way with its digest. One that cannot run on this machine is said so, and not
 counted as passed. Builds in double have digests of their own. --only: the ways whose name holds
-WORD. --readme: puts the table into README.md; without it, README.md's table must be the one that
+WORD. --table: puts the table into doc/checking.md; without it, the table there must be the one that
 this run made, if all of it ran. --write: sets the digests anew, from the definition's build (make
 spec).
 
@@ -27,7 +27,7 @@ from report import between
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GOLDEN = os.path.join(ROOT, "test", "identical.tsv")
-README = os.path.join(ROOT, "README.md")
+DOCUMENT = os.path.join(ROOT, "doc", "checking.md")
 MODEL = "demo/model.gguf"
 LANGUAGES = ["en", "zh"]
 PROMPT = "Open the file and choose the language of the document. 打开文件"
@@ -219,16 +219,16 @@ def table(rows):
     return "\n".join(lines) + "\n"
 
 
-def check_readme(rows, write):
-    """Whether README.md holds the table of this run."""
+def check_table(rows, write):
+    """Whether the document holds the table of this run."""
     new = table(rows)
-    return between(README, "identical", new if write else None) == new or write
+    return between(DOCUMENT, "identical", new if write else None) == new or write
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="")
-    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     ways = [w for w in WAYS if options.only in w.name]
@@ -252,10 +252,10 @@ def main():
                 summary(results) if results else "-" * 16, said,
                 ", other " + ", ".join(wrong) if wrong else ""), flush=True)
     if len(rows) == len(WAYS):
-        good = check_readme(rows, options.readme)
+        good = check_table(rows, options.table)
         passed, failed = passed + good, failed + (not good)
-        print("ok   README.md's table" if good else
-              "FAIL README.md's table is not this run's; --readme writes it")
+        print("ok   doc/checking.md's table" if good else
+              "FAIL doc/checking.md's table is not this run's; --table writes it")
     print("%d passed, %d failed" % (passed, failed))
     sys.exit(failed != 0)
 

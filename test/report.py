@@ -1,5 +1,5 @@
 """How the Python tests end: `N passed, N failed`, what is skipped being listed and counted in
-neither. And how tables that tests make get into README.md."""
+neither. And how tables that tests make get into documents."""
 
 import sys
 import unittest

@@ -271,11 +271,10 @@ class Case(unittest.TestCase):
 
 class Usage(Case):
     def test_commands(self):
-        self.refused(2, "command")
         self.refused(2, "frobnicate", "frobnicate")
         self.refused(2, "command", "")
         self.refused(2, "Count", "Count", DEMO)
-        self.refused(2, "--version", "--version")
+        self.refused(2, "version", "version")
         self.refused(2, "-q", "-q", "info", DEMO)
         self.refused(2, "bad??command", "bad\n\tcommand")
 
@@ -357,6 +356,19 @@ class Usage(Case):
         self.refused(2, "frob", "generate", DEMO, "-p", "x", "--how", "frob")
         self.refused(2, "--how", "generate", DEMO, "-p", "x", "--how", "")
 
+    def test_short_texts(self):
+        """What is said to do instead does, and one token more does not."""
+        text = "en=" + self.path("short.txt", b"The window is open.\n")
+        for bos in [], ["--bos"]:
+            said = self.refused(1, "short.txt", "ppl", DEMO, text, "-q", *bos)
+            would, = re.findall("; --seq ([0-9]+) would do$", said.strip())
+            self.works("ppl", DEMO, text, "-q", *bos, "--seq", would)
+            self.refused(1, "--seq " + would, "ppl", DEMO, text, "-q", *bos, "--seq",
+                         str(int(would) + 1))
+        for words in ["--tokens", "1"], ["--seq", "2", "--tokens", "1"]:
+            self.assertNotIn("--seq", self.refused(1, "two", "ppl", DEMO, text, "-q", *words))
+        self.works("ppl", DEMO, text, "-q", "--seq", "2", "--tokens", "1", "--bos")
+
     def test_prompts(self):
         prompts = self.path("prompts", b"One\n")
         self.refused(2, "-p", "generate", DEMO)
@@ -377,7 +389,9 @@ class Usage(Case):
 
     def test_help(self):
         listing = self.works("-h").decode()
-        self.assertEqual(listing, self.works("--help").decode())
+        for others in [], ["--help"], ["help"]:
+            self.assertEqual(listing, self.works(*others).decode())
+        self.assertRegex(self.works("--version").decode(), r"^lape [0-9]+\.[0-9]+\n$")
         for command, options in OPTIONS.items():
             self.assertRegex(listing, r"(?m)^  lape %s " % command)
             shown = self.works(command, "-h").decode()
@@ -823,7 +837,7 @@ class Lists(Case):
 class Output(Case):
     def runs(self):
         few = ["en=" + text_path("en"), "--seq", "32", "--tokens", "32", "-q"]
-        return [(["-h"], b""), (["count", "-h"], b""), (["info", DEMO], b""),
+        return [(["-h"], b""), (["--version"], b""), (["count", "-h"], b""), (["info", DEMO], b""),
                 (["info", counts()], b""), (["info", neurons()], b""),
                 (["tokenize", DEMO], b"Some text."),
                 (["tokenize", DEMO], read(text_path("en")) * 4),

@@ -514,7 +514,7 @@ class Language:
 
 
 class Counts:
-    """Counts as the README tells of them."""
+    """Counts as doc/commands.md tells of them."""
 
     def __init__(self, layers, neurons, vocab, languages, near=.001, model="made"):
         self.layers, self.neurons, self.vocab = layers, neurons, vocab

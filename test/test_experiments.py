@@ -799,18 +799,22 @@ class Complaints(unittest.TestCase):
                             threads=None)
                 with self.assertRaises(tables.Refused, msg=path):
                     reproduce.Run(types.SimpleNamespace(**args))
-        for given, folder, told, pieces in (
-                ({"model": DEMO}, "demo/out/model", "demo/out/model/REPORT.md", []),
+        results, card = "doc/results.md", "demo/MODEL.md"
+        for given, folder, told, pieces, document, pictures in (
+                ({"model": DEMO}, "demo/out/model", "demo/out/model/REPORT.md", [], None,
+                 "demo/pictures"),
                 ({"model": DEMO, "texts": "x"}, "demo/out/model-texts",
-                 "demo/out/model-texts/REPORT.md", []),
-                ({"real": DEMO}, "demo/out/model/report", "demo/out/model/REPORT.md", ["--bos"]),
-                ({}, "demo/out/report", "demo/out/REPORT.md", []),
-                ({"texts": "x"}, "demo/out/texts", "demo/out/TEXTS.md", [])):
+                 "demo/out/model-texts/REPORT.md", [], None, "demo/pictures"),
+                ({"real": DEMO}, "demo/out/model/report", "demo/out/model/REPORT.md", ["--bos"],
+                 results, "../demo/pictures/model"),
+                ({}, "demo/out/report", "demo/out/REPORT.md", [], results, "../demo/pictures"),
+                ({"texts": "x"}, "demo/out/texts", "demo/out/TEXTS.md", [], card, "pictures")):
             run = reproduce.Run(types.SimpleNamespace(**dict(
                 {"lape": "", "texts": None, "threads": None, "model": None, "real": None},
                 **given)))
-            self.assertEqual((run.tables, run.report, run.pieces),
-                             (folder, told, ["--seq", "128"] + pieces))
+            self.assertEqual((run.tables, run.report, run.pieces, run.document),
+                             (folder, told, ["--seq", "128"] + pieces, document))
+            self.assertEqual(reproduce.pictures_from(run, document), pictures)
 
     def test_stages_of_reproduce(self):
         """A real model's: the paper's rates, BOS where pieces and outputs have one, no sweep."""

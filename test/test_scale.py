@@ -122,7 +122,7 @@ class Scale(unittest.TestCase):
 
     @unittest.skipIf(missing("parallel"), missing("parallel"))
     def test_parallel(self):
-        """README's line, but for the model, the texts and their places."""
+        """The line of doc/speed.md, but for the model, the texts and their places."""
         line = ("seq 5 | parallel -j 2 --halt now,fail=1 %s count %s %s -t 1 -q --shard {}/5 "
                 "-o counts.{}.gguf && %s merge counts.?.gguf -o counts.gguf"
                 % (LAPE, DEMO, " ".join(TEXTS + SEQ), LAPE))

@@ -5,9 +5,9 @@
                  [--again]
 
 Tables land in demo/out/report/, with pictures where matplotlib is; the report is
-demo/out/REPORT.md. README.md's section between its marks must be what this run found; --write puts
-it into FILE, and the pictures that it shows into demo/pictures/. Python's standard library alone,
-but for the pictures.
+demo/out/REPORT.md. doc/results.md's section between its marks must be what this run found; --write
+puts it into FILE, and the pictures that it shows into demo/pictures/. Python's standard library
+alone, but for the pictures.
 
 With --texts, neurons are found in the beginnings of DIR/LANG.train.txt, what the model was trained
 on, and everything is measured on those of DIR/LANG.valid.txt; tables land in demo/out/texts/, the
@@ -20,7 +20,7 @@ them.
 With --real, the model is anybody's, and neurons are found at the paper's rates, which the program
 has by default. It takes hours: progress is said, and what is done is not done again when the
 command is given again. Tables land in demo/out/NAME/report/, NAME being the file's, the report is
-demo/out/NAME/REPORT.md, and its section of README.md is the one between marks of that name.
+demo/out/NAME/REPORT.md, and its section of doc/results.md is the one between marks of that name.
 """
 
 import argparse
@@ -35,7 +35,8 @@ from lab.stages import (LANGUAGES, OUT, PAPERS, ROOT, Stages, from_root, out_fol
                         words_of)
 
 MODEL, PICTURES = "demo/model.gguf", "demo/pictures"
-SHOWN = ["layers", "matrix", "dose", "steer", "reliability", "overlap"]     # in README.md
+RESULTS, CARD = "doc/results.md", "demo/MODEL.md"       # the documents
+SHOWN = ["layers", "matrix", "dose", "steer", "reliability", "overlap"]     # in RESULTS
 
 # What bounds the time: a few minutes on two cores.
 SEQ = ["--seq", "128"]
@@ -63,19 +64,19 @@ class Run(Stages):
         name = os.path.basename(base)
         folder = base + ("/texts" if args.texts else "/report")
         self.report = base + ("/TEXTS.md" if args.texts else "/REPORT.md")
-        self.document = "demo/MODEL.md" if args.texts else "README.md"
+        self.document = CARD if args.texts else RESULTS
         self.pictures, self.marks, bos = PICTURES, "results", []
         if args.model:
             folder = base + ("-texts" if args.texts else "")
             self.report, self.document = folder + "/REPORT.md", None
         if args.real:
             self.pictures, self.marks = "%s/%s" % (PICTURES, name), "results of " + name
-            self.document = None if args.texts else "README.md"
+            self.document = None if args.texts else RESULTS
             bos = ["--bos"] if tables.begins_with_bos(args.real) else []
         super().__init__(from_root(other or os.path.join(ROOT, MODEL)), folder, args.lape,
                          args.threads, SEQ + bos, quiet=not args.real)
         self.parts = report.IN_CARD if args.texts else (
-            report.IN_REAL if args.real else report.IN_README)
+            report.IN_REAL if args.real else report.IN_RESULTS)
         self.output = (REAL_OUTPUT if args.real else OUTPUT) + bos
         self.pushes = REAL_PUSHES if args.real else PUSHES
         where = self.tables + "/%s." if args.texts else "demo/text/%s."
@@ -197,10 +198,17 @@ def settle(run, section, write):
     return True
 
 
-def write_report(run, drawn):
-    """Of the demo's texts, all; of others, what the model card tells."""
+def pictures_from(run, document):
+    """The folder of pictures, as a link in a document names it."""
+    folder = os.path.dirname(os.path.join(ROOT, document or ""))
+    return os.path.relpath(os.path.join(ROOT, run.pictures), folder)
+
+
+def write_report(run, drawn, document):
+    """Of the demo's texts, all; of others, what the model card tells. Returns the section of the
+    document, where pictures are named as from its folder."""
     results = report.Results(os.path.join(ROOT, run.tables))
-    section = report.section(results, run.parts, run.pictures)
+    section = report.section(results, run.parts, pictures_from(run, document))
     tables.write_text(os.path.join(ROOT, run.report),
                       section if run.texts else report.whole(results, drawn))
     run.say("wrote " + run.report)
@@ -223,7 +231,8 @@ def work(args):
         run.say("no pictures: %s has no matplotlib" % sys.executable)
     if args.write and drawn:
         draw(run, run.pictures, "--svg", "--only", ",".join(SHOWN))
-    return 0 if settle(run, write_report(run, drawn), args.write) else 1
+    section = write_report(run, drawn, args.write or run.document)
+    return 0 if settle(run, section, args.write) else 1
 
 
 def main():

@@ -493,12 +493,12 @@ PARTS = [  # title, tables, what they show, pictures
      ["steer"]),
     ("Where does the output fall back to?", [fallback_table], fallback_says, []),
 ]
-IN_README = {"Does a language need its neurons?": [contrast_table, summary_table],
+IN_RESULTS = {"Does a language need its neurons?": [contrast_table, summary_table],
              "How many of them?": [], "Would other text select the same?": [reliability_table],
              "Can the output's language be chosen?": [steer_table],
              "Where are the neurons?": [], "What do languages share?": [],
              "Where does the output fall back to?": []}
-IN_REAL = dict(IN_README, **{
+IN_REAL = dict(IN_RESULTS, **{
     "Does a language need its neurons?": [matrix_table, nats_table, contrast_table, summary_table],
     "Can the output's language be chosen?": [steer_table, pairs_table]})
 IN_CARD = {"Where are the neurons?": [layers_table],
@@ -537,8 +537,8 @@ def whole(r, drawn):
 
 
 def section(r, wanted, folder="demo/pictures"):
-    """What a document holds between its marks: README.md's with pictures, that of other texts
-    without, for only README.md's are kept. A real model's is one of several there."""
+    """What a document holds between its marks: doc/results.md's with pictures, that of other texts
+    without, for only doc/results.md's are kept. A real model's is one of several there."""
     text = about(r) + "\n"
     for title, _, says, pictures in PARTS:
         if title in wanted:
