@@ -2892,7 +2892,7 @@ static const struct option {
     {"--repeat-penalty", NUMBER, AT(repeat), 1e-6, 1e6, GENERATE,
      "R   on tokens seen before (1: none)", NULL},
     {"--seed", WHOLE, AT(seed), 0, 1e15, FIND | GENERATE, "S   of all that is random (0)", NULL},
-    {"--at", NAME, AT(at), 0, 0, TRACE, "", point_name},
+    {"--at", NAME, AT(at), 0, 0, TRACE, "in the order of the forward pass", point_name},
     {"--layer", WHOLE, AT(layer), 0, 1 << 16, TRACE, "N   from 0 (all)", NULL},
     {"--decode", FLAG, AT(decode), 0, 0, TOKENIZE, "   ids to text", NULL},
     {"--lines", FLAG, AT(lines), 0, 0, TOKENIZE, "   every line is a text of its own", NULL},
