@@ -24,21 +24,17 @@ import unittest
 import warnings
 import zipfile
 
+from paths import LAPE, ROOT, SHARED
 import report
+from gguf_file import Gguf as Reader, head_of
 
-CONVERT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-                       "tools", "convert.py")
-sys.path.insert(0, os.path.dirname(CONVERT))         # as if it were run from there
-from gguf_file import Gguf as Reader, head_of                                  # noqa: E402
-
-LAPE = os.path.join(os.path.dirname(os.path.dirname(CONVERT)), "lape")
+CONVERT = os.path.join(ROOT, "tools", "convert.py")
 try:
     import numpy                     # only so that processes forked from this one have it loaded
 except ImportError:
     numpy = None
 needs_numpy = unittest.skipUnless(numpy, "numpy is not installed")
-OFFICIAL = os.path.join(os.environ.get("LAPE_SHARED") or os.path.join(
-    os.path.dirname(os.path.dirname(CONVERT)), "..", "shared"), "official")
+OFFICIAL = os.path.join(SHARED, "official")
 needs_official = unittest.skipUnless(os.path.isdir(OFFICIAL), "no " + OFFICIAL)
 needs_lape = unittest.skipUnless(os.path.exists(LAPE), "no ./lape: make it first")
 

@@ -23,19 +23,15 @@ import unittest
 import unittest.mock
 import warnings
 
+from paths import DEMO, LAPE, ROOT
+import experiments
 import report
+import reproduce
+from lab import ablation, bayes, common, selection, steering, tables
+from lab import report as lab_report
+from lab.program import Program, write_npy
+from lab.second import Second
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(ROOT, "tools"))
-import experiments                                             # noqa: E402
-import reproduce                                               # noqa: E402
-from lab import ablation, bayes, common, selection, steering, tables   # noqa: E402
-from lab import report as lab_report                           # noqa: E402
-from lab.program import Program, write_npy                     # noqa: E402
-from lab.second import Second                                  # noqa: E402
-
-LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
-DEMO = os.path.join(ROOT, "demo", "model.gguf")
 LANGUAGES = ["fr", "en", "zh"]
 RATES = ["--top", ".06", "--filter", ".9", "--bar", ".9"]
 SHARED = tempfile.TemporaryDirectory(prefix="test_experiments.")
@@ -377,10 +373,10 @@ class Ablation(unittest.TestCase):
         self.assertEqual(checked, 9)
 
     def test_summary_in_nats(self):
-        for selection in "lape", "lap", "random":
+        for kind in "lape", "lap", "random":
             nats = {(row["off"], row["text"]): float(row["nats"])
-                    for row in rows(self.matrix(), "matrix", selection=selection)}
-            row, = rows(self.matrix(), "matrix-summary", selection=selection)
+                    for row in rows(self.matrix(), "matrix", selection=kind)}
+            row, = rows(self.matrix(), "matrix-summary", selection=kind)
             for name, own in (("own_nats", True), ("others_nats", False)):
                 values = [value for (a, b), value in nats.items() if (a == b) == own]
                 self.assertAlmostEqual(float(row[name]), sum(values) / len(values), 4)

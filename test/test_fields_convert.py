@@ -17,11 +17,10 @@ import sys
 import types
 import zipfile
 
-import fields
+import fields                                        # which has said where tools are
+import convert
 from fields import GONE, HARMLESS, REFUSED, USED, Row
 from test_convert import Call, Global, Persistent, Pt, pickled, product, safetensors, sentencepiece
-
-import convert                                       # test_convert has said where it is
 
 # ---- The bases: a small model of each family ------------------------------------------------
 

@@ -17,13 +17,13 @@ import struct
 import subprocess
 import sys
 
+from paths import ROOT
 import quants
 import report
 import tiny
 from quants import KINDS, QUANTISED, weights
 from test_diff import CHANGES, WITHOUT_NUMPY, Case
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 F32, MIXED = "F32", "of every type"
 TEXT = b"ab abc  cc bab<w> ab c abcc a bc ab ab cab abc b a cc c abab ca\n" * 2
 HALF_NAN, HALF_INFINITY = 0x7e00, 0x7c00
