@@ -24,7 +24,7 @@ from paths import DEMO, LAPE, ROOT
 import report
 import tiny
 from arrays import Headers, bytes_of, npy, product
-from gguf_file import NAMES, Gguf as Reader, Output, write_gguf
+from formats.gguf import NAMES, Gguf as Reader, Output, write_gguf
 
 TEXT = os.path.join(ROOT, "demo", "text", "en.count.txt")
 CHANGES = os.path.join(ROOT, "tools", "changes.py")

@@ -4,7 +4,7 @@ F32, and refuses what it refuses there.
 
     LAPE=./lape python3 test/test_quantised.py [NAME...]
 
-The numbers are dequantised by tools/weights.py, held against blocks.tsv first; no code of the
+The numbers are dequantised by tools/formats/weights.py, held against blocks.tsv first; no code of the
 program's has a part in it. By the standard library alone. The last line on stdout is `N passed, N
 failed`.
 """
@@ -92,7 +92,7 @@ class Model:
 # ---- Tests -------------------------------------------------------------------------------------
 
 class Dequantiser(Case):
-    """What the tests below take for granted: tools/weights.py reads blocks as gguf does."""
+    """What the tests below take for granted: tools/formats/weights.py reads blocks as gguf does."""
 
     def test_golden(self):
         seen = set()

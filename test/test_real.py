@@ -28,8 +28,8 @@ from paths import DEMO, LAPE, ROOT
 import fetch
 import real
 import report
-from gguf_file import STRING, U32, head_of
-from lab import stages, tables
+from formats.gguf import STRING, U32, head_of
+from studies import stages, tables
 
 LANGUAGES = real.LANGUAGES
 PIECES = ["--seq", "128", "--bos"]       # as the demo model's file has it

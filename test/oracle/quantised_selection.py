@@ -27,12 +27,12 @@ import gguf
 import llama_cpp
 
 import blocks
-from lab import tables
-from lab.ablation import judge
-from lab.common import geometric, percent
-from lab.program import Program
-from lab.selection import jaccard
-from lab.stages import LANGUAGES, PAPERS
+from studies import tables
+from studies.ablation import judge
+from studies.common import geometric, percent
+from studies.program import Program
+from studies.selection import jaccard
+from studies.stages import LANGUAGES, PAPERS
 from paths import DEMO, LAPE, ROOT
 
 DOCUMENT = os.path.join(ROOT, "demo", "MODEL.md")

@@ -13,7 +13,7 @@ import xml.dom.minidom
 
 from paths import ROOT
 import report
-from lab import tables
+from studies import tables
 
 NAMES = ["en", "zh", "fr"]
 PAIRS = [(a, b) for a in NAMES for b in NAMES]

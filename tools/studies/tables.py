@@ -9,7 +9,7 @@ import math
 import re
 import sys
 
-from gguf_file import TYPES, Gguf
+from formats.gguf import TYPES, Gguf
 from guard import Refused, is_label, new_file
 
 # ---- Tables: `#` lines that say how they were made, the columns' names, rows -------------------

@@ -3,12 +3,12 @@
 import itertools
 import math
 import os
-import struct
 import subprocess
 import tempfile
 
+from formats.npy import write_npy
 from guard import Refused
-from lab import tables
+from studies import tables
 
 MOST_TEXTS = 200         # in one call: the program takes 255
 
@@ -129,12 +129,3 @@ class Program:
 def texts_of(texts):
     """LANG=FILE, as the program wants them."""
     return ["%s=%s" % item for item in texts.items()]
-
-
-def write_npy(path, ids):
-    """Integers of 32 bits in numpy's format."""
-    head = "{'descr': '<i4', 'fortran_order': False, 'shape': (%d,), }" % len(ids)
-    head += " " * (-(11 + len(head)) % 64) + "\n"
-    with open(path, "wb") as file:
-        file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode())
-        file.write(struct.pack("<%di" % len(ids), *ids))

@@ -11,7 +11,7 @@ each weight once.
 
 import struct
 
-from gguf_file import TYPES
+from formats.gguf import TYPES
 
 try:
     import numpy

@@ -5,8 +5,8 @@ import math
 import os
 
 from guard import Refused
-from lab import tables
-from lab.common import about_neurons, mean, model_and_files, program_of, say, write
+from studies import tables
+from studies.common import about_neurons, mean, model_and_files, program_of, say, write
 
 Z = 1.959963984540054    # standard deviations on either side of a 95 % interval
 

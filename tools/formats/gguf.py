@@ -1,7 +1,6 @@
 """GGUF, the container of ggml and llama.cpp: one reader, which trusts nothing, and one writer.
 
 Typed values by key, then named tensors, little-endian (ggml's docs/gguf.md). Standard library only.
-It is called gguf_file since a gguf.py would hide PyPI's package from whatever runs beside it.
 """
 
 import collections
@@ -10,7 +9,7 @@ import mmap
 import struct
 import sys
 
-from guard import Refused
+from guard import Refused, new_file
 
 # Types of values, by the format's own numbers, and how struct calls those that are numbers
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
@@ -26,6 +25,7 @@ TYPES = {"f32": Type(0, 1, 4), "f16": Type(1, 1, 2), "bf16": Type(30, 1, 2), "i6
          "q3_k": Type(11, 256, 110), "q4_k": Type(12, 256, 144), "q5_k": Type(13, 256, 176),
          "q6_k": Type(14, 256, 210), "iq4_nl": Type(20, 32, 18), "iq4_xs": Type(23, 256, 136)}
 NAMES = {kind.ggml: name for name, kind in TYPES.items()}
+FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}    # llama.cpp's general.file_type
 
 
 # ---- Reading -----------------------------------------------------------------------------------
@@ -160,3 +160,9 @@ def write_gguf(out, values, tensors, watched=False):
     finally:
         if watched:
             print("\r\033[K", end="", file=sys.stderr)
+
+
+def write_new(path, values, tensors, inputs, quiet=False):
+    """Write a file that appears whole or not at all, with progress where someone watches."""
+    with new_file(path, inputs) as out:
+        write_gguf(out, values, tensors, sys.stderr.isatty() and not quiet)

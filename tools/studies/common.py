@@ -8,9 +8,9 @@ import statistics
 import sys
 
 from guard import LABELS_ARE, Refused, is_label
-from lab import tables
-from lab.program import Program
-from lab.tables import write_table
+from studies import tables
+from studies.program import Program
+from studies.tables import write_table
 
 # Columns that stand beside the languages' in tables of these experiments, or of `lape ppl`.
 COLUMNS = ("distinct", "language", "layer", "most", "off", "perplexity", "prompt", "quarter",

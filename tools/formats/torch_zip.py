@@ -14,7 +14,7 @@ import pickletools
 import struct
 import zipfile
 
-from guard import Refused, no_warnings
+from guard import Refused, is_count, no_warnings
 
 # The storages that torch.save names, as struct's letters; H of bfloat16 needs a step more.
 STORAGES = {"ByteStorage": "B", "CharStorage": "b", "ShortStorage": "h", "IntStorage": "i",
@@ -28,9 +28,8 @@ Storage = collections.namedtuple("Storage", "code count numbers start", defaults
 Tensor = collections.namedtuple("Tensor", "storage offset shape strides")
 
 
-def is_count(value):
-    """Whether value is an integer from 0 up, and one that a file can need; True is none."""
-    return type(value) is int and 0 <= value < 1 << 63
+def is_integers(value):
+    return isinstance(value, Tensor) and value.storage.code in INTEGERS
 
 
 def tensor_of(code, shape, numbers):

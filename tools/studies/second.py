@@ -4,7 +4,7 @@ writes, as naive Bayes over the counts does. It is asked where it is installed; 
 serves for everything else.
 """
 
-from lab.tables import read_lines
+from studies.tables import read_lines
 
 NAME = "py3langid"
 

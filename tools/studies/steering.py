@@ -8,10 +8,10 @@ import math
 import os
 
 from guard import Refused
-from lab import bayes, tables
-from lab.common import (about_neurons, geometric, language_files, mean, model_and_files, neurons_of,
+from studies import bayes, tables
+from studies.common import (about_neurons, geometric, language_files, mean, model_and_files, neurons_of,
                         program_of, say, write)
-from lab.second import NAME, Second
+from studies.second import NAME, Second
 
 SURE = 0.95      # of outputs' languages: what naive Bayes must reach on held-out text
 

@@ -5,8 +5,8 @@ only.
 import math
 
 from guard import Refused
-from lab import tables
-from lab.common import (about_neurons, language_files, mean, model_and_files, nats, neurons_of,
+from studies import tables
+from studies.common import (about_neurons, language_files, mean, model_and_files, nats, neurons_of,
                         percent, program_of, say, spread, write)
 
 

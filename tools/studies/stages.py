@@ -11,7 +11,7 @@ import sys
 import time
 
 from guard import Refused
-from lab import tables
+from studies import tables
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OUT = "demo/out"                        # tables, in folders of their models' names

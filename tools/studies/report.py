@@ -6,8 +6,8 @@ Every sentence is made from the numbers; what is not so is not said. Standard li
 import math
 import os
 
-from lab import tables
-from lab.second import NAME
+from studies import tables
+from studies.second import NAME
 
 DOZEN = 12               # layers, from which a model has a bottom and a top
 
