@@ -4,8 +4,8 @@ F32, and refuses what it refuses there.
 
     LAPE=./lape python3 test/test_quantised.py [NAME...]
 
-The numbers are dequantised by tools/formats/weights.py, held against blocks.tsv first; no code of the
-program's has a part in it. By the standard library alone. The last line on stdout is `N passed, N
+The numbers are dequantised by tools/formats/weights.py, held against blocks.tsv first; no code of
+the program's has a part in it. By the standard library alone. The last line on stdout is `N passed, N
 failed`.
 """
 

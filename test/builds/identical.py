@@ -24,7 +24,7 @@ import tempfile
 import time
 
 from paths import ROOT
-from report import between
+from report import Checks, between
 
 GOLDEN = os.path.join(ROOT, "test", "builds", "identical.tsv")
 README = os.path.join(ROOT, "README.md")
@@ -235,7 +235,7 @@ def main():
     if options.write:
         write_golden()
     golden = read_golden()
-    passed, failed, rows = 0, 0, []
+    checks, rows = Checks(), []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         slow_first = sorted(ways, key=lambda way: not way.runner)
         running = {way: pool.submit(examine, way) for way in slow_first}
@@ -243,21 +243,19 @@ def main():
             results, said = running[way].result()
             wrong = [n for n, d in (results or {}).items() if d != golden[way.real, n]]
             good = bool(results) and not wrong
-            if results is not None:
-                passed, failed = passed + good, failed + (not good)
             if good:
                 rows.append((way, results))
-            print("%-4s %-32s %s  %s%s" % (
-                "ok" if good else "--" if results is None else "FAIL", way.name,
-                summary(results) if results else "-" * 16, said,
-                ", other " + ", ".join(wrong) if wrong else ""), flush=True)
+            line = "%-32s %s  %s%s" % (way.name, summary(results) if results else "-" * 16, said,
+                                       ", other " + ", ".join(wrong) if wrong else "")
+            if results is None:
+                print("--   " + line, flush=True)
+            else:
+                checks.say(good, line)
     if len(rows) == len(WAYS):
         good = check_readme(rows, options.readme)
-        passed, failed = passed + good, failed + (not good)
-        print("ok   README.md's table" if good else
-              "FAIL README.md's table is not this run's; --readme writes it")
-    print("%d passed, %d failed" % (passed, failed))
-    sys.exit(failed != 0)
+        checks.say(good, "README.md's table" + (
+            "" if good else " is not this run's; --readme writes it"))
+    sys.exit(checks.end())
 
 
 if __name__ == "__main__":

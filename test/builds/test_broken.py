@@ -15,6 +15,7 @@ import tempfile
 
 import identical
 from paths import ROOT
+from report import Checks
 
 SOURCES = ["Makefile", "lape.h", "unicode.h", "lape.c", "model.c", "tokenizer.c", "test/check.h",
            "test/test_model.c"]
@@ -71,16 +72,13 @@ def caught(changes):
 
 
 def main():
-    passed, failed = 0, 0
+    checks = Checks()
     for name, changes in BREAKS:
         by_test, results = caught(changes)
         good = by_test == bool(changes) and bool(results) == bool(changes)
-        passed, failed = passed + good, failed + (not good)
-        print("%s %s: test_model %s, other digests: %s" % (
-            "ok  " if good else "FAIL", name, "fails" if by_test else "passes",
-            ", ".join(results) or "none"))
-    print("%d passed, %d failed" % (passed, failed))
-    sys.exit(failed != 0)
+        checks.say(good, "%s: test_model %s, other digests: %s" % (
+            name, "fails" if by_test else "passes", ", ".join(results) or "none"))
+    sys.exit(checks.end())
 
 
 if __name__ == "__main__":

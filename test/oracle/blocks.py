@@ -11,7 +11,7 @@
                                             from a copy whose numbers gguf has dequantised
 
 It wants numpy and gguf; whole files want build/widen and ./lape (LAPE) beside. Every check prints
-one line: `ok`, `FAIL` or `skipped`.
+one line; the last is `N passed, N failed`.
 
 Is gguf's dequantize, in numpy, what ggml's reference in C (dequantize_row_* in ggml-quants.c)
 gives? Both were read type by type. They agree in what a block's bits mean and in which numbers
@@ -37,7 +37,9 @@ import numpy as np
 from paths import LAPE, ROOT
 import published
 import quants
+from report import Checks
 
+CHECKS = Checks()
 GOLDEN = os.path.join(ROOT, "test", "blocks.tsv")
 WIDEN = os.path.join(ROOT, "build", "widen")
 CHUNK = 1024         # blocks to a digest: the halves of one exponent and sign
@@ -154,7 +156,7 @@ def check_golden():
     """blocks.tsv as it is made now, and weights.py's own reading of many blocks."""
     with open(GOLDEN, encoding="utf-8") as file:
         there = file.read().split("\n", 1)[1]        # but for the version that made it
-    report(there == golden_text().split("\n", 1)[1], "blocks.tsv is what gguf makes now")
+    CHECKS.say(there == golden_text().split("\n", 1)[1], "blocks.tsv is what gguf makes now")
     for name in quants.KINDS:
         blocks = all_blocks(name)
         some = random.Random(name).sample(range(quants.FINITE), 500)
@@ -162,7 +164,7 @@ def check_golden():
         values = b"".join(quants.widened(name, blocks[i].tobytes()) for i in some)
         wanted = dequantized(name, blocks[some]).tobytes()
         at_once = quants.weights.widened(blocks[some].tobytes(), name.lower())
-        report(alike and values == wanted == at_once, "%s: quants.py makes %d blocks alike, and "
+        CHECKS.say(alike and values == wanted == at_once, "%s: quants.py makes %d blocks alike, and "
                "weights.py widens them so, one by one and at once" % (name, len(some)))
 
 
@@ -215,7 +217,7 @@ def compare_numbers(path, reader, copy):
     write_in_f32(copy, reader, compared)
     for tensor in reader.tensors:
         if tensor.name in differ:
-            report(False, "%s: %s, %s: %d numbers differ" % (
+            CHECKS.say(False, "%s: %s, %s: %d numbers differ" % (
                 path, tensor.name, tensor.tensor_type.name, differ[tensor.name]))
     end = widened.stdout.read()
     whole = widened.wait() == 0 and not end and not differ
@@ -259,11 +261,11 @@ def check_file(path):
     with tempfile.TemporaryDirectory(dir=folder_of_copy) as folder:
         with open(os.path.join(folder, "f32.gguf"), "wb") as copy:
             total = compare_numbers(path, reader, copy)
-        report(total, "%s: %s numbers of %d tensors, %s, equal in every bit" % (
+        CHECKS.say(total, "%s: %s numbers of %d tensors, %s, equal in every bit" % (
             name, format(total or 0, ","), len(reader.tensors), " ".join(types)))
         ours, theirs = outputs(path, folder), outputs(copy.name, folder)
     for what in ours:
-        report(ours[what] == theirs[what], "%s: %s, %d bytes, as of its copy in F32" % (
+        CHECKS.say(ours[what] == theirs[what], "%s: %s, %d bytes, as of its copy in F32" % (
             name, what, len(ours[what])))
 
 
@@ -274,15 +276,6 @@ def quantised(path):
 
 # ---- All of it ---------------------------------------------------------------------------------
 
-failed = 0
-
-
-def report(good, text):
-    global failed
-    failed += not good
-    print(("ok " if good else "FAIL ") + text, flush=True)
-
-
 def main():
     if sys.argv[1:] == ["golden"]:
         with open(GOLDEN, "w", encoding="utf-8") as file:
@@ -292,7 +285,7 @@ def main():
         check_golden()
     for path in sys.argv[1:] or filter(quantised, published.files()):
         check_file(path)
-    return 1 if failed else 0
+    return CHECKS.end()
 
 
 if __name__ == "__main__":

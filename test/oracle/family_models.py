@@ -38,7 +38,7 @@ import torch                                                                 # n
 import transformers                                                          # noqa: E402
 
 from paths import LAPE, ROOT                                                 # noqa: E402
-from report import between                                                   # noqa: E402
+from report import Checks, between                                           # noqa: E402
 
 README = os.path.join(ROOT, "README.md")
 RESULTS = os.path.join(ROOT, "build", "tokenizers.json")
@@ -553,12 +553,7 @@ def main():
     torch.set_num_threads(1)           # the models are too small for more
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    tokenizer, goods, rows, results = make_tokenizer(), [], [], read_tokenizers()
-
-    def say(good, text):
-        goods.append(bool(good))
-        print("%-4s %s" % ("ok" if good else "FAIL", text), flush=True)
-
+    tokenizer, checks, rows, results = make_tokenizer(), Checks(), [], read_tokenizers()
     for family, (name, models) in FAMILIES.items():
         if options.only not in family:
             continue
@@ -568,7 +563,7 @@ def main():
             found, said = examine(lambda bench, model: bench.compare(model, form, i), name,
                                   settings, i, options, tokenizer)
             beyond = [key for key, most in LIMITS.items() if found and not found[key] <= most]
-            say(found and not beyond, " ".join(["%s %d:" % (family, i), said, *beyond]))
+            checks.say(found and not beyond, " ".join(["%s %d:" % (family, i), said, *beyond]))
             all_found += [found] if found else []
         if len(all_found) == len(models):
             rows.append(table_row(family, all_found, results))
@@ -576,20 +571,19 @@ def main():
         if options.only in family:
             found, said = examine(lambda bench, model: bench.refuse(model, word),
                                   FAMILIES[family][0], settings, 0, options, tokenizer)
-            say(found, "%s refused: %s" % (family, said))
+            checks.say(found, "%s refused: %s" % (family, said))
     print(as_text(rows), end="")
     lacking = NOT_RUN in {row[2] for row in rows}
     if lacking and options.tokenizers:
-        say(False, "tokenizers: test/oracle/tokenizing.py has not left build/tokenizers.json")
+        checks.say(False, "tokenizers: test/oracle/tokenizing.py has not left build/tokenizers.json")
     elif lacking:
         print("tokenizers: not run")
-    if options.readme and all(goods) and not options.only:
+    if options.readme and not checks.failed and not options.only:
         between(README, "families", as_text(rows))
     elif not options.only:
         wrong = readme_differs(rows)
-        say(not wrong, "README.md's table" + (": %s; --readme writes it" % wrong if wrong else ""))
-    print("%d passed, %d failed" % (sum(goods), len(goods) - sum(goods)))
-    sys.exit(not goods or not all(goods))
+        checks.say(not wrong, "README.md's table" + (": %s; --readme writes it" % wrong if wrong else ""))
+    sys.exit(checks.end() or not checks.passed)
 
 
 if __name__ == "__main__":

@@ -410,8 +410,7 @@ def main():
         print("%s: keys of one file only: %s" % (family, ", ".join(sorted(alone))))
     columns = [side + kind for side in ("same file ", "its file ") for kind in TYPES]
     print(report.table(columns))
-    print("%d passed, %d failed" % (report.passed, report.failed))
-    sys.exit(report.failed != 0)
+    sys.exit(report.end())
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 from paths import ROOT
+from report import Checks
 
 os.environ.update(HF_HUB_OFFLINE="1", GGML_NO_BACKTRACE="1")
 LLAMA_CPP = os.path.join(ROOT, ".peers", "llama.cpp")
@@ -141,22 +142,13 @@ def relative(a, b):
     return float(abs(a.astype(np.float64) - b).max() / abs(b).max())
 
 
-class Report:
-    """Counts checks, and keeps the worst measure of each by family."""
+class Report(Checks):
+    """Keeps the worst measure of each check by family."""
 
     def __init__(self):
-        self.passed = self.failed = 0
+        super().__init__()
         self.most = collections.defaultdict(dict)
         self.models, self.alone = collections.Counter(), collections.defaultdict(set)
-
-    def check(self, what, work):
-        """One check: work() returns whether it is good, and what to say."""
-        try:
-            good, said = work()
-        except Exception as e:
-            good, said = False, "%s: %s" % (type(e).__name__, e)
-        self.passed, self.failed = self.passed + good, self.failed + (not good)
-        print("%s %s: %s" % ("ok  " if good else "FAIL", what, said), flush=True)
 
     def measure(self, family, column, what, bound, work):
         def small():

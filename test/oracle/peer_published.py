@@ -77,8 +77,7 @@ def main():
     for path in [path for name in NAMES for path in published.files(name)[:1]]:
         with tempfile.TemporaryDirectory(dir=os.path.join(ROOT, "build")) as folder:
             check_file(report, Bench(os.path.abspath(options.lape), folder), path)
-    print("%d passed, %d failed" % (report.passed, report.failed))
-    sys.exit(report.failed != 0)
+    sys.exit(report.end())
 
 
 if __name__ == "__main__":

@@ -152,8 +152,7 @@ def main():
         for name in MIXES:
             check_type(report, bench, plain, "MOSTLY_" + name)
         check_refused(report, bench, plain)
-    print("%d passed, %d failed" % (report.passed, report.failed))
-    sys.exit(report.failed != 0)
+    sys.exit(report.end())
 
 
 if __name__ == "__main__":

@@ -126,8 +126,7 @@ def main():
     report.check("the others are refused in one line", lambda: (
         all(line.count("\n") == 0 and ": lape: " in line for line in refused), len(refused)))
     print("\n".join(refused))
-    print("%d passed, %d failed" % (report.passed, report.failed))
-    sys.exit(report.failed != 0)
+    sys.exit(report.end())
 
 
 if __name__ == "__main__":

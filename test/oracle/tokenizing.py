@@ -41,6 +41,7 @@ from tokenizers import AddedToken, Regex, Tokenizer                          # n
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
 
 from paths import LAPE, ROOT, SHARED                                         # noqa: E402
+from report import Checks                                                    # noqa: E402
 
 LINE = 1 << 16             # lines in a batch
 PACK = 64                  # scalar values in a line
@@ -846,27 +847,26 @@ def main():
     if not set(args.kinds) <= set(KINDS):
         parser.error("the kinds are " + ", ".join(KINDS))
     same = newer_differ()
-    print("newer characters: %s" % (
+    checks = Checks()
+    checks.say(not same, "newer characters: %s" % (
         "%s are no different" % ["U+%04X" % c for c in same] if same else "all differ, as listed"))
-    passed, failed, table = not same, bool(same), {}
+    table = {}
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
         kinds = {kind: pool.submit(compare_kind, kind, os.path.abspath(args.lape), args.shared)
                  for kind in args.kinds or KINDS}
         for kind, work in kinds.items():
-            checks = finished_checks(work)
-            for name, tally in checks:
-                ok = tally.lines > 0 and tally.different == 0
-                passed, failed = passed + ok, failed + (not ok)
-                print("%s %s, %s: %d compared, %d differ%s" % (
-                    "ok" if ok else "FAIL", kind, name, tally.lines, tally.different,
-                    "; first %s" % tally.first if tally.first else ""), flush=True)
-            table[kind] = {"lines": sum(t.lines for _, t in checks),
-                           "different": sum(t.different for _, t in checks)}
+            found = finished_checks(work)
+            for name, tally in found:
+                checks.say(tally.lines > 0 and tally.different == 0,
+                           "%s, %s: %d compared, %d differ%s" % (
+                               kind, name, tally.lines, tally.different,
+                               "; first %s" % tally.first if tally.first else ""))
+            table[kind] = {"lines": sum(t.lines for _, t in found),
+                           "different": sum(t.different for _, t in found)}
     os.makedirs(os.path.join(ROOT, "build"), exist_ok=True)
     with open(os.path.join(ROOT, "build", "tokenizers.json"), "w", encoding="ascii") as file:
         json.dump(table, file, indent=1)
-    print("%d passed, %d failed" % (passed, failed))
-    return failed > 0
+    return checks.end()
 
 
 if __name__ == "__main__":

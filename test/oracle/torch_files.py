@@ -17,6 +17,7 @@ import tempfile
 import torch
 
 from paths import ROOT, SHARED
+from report import Checks
 
 OFFICIAL = os.path.join(SHARED, "official")
 LANGUAGES = "en zh fr es vi id ja".split()
@@ -85,17 +86,14 @@ def random_files(folder):
 
 
 def main():
-    passed = failed = 0
+    checks = Checks()
     with tempfile.TemporaryDirectory() as folder:
         for check, path, options in random_files(folder):
-            try:
-                good, said = check(path, folder, *options), "comes back otherwise"
-            except Exception as problem:
-                good, said = False, "%s: %s" % (type(problem).__name__, problem)
-            passed, failed = passed + good, failed + (not good)
-            print("ok  " if good else "FAIL", os.path.basename(path), "" if good else said)
-    print("%d passed, %d failed" % (passed, failed))
-    return failed > 0
+            def there_and_back():
+                good = check(path, folder, *options)
+                return good, "comes back" if good else "comes back otherwise"
+            checks.check(os.path.basename(path), there_and_back)
+    return checks.end()
 
 
 if __name__ == "__main__":

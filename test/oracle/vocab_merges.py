@@ -22,6 +22,7 @@ import transformers                                                          # n
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers           # noqa: E402
 
 from paths import LAPE, ROOT                                                 # noqa: E402
+from report import Checks                                                    # noqa: E402
 
 ROWS, END, FOUR = 640, "<|endoftext|>", ["<s>", "<pad>", "</s>", "<unk>"]
 SMALL = dict(vocab_size=ROWS, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
@@ -121,17 +122,14 @@ def main():
              for line in open(path, encoding="utf-8").read().split("\n")]
     lines += ["a <tool>  b   c\t\t1234 don't DON'T", "  ", "", "x " * 40]
     words, merges = train(lines)
-    passed = failed = 0
+    checks = Checks()
     for form, parts in forms(len(words)).items():
         with tempfile.TemporaryDirectory() as folder:
-            try:
+            def compared():
                 wrong = check(folder, *parts, words, merges, lines)
-            except Exception as problem:
-                wrong = "%s: %s" % (type(problem).__name__, problem)
-        passed, failed = passed + (wrong is None), failed + (wrong is not None)
-        print("FAIL" if wrong else "ok  ", form, wrong or "", flush=True)
-    print("%d passed, %d failed" % (passed, failed))
-    return failed > 0
+                return wrong is None, wrong or "the same ids, the same file"
+            checks.check(form, compared)
+    return checks.end()
 
 
 if __name__ == "__main__":

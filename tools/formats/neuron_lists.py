@@ -1,5 +1,5 @@
-"""Lists of neurons: as the paper's authors publish them (.neuron.pth), and as lape's own table, from
-each to the other, for tools/convert.py neurons.
+"""Lists of neurons: as the paper's authors publish them (.neuron.pth), and as lape's own table,
+from each to the other, for tools/convert.py neurons.
 """
 
 import collections

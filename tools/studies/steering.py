@@ -9,8 +9,8 @@ import os
 
 from guard import Refused
 from studies import bayes, tables
-from studies.common import (about_neurons, geometric, language_files, mean, model_and_files, neurons_of,
-                        program_of, say, write)
+from studies.common import (about_neurons, geometric, language_files, mean, model_and_files,
+                            neurons_of, program_of, say, write)
 from studies.second import NAME, Second
 
 SURE = 0.95      # of outputs' languages: what naive Bayes must reach on held-out text
