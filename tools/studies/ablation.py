@@ -7,7 +7,7 @@ import math
 from guard import Refused
 from studies import tables
 from studies.common import (about_neurons, language_files, mean, model_and_files, nats, neurons_of,
-                        percent, program_of, say, spread, write)
+                            percent, program_of, say, spread, write)
 
 
 def judge(change):
