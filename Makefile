@@ -78,14 +78,16 @@ card: lape
 	@python3 tools/reproduce.py --texts $(TEXTS) $(if $(WRITE),--write $(WRITE))
 
 # Each test includes the file it tests, so that it reaches what is static there.
-build/test_model build/test_blocks build/widen: build/%: test/%.c model.c lape.h test/check.h build/compile
+build/test_model build/test_blocks: build/%: test/%.c model.c lape.h test/check.h build/compile
 	$(COMPILE) -o $@ $< $(LIBS)
 build/test_gguf: test/test_gguf.c model.c lape.h build/compile
 	$(COMPILE) -o $@ $< model.c $(LIBS)
 build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) $(HEADERS) test/check.h build/compile
 	$(COMPILE) -o $@ $< model.c tokenizer.c $(LIBS)
 
-build/bench: test/bench.c $(SOURCES) $(HEADERS) build/compile
+build/widen: test/oracle/widen.c model.c lape.h build/compile
+	$(COMPILE) -o $@ $< $(LIBS)
+build/bench: test/bench/bench.c $(SOURCES) $(HEADERS) build/compile
 	$(COMPILE) -o $@ $< tokenizer.c $(LIBS)
 
 # Of the program, and of the tools around it
@@ -101,35 +103,35 @@ test-program: lape $(TESTS) build/bench
 
 # demo, test, install on a bare Debian: gcc, make, python3, warnings being errors. Root, debootstrap.
 bare:
-	@test/bare.sh $(SUITE)
+	@test/builds/bare.sh $(SUITE)
 
 # Against transformers, tokenizers, sentencepiece and PyTorch, which are installed into .venv.
 # Quantised models are held against gguf where LAPE_REAL (../shared/real:.models) has some.
 oracle: lape lape64 build/widen $(PYTHON)
-	$(PYTHON) test/oracle.py
-	$(PYTHON) test/blocks.py
-	$(PYTHON) test/tokenizing.py
-	$(PYTHON) test/families.py --tokenizers
-	$(PYTHON) test/released.py
-	$(PYTHON) test/test_plot.py
+	$(PYTHON) test/oracle/commands.py
+	$(PYTHON) test/oracle/blocks.py
+	$(PYTHON) test/oracle/tokenizing.py
+	$(PYTHON) test/oracle/family_models.py --tokenizers
+	$(PYTHON) test/oracle/torch_files.py
+	$(PYTHON) test/oracle/test_plot.py
 	$(PYTHON) test/test_tensors.py
 # Published models, where LAPE_REAL (../shared/real:.models) has them.
 oracle-real: lape $(PYTHON)
-	$(PYTHON) test/real.py
+	$(PYTHON) test/oracle/published_models.py
 tokenizers: lape $(PYTHON)
-	$(PYTHON) test/older.py
-	$(PYTHON) test/tokenizing.py
+	$(PYTHON) test/oracle/vocab_merges.py
+	$(PYTHON) test/oracle/tokenizing.py
 # Against llama.cpp, which is compiled for it, into .peers: some minutes more.
 # Published models are run where LAPE_REAL (../shared/real:.models) has them.
 peers: lape .peers/bin/python
-	.peers/bin/python test/peers.py
-	.peers/bin/python test/peer_types.py
-	.peers/bin/python test/peer_vocabularies.py
-	.peers/bin/python test/peer_real.py
+	.peers/bin/python test/oracle/peer_families.py
+	.peers/bin/python test/oracle/peer_types.py
+	.peers/bin/python test/oracle/peer_vocabularies.py
+	.peers/bin/python test/oracle/peer_published.py
 # How quantisation moves the selection; WRITE=1 puts the table into demo/MODEL.md.
 quantised: lape .peers/bin/python
-	.peers/bin/python test/quantising.py $(if $(WRITE),--write)
-.peers/bin/python: test/peers.txt test/requirements.txt
+	.peers/bin/python test/oracle/quantised_selection.py $(if $(WRITE),--write)
+.peers/bin/python: test/oracle/peers.txt test/oracle/requirements.txt
 	python3 -m venv .peers
 	$@ -m pip install -q --disable-pip-version-check -r $<
 	$@ -m pip download -q --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
@@ -140,10 +142,10 @@ quantised: lape .peers/bin/python
 	rm -r .peers/llama_cpp_python-*
 	@touch $@
 golden: $(PYTHON)
-	$(PYTHON) test/oracle.py golden
+	$(PYTHON) test/oracle/commands.py golden
 golden-blocks: $(PYTHON)
-	$(PYTHON) test/blocks.py golden
-$(PYTHON): test/requirements.txt
+	$(PYTHON) test/oracle/blocks.py golden
+$(PYTHON): test/oracle/requirements.txt
 	python3 -m venv .venv
 	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<
 	@touch $@
@@ -151,13 +153,13 @@ $(PYTHON): test/requirements.txt
 # tools/train.py: its parts, repeated and resumed runs, and one of MINUTES whose model lape analyses.
 MINUTES = 3
 train-test: lape $(PYTHON)
-	$(PYTHON) test/test_train.py --minutes $(MINUTES)
+	$(PYTHON) test/oracle/test_train.py --minutes $(MINUTES)
 
-# The same bits from every build: compilers, levels, machines. See test/identical.py.
+# The same bits from every build: compilers, levels, machines. See test/builds/identical.py.
 identical: lape
-	python3 test/identical.py
-	python3 test/test_broken.py
-build/identical/%-prompt: test/prompt.c model.c lape.h
+	python3 test/builds/identical.py
+	python3 test/builds/test_broken.py
+build/identical/%-prompt: test/builds/prompt.c model.c lape.h
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $< model.c $(LIBS)
 build/identical/%: $(SOURCES) $(HEADERS)
@@ -166,18 +168,18 @@ build/identical/%: $(SOURCES) $(HEADERS)
 
 # Shards counted by GNU parallel and by Slurm, where they are installed.
 scale-test: lape
-	python3 test/test_scale.py
+	python3 test/builds/test_scale.py
 
 # Beside OpenBLAS, transformers, llama.cpp (after `make peers`), sentencepiece and tokenizers.
 bench: lape build/bench $(PYTHON)
-	$(PYTHON) test/bench.py $(BENCH)
+	$(PYTHON) test/bench/bench.py $(BENCH)
 
 # The distance of float from double. Wants numpy.
 precision: lape lape64
-	@$(ANY) test/precision.py
+	@$(ANY) test/builds/precision.py
 
 format:
-	clang-format -i *.c *.h test/*.c test/*.h
+	clang-format -i *.c *.h test/*.c test/*.h test/*/*.c
 
 clean:
 	rm -rf lape lape-spec lape64 build demo/out

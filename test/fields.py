@@ -8,10 +8,11 @@ import os
 import sys
 import tempfile
 
+from paths import ROOT
 import report
 import test_convert
 
-DOCUMENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "README.md")
+DOCUMENT = os.path.join(ROOT, "test", "README.md")
 USED, REFUSED, HARMLESS = "used", "refused", "harmless"
 GONE = object()                                      # a value that takes its key away
 

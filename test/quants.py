@@ -1,15 +1,11 @@
 """Blocks of every type, at random: the generator that test_blocks.c has, too, and what each block
-is worth by tools/weights.py. blocks.py holds both against the gguf package.
+is worth by tools/formats/weights.py. oracle/blocks.py holds both against the gguf package.
 """
 
-import os
 import struct
-import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.append(os.path.join(ROOT, "tools"))
-import weights                                                                 # noqa: E402
-from gguf_file import TYPES                                                    # noqa: E402
+from formats import weights
+from formats.gguf import TYPES
 
 # name -> where the f16 scales of a block lie; of the types that are no blocks, whose numbers are
 # taken as scales, the two bytes that hold the exponent

@@ -1,5 +1,6 @@
 """How the Python tests end: `N passed, N failed`, what is skipped being listed and counted in
-neither. And how tables that tests make get into documents."""
+neither. And how tables that tests make get into documents.
+"""
 
 import sys
 import unittest
@@ -19,6 +20,30 @@ class Result(unittest.TextTestResult):
     def failed(self):
         return len({getattr(test, "test_case", test).id()
                     for test, _ in self.failures + self.errors})
+
+
+class Checks:
+    """Counts checks that are no unittest's. Each prints a line."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def say(self, good, text):
+        self.passed, self.failed = self.passed + bool(good), self.failed + (not good)
+        print("%-4s %s" % ("ok" if good else "FAIL", text), flush=True)
+
+    def check(self, what, work):
+        """work() returns whether it is good, and what to say; what it raises is a failure."""
+        try:
+            good, said = work()
+        except Exception as problem:
+            good, said = False, "%s: %s" % (type(problem).__name__, problem)
+        self.say(good, "%s: %s" % (what, said))
+
+    def end(self):
+        """The closing line; returns the exit status."""
+        print("%d passed, %d failed" % (self.passed, self.failed))
+        return int(self.failed > 0)
 
 
 def between(path, name, new=None):

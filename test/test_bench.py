@@ -8,10 +8,9 @@ import sys
 import unittest
 
 import report
+from paths import DEMO, ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BENCH = os.path.join(ROOT, "build", "bench")
-DEMO = os.path.join(ROOT, "demo", "model.gguf")
 NUMBER = "[0-9]+\\.[0-9] "
 
 

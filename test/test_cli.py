@@ -23,10 +23,8 @@ import time
 import unittest
 
 import report
+from paths import DEMO, LAPE, ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
-DEMO = os.path.join(ROOT, "demo", "model.gguf")
 LANGUAGES = ["en", "es", "fr", "id", "ja", "vi", "zh"]
 LAYERS, NEURONS, VOCAB = 6, 1024, 4096
 SMALL_VOCAB, WIDE_VOCAB = 16, 70000      # of the models without a tokenizer made here

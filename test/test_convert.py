@@ -24,21 +24,18 @@ import unittest
 import warnings
 import zipfile
 
+from paths import LAPE, SHARED
+import convert                       # so that processes forked from this one have all it needs
 import report
+from formats.gguf import Gguf as Reader, head_of
 
-CONVERT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-                       "tools", "convert.py")
-sys.path.insert(0, os.path.dirname(CONVERT))         # as if it were run from there
-from gguf_file import Gguf as Reader, head_of                                  # noqa: E402
-
-LAPE = os.path.join(os.path.dirname(os.path.dirname(CONVERT)), "lape")
+CONVERT = convert.__file__
 try:
     import numpy                     # only so that processes forked from this one have it loaded
 except ImportError:
     numpy = None
 needs_numpy = unittest.skipUnless(numpy, "numpy is not installed")
-OFFICIAL = os.path.join(os.environ.get("LAPE_SHARED") or os.path.join(
-    os.path.dirname(os.path.dirname(CONVERT)), "..", "shared"), "official")
+OFFICIAL = os.path.join(SHARED, "official")
 needs_official = unittest.skipUnless(os.path.isdir(OFFICIAL), "no " + OFFICIAL)
 needs_lape = unittest.skipUnless(os.path.exists(LAPE), "no ./lape: make it first")
 
@@ -357,7 +354,14 @@ class Gguf(Reader):
 
 # ---- The tests ------------------------------------------------------------------------------
 
-WITHOUT_NUMPY = "import sys; sys.modules['numpy'] = None; sys.modules.pop('weights', None)"
+# As if numpy were not installed: what has it, or has seen that it is there, is imported anew.
+WITHOUT_NUMPY = """
+import sys
+sys.modules['numpy'] = None
+for name in list(sys.modules):
+    if name.startswith(('formats.', 'checkpoint.')):
+        del sys.modules[name]
+"""
 with open(CONVERT, encoding="utf-8") as _file:
     PROGRAM = compile(_file.read(), CONVERT, "exec")
 
@@ -2123,9 +2127,9 @@ class Random(Case):
             with self.subTest(model):
                 path = self.write("config.json", config)
                 found = []
-                names["write_model"] = lambda args, *rest: found.append(rest)
+                names["write_new"] = lambda path, *rest: found.append(rest)
                 names["main"](["random", path, "-o", self.out, "--name", model])
-                metadata, tensors, _ = found[0]
+                metadata, tensors, *_ = found[0]
                 self.assertEqual(sum(product(tensor.dims) for tensor in tensors), parameters)
                 head = bytes(head_of(metadata, tensors))
                 data = 2 * parameters + 2 * vectors  # all sizes are multiples of 32

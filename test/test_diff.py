@@ -20,16 +20,12 @@ import tempfile
 import unittest
 from fractions import Fraction
 
+from paths import DEMO, LAPE, ROOT
 import report
 import tiny
 from arrays import Headers, bytes_of, npy, product
+from formats.gguf import NAMES, Gguf as Reader, Output, write_gguf
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.append(os.path.join(ROOT, "tools"))
-from gguf_file import NAMES, Gguf as Reader, Output, write_gguf                # noqa: E402
-
-LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
-DEMO = os.path.join(ROOT, "demo", "model.gguf")
 TEXT = os.path.join(ROOT, "demo", "text", "en.count.txt")
 CHANGES = os.path.join(ROOT, "tools", "changes.py")
 # Before a tool and its words: it runs as if numpy were not installed.

@@ -20,18 +20,15 @@ import tempfile
 import textwrap
 import unittest
 
+from paths import LAPE, ROOT
 import arrays
+import manual
 import report
 import test_convert
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(ROOT, "tools"))
-import manual                                                  # noqa: E402
-from gguf_file import Gguf                                     # noqa: E402
+from formats.gguf import Gguf
 
 # With libraries, where `make oracle` has installed them.
 PATH = os.path.join(ROOT, ".venv", "bin") + os.pathsep + os.environ["PATH"]
-LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 README = "README.md"
 DOCUMENTS = [README] + sorted("doc/" + name for name in os.listdir(os.path.join(ROOT, "doc"))
                               if name.endswith(".md")) + ["demo/MODEL.md", "test/README.md"]

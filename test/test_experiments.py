@@ -23,19 +23,16 @@ import unittest
 import unittest.mock
 import warnings
 
+from paths import DEMO, LAPE, ROOT
+import experiments
 import report
+import reproduce
+from formats.npy import write_npy
+from studies import ablation, bayes, common, selection, steering, tables
+from studies import report as study_report
+from studies.program import Program
+from studies.second import Second
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(ROOT, "tools"))
-import experiments                                             # noqa: E402
-import reproduce                                               # noqa: E402
-from lab import ablation, bayes, common, selection, steering, tables   # noqa: E402
-from lab import report as lab_report                           # noqa: E402
-from lab.program import Program, write_npy                     # noqa: E402
-from lab.second import Second                                  # noqa: E402
-
-LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
-DEMO = os.path.join(ROOT, "demo", "model.gguf")
 LANGUAGES = ["fr", "en", "zh"]
 RATES = ["--top", ".06", "--filter", ".9", "--bar", ".9"]
 SHARED = tempfile.TemporaryDirectory(prefix="test_experiments.")
@@ -377,10 +374,10 @@ class Ablation(unittest.TestCase):
         self.assertEqual(checked, 9)
 
     def test_summary_in_nats(self):
-        for selection in "lape", "lap", "random":
+        for kind in "lape", "lap", "random":
             nats = {(row["off"], row["text"]): float(row["nats"])
-                    for row in rows(self.matrix(), "matrix", selection=selection)}
-            row, = rows(self.matrix(), "matrix-summary", selection=selection)
+                    for row in rows(self.matrix(), "matrix", selection=kind)}
+            row, = rows(self.matrix(), "matrix-summary", selection=kind)
             for name, own in (("own_nats", True), ("others_nats", False)):
                 values = [value for (a, b), value in nats.items() if (a == b) == own]
                 self.assertAlmostEqual(float(row[name]), sum(values) / len(values), 4)
@@ -418,19 +415,19 @@ class Ablation(unittest.TestCase):
 
     def test_report(self):
         """Its tables and sentences are of the tables' numbers."""
-        results = lab_report.Results(self.matrix())
+        results = study_report.Results(self.matrix())
         lape_row, = rows(self.matrix(), "matrix-summary", selection="lape")
         own = "%+.1f %%" % float(lape_row["own"])
         self.assertIn("| lape | %s | %s |" % (lape_row["neurons"], own),
-                      lab_report.summary_table(results))
-        said = lab_report.matrix_says(results)
+                      study_report.summary_table(results))
+        said = study_report.matrix_says(results)
         self.assertIn("its own text by " + own, said)
         best = max((row for row in rows(self.matrix(), "matrix-summary")
                     if not row["selection"].startswith("random")),
                    key=lambda row: float(row["own"]) - float(row["others"]))["selection"]
         self.assertEqual("No baseline" in said, best == "lape")
         row, = rows(self.matrix(), "matrix", selection="lape", off="fr", text="zh")
-        self.assertIn("%+.1f %%" % float(row["percent"]), lab_report.matrix_table(results))
+        self.assertIn("%+.1f %%" % float(row["percent"]), study_report.matrix_table(results))
 
     def test_contrast(self):
         """Own text beside the other that is hurt most, and beside random neurons; by hand."""
@@ -443,28 +440,28 @@ class Ablation(unittest.TestCase):
                            ["selection", "off", "text", "neurons", "percent"],
                            [[name, off, text, 7, value] for (name, off), row in percents.items()
                             for text, value in zip("abc", row)])
-        results = lab_report.Results(folder)
-        self.assertEqual(lab_report.contrasts(results), [
+        results = study_report.Results(folder)
+        self.assertEqual(study_report.contrasts(results), [
             ("a", "7", 30, 5, "b", 6), ("b", "7", 12, 4, "a", -1), ("c", "7", 9, 1, "a", 1)])
         self.assertIn("at least 3.0 times as much as any other (b), and at least 5.0 times as much "
-                      "as by as many random neurons (a)", lab_report.contrast_says(results))
+                      "as by as many random neurons (a)", study_report.contrast_says(results))
         self.assertIn("| b | 7 | +12.0 % | +4.0 % (a) | -1.0 % |",
-                      lab_report.contrast_table(results))
+                      study_report.contrast_table(results))
 
     def test_contrast_of_the_unhurt(self):
         """A language whose loss does it no harm is named, and is no one's multiple."""
         found = [("a", "7", -0.7, 2.1, "b", 0.1), ("b", "7", 12, 4, "a", -1)]
-        with unittest.mock.patch.object(lab_report, "contrasts", return_value=found):
-            said = lab_report.contrast_says(None)
+        with unittest.mock.patch.object(study_report, "contrasts", return_value=found):
+            said = study_report.contrast_says(None)
         self.assertIn("Not hurt by the loss of its neurons is the text of a (-0.7 %). ", said)
         self.assertIn("at least 3.0 times as much as any other (b)", said)
-        with unittest.mock.patch.object(lab_report, "contrasts", return_value=found[:1]):
-            self.assertNotIn("times", lab_report.contrast_says(None))
+        with unittest.mock.patch.object(study_report, "contrasts", return_value=found[:1]):
+            self.assertNotIn("times", study_report.contrast_says(None))
 
     def test_nats_table(self):
-        results = lab_report.Results(self.matrix())
+        results = study_report.Results(self.matrix())
         row, = rows(self.matrix(), "matrix", selection="lape", off="fr", text="zh")
-        line = next(line for line in lab_report.nats_table(results).split("\n")
+        line = next(line for line in study_report.nats_table(results).split("\n")
                     if line.startswith("| fr |"))
         self.assertEqual(line.split(" | ")[-1], "%+.2f |" % float(row["nats"]))
         self.assertEqual(line.count("**"), 2)
@@ -581,7 +578,7 @@ class LanguageIdentifier:
         self.assertAlmostEqual(float(summary["agree"]), common.mean(
             float(row["agree"]) for row in rows(folder, "steer", mode="off+on")), 3)
         # right on all French and Chinese lines, and on no English one
-        said = lab_report.Results(folder).made("steer-check", "second")
+        said = study_report.Results(folder).made("steer-check", "second")
         self.assertAlmostEqual(float(said), 2 / 3, 5)
 
     def test_no_second_judge(self):

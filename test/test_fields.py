@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 
+from paths import LAPE
 import fields
 import tiny
 from arrays import npy
@@ -23,8 +24,6 @@ from fields import GONE, HARMLESS, REFUSED, USED, Row, put
 from tiny import (BF16, BOOL, DOUBLE, F16, F32, FAMILIES, FLOAT, I8, I32, I64, INT64, LAYER_NORM,
                   NEURONS, PLAIN, Q4_0, Q8_0, ROTARY, STRING, U8, U16, U32, U64, WIDTH)
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 IDS = [(7 * i * i + 3 * i) % 13 for i in range(40)]
 TEXT = "ab abc  cc bab<w> 1111 \u00e9 e\u0301 ab"
 NAN = float("nan")

@@ -17,11 +17,13 @@ import sys
 import types
 import zipfile
 
-import fields
+import fields                                        # which has said where tools are
+import convert
+from checkpoint.config import COMMON, ROPE_KEYS, describe
+from checkpoint.plan import rows_of
+from checkpoint.settings import Config
 from fields import GONE, HARMLESS, REFUSED, USED, Row
 from test_convert import Call, Global, Persistent, Pt, pickled, product, safetensors, sentencepiece
-
-import convert                                       # test_convert has said where it is
 
 # ---- The bases: a small model of each family ------------------------------------------------
 
@@ -92,9 +94,9 @@ def shapes(values):
     inner = dict(values.get(family.part) or values)
     inner.update({name: inner[alias] for name, alias in family.aliases.items() if alias in inner})
     inner["rope_type"] = "default"
-    sizes, _ = convert.describe(family, convert.Config("", inner, family.defaults))
+    sizes, _ = describe(family, Config("", inner, family.defaults))
     return {row.theirs: [sizes[size] for size in row.shape.split()]
-            for row in convert.rows_of(family, sizes["layers"])
+            for row in rows_of(family, sizes["layers"])
             if not (inner.get("tie_word_embeddings") or "tie_word_embeddings" not in inner
                     and family.defaults["tie_word_embeddings"]) or row.theirs != HEAD}
 
@@ -908,8 +910,8 @@ class Fields(fields.Fields):
         tried = {key for row in FIELDS if row.file == CONFIG for _, place, value, _ in row.changes
                  for key in place or value}
         for family in convert.FAMILIES.values():
-            for keys in (family.defaults, family.only, family.aliases.values(), convert.COMMON,
-                         convert.ROPE_KEYS):
+            for keys in (family.defaults, family.only, family.aliases.values(), COMMON,
+                         ROPE_KEYS):
                 self.assertEqual(set(keys) - tried, set())
 
 

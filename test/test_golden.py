@@ -17,11 +17,9 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
-MODEL = os.path.join(ROOT, "demo", "model.gguf")
-OFFICIAL = os.path.join(os.environ.get("LAPE_SHARED") or os.path.join(ROOT, "..", "shared"),
-                        "official")
+from paths import DEMO, LAPE, ROOT, SHARED
+
+OFFICIAL = os.path.join(SHARED, "official")
 LAYERS, NEURONS, VOCAB = 6, 1024, 4096
 LOSS_TOLERANCE = 1e-4    # nats; two float32 programs differ by some 1e-6
 
@@ -80,7 +78,7 @@ def tensors_at_end(path, languages):
 
 def test_counts(want, folder, languages):
     counts = os.path.join(folder, "counts")
-    lape("count", MODEL, *corpora(languages, "count"), "--seq", "128", "-o", counts)
+    lape("count", DEMO, *corpora(languages, "count"), "--seq", "128", "-o", counts)
     found = tensors_at_end(counts, languages)
     for language in languages:
         tokens = sum(found[language, "histogram"])
@@ -102,7 +100,7 @@ def test_ablation(want, folder, languages, counts):
     for language in languages:
         check(members[language] == int(want["neurons"][language][0]),
               "%s has %d neurons" % (language, members[language]))
-    lape("ppl", MODEL, *corpora(languages, "eval"), "--seq", "128", "--neurons", neurons,
+    lape("ppl", DEMO, *corpora(languages, "eval"), "--seq", "128", "--neurons", neurons,
          "-o", matrix)
     header, rows = table(matrix)
     check(header == ["off"] + languages and [row[0] for row in rows] == ["none"] + languages,
@@ -118,7 +116,7 @@ def test_generation(want, folder):
     prompts, out = os.path.join(folder, "prompts"), os.path.join(folder, "out")
     with open(prompts, "w", encoding="utf-8") as file:
         file.write("\n".join(want["greedy"]) + "\n")
-    lape("generate", MODEL, "-f", prompts, "-n", "32", "-o", out)
+    lape("generate", DEMO, "-f", prompts, "-n", "32", "-o", out)
     for (prompt, expected), row in zip(want["greedy"].items(), table(out)[1]):
         check(row[0] == prompt and row[2].split(" ") == expected,
               "%s continues with %s, not %s" % (prompt, row[2], " ".join(expected)))

@@ -25,8 +25,9 @@ from fractions import Fraction
 
 import report
 import tiny
-from test_diff import (BF16, CHANGES, DEMO, F32, LAPE, ROOT, STRING, U32, WITHOUT_NUMPY, Case,
-                       Counts, Gguf, Language, Tensor, bytes_of, gguf_file, npy, read)
+from paths import DEMO, LAPE, ROOT
+from test_diff import (BF16, CHANGES, F32, STRING, U32, WITHOUT_NUMPY, Case, Counts, Gguf, Language,
+                       Tensor, bytes_of, gguf_file, npy, read)
 from test_split import parts_of
 
 decimal.getcontext().prec = 40

@@ -16,8 +16,8 @@ import threading
 
 import report
 import tiny
-from test_cli import (DEMO, LAPE, SHARED, Case, counts, integers, neurons, npy, read, run,
-                      text_path)
+from paths import DEMO, LAPE
+from test_cli import SHARED, Case, counts, integers, neurons, npy, read, run, text_path
 
 NAN = struct.pack("<f", float("nan"))
 BIAS = "blk.%d.attn_%s.bias"

@@ -4,8 +4,8 @@ F32, and refuses what it refuses there.
 
     LAPE=./lape python3 test/test_quantised.py [NAME...]
 
-The numbers are dequantised by tools/weights.py, held against blocks.tsv first; no code of the
-program's has a part in it. By the standard library alone. The last line on stdout is `N passed, N
+The numbers are dequantised by tools/formats/weights.py, held against blocks.tsv first; no code of
+the program's has a part in it. By the standard library alone. The last line on stdout is `N passed, N
 failed`.
 """
 
@@ -17,13 +17,13 @@ import struct
 import subprocess
 import sys
 
+from paths import ROOT
 import quants
 import report
 import tiny
 from quants import KINDS, QUANTISED, weights
 from test_diff import CHANGES, WITHOUT_NUMPY, Case
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 F32, MIXED = "F32", "of every type"
 TEXT = b"ab abc  cc bab<w> ab c abcc a bc ab ab cab abc b a cc c abab ca\n" * 2
 HALF_NAN, HALF_INFINITY = 0x7e00, 0x7c00
@@ -92,7 +92,7 @@ class Model:
 # ---- Tests -------------------------------------------------------------------------------------
 
 class Dequantiser(Case):
-    """What the tests below take for granted: tools/weights.py reads blocks as gguf does."""
+    """What the tests below take for granted: tools/formats/weights.py reads blocks as gguf does."""
 
     def test_golden(self):
         seen = set()

@@ -24,17 +24,13 @@ import unittest
 import unittest.mock
 import zipfile
 
+from paths import DEMO, LAPE, ROOT
+import fetch
+import real
 import report
+from formats.gguf import STRING, U32, head_of
+from studies import stages, tables
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(ROOT, "tools"))
-import fetch                                                   # noqa: E402
-import real                                                    # noqa: E402
-from gguf_file import STRING, U32, head_of                     # noqa: E402
-from lab import stages, tables                                 # noqa: E402
-
-LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
-DEMO = os.path.join(ROOT, "demo", "model.gguf")
 LANGUAGES = real.LANGUAGES
 PIECES = ["--seq", "128", "--bos"]       # as the demo model's file has it
 SHARED = tempfile.TemporaryDirectory(prefix="test_real.")

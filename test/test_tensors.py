@@ -23,9 +23,10 @@ import unittest
 from fractions import Fraction
 from unittest import mock
 
+from paths import DEMO, ROOT
 import report
 from arrays import LETTER, Headers, bytes_of, npy, product
-from test_diff import DEMO, ROOT, TEXT, Case, Tensor, read, run
+from test_diff import TEXT, Case, Tensor, read, run
 
 TOOLS = os.path.join(ROOT, "tools")
 TOOL = os.path.join(TOOLS, "tensors.py")
@@ -36,7 +37,6 @@ try:
 except ImportError:
     numpy = None
 else:
-    sys.path.insert(0, TOOLS)
     import tensors
 needs_numpy = unittest.skipUnless(numpy, "numpy is not installed")
 

@@ -25,9 +25,9 @@ import signal
 import struct
 import sys
 
-from gguf_file import NAMES, STRING, U32, U64, Gguf, Output, write_gguf
+from formats.gguf import NAMES, STRING, U32, U64, Gguf, Output, write_gguf
+from formats.weights import numbers_of, numpy
 from guard import LABELS_ARE, Refused, is_label, new_file, status_of
-from weights import numbers_of, numpy
 
 PARTS = "ffn_gate", "ffn_up", "ffn_down"
 CHUNK = 1 << 20              # weights of a matrix in memory at once, of each model

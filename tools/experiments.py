@@ -18,10 +18,10 @@ import os
 import sys
 
 from guard import Refused, doubt, status_of, warnings_are_errors
-from lab.ablation import dose, matrix, sweep
-from lab.program import Failed
-from lab.selection import layers, reliability
-from lab.steering import fallback, steer
+from studies.ablation import dose, matrix, sweep
+from studies.program import Failed
+from studies.selection import layers, reliability
+from studies.steering import fallback, steer
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 

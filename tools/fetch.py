@@ -22,7 +22,7 @@ import zipfile
 import zlib
 
 from guard import Refused, new_file, status_of
-from lab.stages import ROOT, sum_of
+from studies.stages import ROOT, sum_of
 
 NAME = "gemma-3-270m-q4_k_m.gguf"
 SIZE = 253113024

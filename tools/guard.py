@@ -30,7 +30,18 @@ def status_of(tool, work):
     return 1
 
 
-# ---- Labels ------------------------------------------------------------------------------------
+def complain(tool, text):
+    """One line on stderr, whatever characters a hostile name brings along."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in text)
+    print("%s: %s" % (tool, line if len(line) < 2000 else line[:2000] + "..."), file=sys.stderr)
+
+
+# ---- Counts and labels --------------------------------------------------------------------------
+
+def is_count(value):
+    """Whether value is an integer from 0 up, and one that a file can need; True is none."""
+    return type(value) is int and 0 <= value < 1 << 63
+
 
 LABEL = "[A-Za-z0-9_-]{1,24}"        # of a language, as the program takes it
 # What stands in tables where no language does: the row of the model as it is, a neuron of none.

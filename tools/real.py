@@ -20,9 +20,9 @@ import os
 import sys
 
 from guard import status_of
-from lab import tables
-from lab.report import Results, by_off, in_order
-from lab.stages import LANGUAGES, PAPERS, ROOT, Stages, from_root, out_folder, words_of
+from studies import tables
+from studies.report import Results, by_off, in_order
+from studies.stages import LANGUAGES, PAPERS, ROOT, Stages, from_root, out_folder, words_of
 
 TEXTS, PROMPTS = "demo/text", "demo/prompts/en.txt"
 HOW, STRENGTH, TOKENS_OUT = "replace", "2", "24"

@@ -30,8 +30,8 @@ import subprocess
 import sys
 
 from guard import Refused, status_of
-from lab import report, tables
-from lab.stages import (LANGUAGES, OUT, PAPERS, ROOT, Stages, from_root, out_folder, sum_of,
+from studies import report, tables
+from studies.stages import (LANGUAGES, OUT, PAPERS, ROOT, Stages, from_root, out_folder, sum_of,
                         words_of)
 
 MODEL, PICTURES = "demo/model.gguf", "demo/pictures"

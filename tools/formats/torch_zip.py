@@ -1,0 +1,276 @@
+"""PyTorch's files, without PyTorch: zip archives of a pickle and of the numbers of its tensors.
+
+load() gives what torch.save wrote, save() writes what torch.load reads. A pickle is a program: it
+is looked through before it is run, and can do no more than make tensors, dicts, lists, tuples and
+plain values.
+"""
+
+import collections
+import io
+import math
+import os
+import pickle
+import pickletools
+import struct
+import zipfile
+
+from guard import Refused, is_count, no_warnings
+
+# The storages that torch.save names, as struct's letters; H of bfloat16 needs a step more.
+STORAGES = {"ByteStorage": "B", "CharStorage": "b", "ShortStorage": "h", "IntStorage": "i",
+            "LongStorage": "q", "BoolStorage": "?", "HalfStorage": "e", "BFloat16Storage": "H",
+            "FloatStorage": "f", "DoubleStorage": "d"}
+NAMES = {letter: name for name, letter in STORAGES.items()}
+INTEGERS = "Bbhiq"
+
+# A storage: its letter, its length, its numbers, or where in the file they start.
+Storage = collections.namedtuple("Storage", "code count numbers start", defaults=(None, None))
+Tensor = collections.namedtuple("Tensor", "storage offset shape strides")
+
+
+def is_integers(value):
+    return isinstance(value, Tensor) and value.storage.code in INTEGERS
+
+
+def tensor_of(code, shape, numbers):
+    """A Tensor of numbers in row-major order."""
+    strides = tuple(math.prod(shape[i + 1:]) for i in range(len(shape)))
+    return Tensor(Storage(code, len(numbers), numbers), 0, tuple(shape), strides)
+
+
+def numbers_of(tensor):
+    """The numbers of a Tensor in row-major order."""
+    places = [tensor.offset] if math.prod(tensor.shape) else []
+    for length, stride in zip(tensor.shape, tensor.strides):
+        places = [place + i * stride for place in places for i in range(length)]
+    return [tensor.storage.numbers[place] for place in places]
+
+
+# ---- Reading --------------------------------------------------------------------------------
+
+class Flagged(ValueError):
+    """A tensor whose numbers are not those that are stored, but what becomes of them."""
+
+
+def rebuild_tensor(storage, offset, shape, strides, _grad=False, _hooks=None, flags=None):
+    """What stands for torch._utils._rebuild_tensor_v2: a view that lies within its storage."""
+    if flags:                                        # neg, conj
+        raise Flagged
+    if not isinstance(storage, Storage) or len(shape) != len(strides) or not all(
+            map(is_count, (offset,) + shape + strides)):
+        raise ValueError("no tensor")
+    size, count = math.prod(shape), storage.count
+    last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides))
+    # More numbers than the storage has take a stride of 0: a few bytes that claim terabytes.
+    if size > count or size and last >= count:
+        raise ValueError("a tensor beyond its storage")
+    return Tensor(storage, offset, shape, strides)
+
+
+def rebuild_parameter(tensor, *_):
+    """What stands for torch._utils._rebuild_parameter: the tensor."""
+    if not isinstance(tensor, Tensor):
+        raise ValueError("no tensor")
+    return tensor
+
+
+class Sealed:
+    """A function, or a class of dicts, that BUILD cannot change."""
+    __slots__ = ("call",)
+
+    def __init__(self, call):
+        self.call = call
+
+    def __call__(self, *args):
+        return self.call(*args)
+
+    def __setstate__(self, state):
+        raise ValueError("BUILD of a function")
+
+
+class Bare(collections.OrderedDict):
+    """An ordered dict that has no attributes, whatever BUILD wants to give it."""
+
+    def __setstate__(self, state):
+        pass
+
+
+GLOBALS = {("torch._utils", "_rebuild_tensor_v2"): Sealed(rebuild_tensor),
+           ("torch._utils", "_rebuild_parameter"): Sealed(rebuild_parameter),
+           ("collections", "OrderedDict"): Sealed(Bare)}
+GLOBALS.update({("torch", name): letter for name, letter in STORAGES.items()})
+
+
+class Unpickler(pickle.Unpickler):
+    """The pickle of an archive, which may name tensors, storages and ordered dicts only.
+
+    Lazy, it leaves the storages in the file until they are wanted, and takes a state_dict, which
+    comes with versions of its modules as an attribute: hence a BUILD.
+    """
+
+    def __init__(self, path, archive, lazy):
+        self.path, self.archive, self.lazy, self.storages = path, archive, lazy, {}
+        self.left = os.path.getsize(path)
+        self.check_places()
+        self.prefix, = [name[:-8] for name in archive.namelist() if name.endswith("/data.pkl")]
+        order = "little"
+        if self.prefix + "byteorder" in archive.namelist():
+            order = self.entry("byteorder").decode("ascii")
+        self.order = {"little": "<", "big": ">"}[order]
+        if lazy and order != "little":
+            raise ValueError("big-endian numbers")
+        data = self.entry("data.pkl")
+        self.check(data)
+        super().__init__(io.BytesIO(data))
+
+    def check_places(self):
+        """That no two entries have one name, or one byte; some versions of zipfile only warn."""
+        names = collections.Counter(self.archive.namelist()).most_common(1)
+        if names and names[0][1] > 1:
+            raise Refused(self.path, "the entry %.200s is there twice: once is expected"
+                          % names[0][0])
+        end, before = 0, None
+        for info in sorted(self.archive.infolist(), key=lambda info: info.header_offset):
+            if info.header_offset < end:
+                raise Refused(self.path, "the entries %.200s and %.200s lie over each other: every "
+                              "one should have bytes of its own" % (before, info.filename))
+            end, before = self.start_of(info) + info.compress_size, info.filename
+
+    def check(self, data):
+        """Refuse a program that does what torch.save's do not, before any of it is run."""
+        memo, last = {}, None
+        for opcode, argument, _ in pickletools.genops(data):
+            name, put = opcode.name, "PUT" in opcode.name or opcode.name == "MEMOIZE"
+            argument = len(memo) if name == "MEMOIZE" else argument
+            if put:
+                memo[argument] = last
+            # BUILD writes into objects past all checks, and memo n costs n slots of memory. Tuples
+            # of one tuple twice, some dozens deep, would take for ever to be hashed as a key.
+            if name == "BUILD" and not self.lazy or put and argument > len(data) or (
+                    name in ("DUP", "POP", "POP_MARK")) or (
+                    "GET" in name and "TUPLE" in str(memo.get(argument))):
+                raise ValueError(name)
+            last = last if put or name in ("PROTO", "FRAME") else name
+
+    def find_class(self, module, name):
+        if (module, name) not in GLOBALS:
+            raise Refused(self.path, "refused: the pickle wants %s.%s: only tensors in dicts, "
+                          "lists and tuples are read" % (module, name))
+        return GLOBALS[module, name]
+
+    def found(self, name):
+        """A plain entry; all of them together are stored in no more than the file."""
+        info = self.archive.getinfo(self.prefix + name)
+        self.left -= info.file_size
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or (
+                self.left < 0):
+            raise ValueError("a compressed entry")
+        return info
+
+    def entry(self, name):
+        return self.archive.read(self.found(name))
+
+    def start_of(self, info):
+        """Where in the file an entry's bytes start."""
+        file = self.archive.fp
+        file.seek(info.header_offset)
+        head = file.read(30)                         # much as in the directory
+        start = info.header_offset + 30 + sum(struct.unpack("<HH", head[26:]))
+        named = file.read(int.from_bytes(head[26:28], "little"))
+        name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
+        if head[:4] != b"PK\3\4" or named != name or info.flag_bits & 1 or (
+                start + info.compress_size > self.archive.start_dir):
+            raise ValueError("an entry beyond the data")
+        return start
+
+    def place(self, name):
+        """Where in the file an entry's bytes start, and how many there are."""
+        info = self.found(name)
+        return self.start_of(info), info.file_size
+
+    def persistent_load(self, identity):
+        kind, code, key, _, count = identity
+        if kind != "storage" or code not in NAMES or not is_count(count):
+            raise ValueError("no storage")
+        name, width = "data/" + key, struct.calcsize("=" + code)
+        if key not in self.storages:
+            self.storages[key] = self.place(name) if self.lazy else self.entry(name)
+        stored = self.storages[key]
+        size = stored[1] if self.lazy else len(stored)
+        if size != count * width:
+            raise Refused(self.path, "storage %s claims %d numbers of %d bytes: %d bytes are there"
+                          % (key, count, width, size))
+        if self.lazy:
+            return Storage(code, count, None, stored[0])
+        if (code, key) not in self.storages:
+            numbers = struct.unpack("%s%d%s" % (self.order, count, code), stored)
+            if code == "H":
+                wide = struct.pack("=%dI" % count, *(number << 16 for number in numbers))
+                numbers = struct.unpack("=%df" % count, wide)
+            self.storages[code, key] = Storage(code, count, numbers)
+        return self.storages[code, key]
+
+
+def load(path, lazy=False):
+    """What torch.save wrote to path: dicts, lists, tuples, plain values, and Tensors."""
+    with open(path, "rb") as file:
+        try:
+            with no_warnings(path), zipfile.ZipFile(file) as archive:
+                return Unpickler(path, archive, lazy).load()
+        except Refused:
+            raise
+        except Flagged:
+            raise Refused(path, "holds a tensor that stands for its numbers negated or conjugated: "
+                          "only those as they are stored are read")
+        except Exception:     # a hostile zip or pickle can make these modules raise nearly anything
+            raise Refused(path, "is damaged, or not as torch.save has written since PyTorch 1.6")
+
+
+# ---- Writing --------------------------------------------------------------------------------
+
+def of_text(value):
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+def of_int(value):
+    if -1 << 31 <= value < 1 << 31:
+        return b"J" + struct.pack("<i", value)
+    return b"\x8a\x09" + value.to_bytes(9, "little", signed=True)
+
+
+def of_tuple(values):
+    return b"(" + b"".join(map(of_int, values)) + b"t"
+
+
+def pickled(value, storages):
+    """The opcodes that make value; the storages of its tensors are added to the list."""
+    if isinstance(value, dict):
+        return b"}(" + b"".join(of_text(key) + pickled(item, storages)
+                                for key, item in value.items()) + b"u"
+    if isinstance(value, list):
+        return b"](" + b"".join(pickled(item, storages) for item in value) + b"e"
+    if isinstance(value, int):
+        return of_int(value)
+    storage = value.storage
+    storages.append(storage)
+    return (b"ctorch._utils\n_rebuild_tensor_v2\n((" + of_text("storage")
+            + b"ctorch\n%s\n" % NAMES[storage.code].encode() + of_text(str(len(storages) - 1))
+            + of_text("cpu") + of_int(storage.count) + b"tQ" + of_int(value.offset)
+            + of_tuple(value.shape) + of_tuple(value.strides)
+            + b"\x89ccollections\nOrderedDict\n)RtR")
+
+
+def save(file, value):
+    """Write dicts, lists, integers and Tensors to an open file; the same bytes always."""
+    storages = []
+    program = b"\x80\x02" + pickled(value, storages) + b"."
+    with zipfile.ZipFile(file, "w") as archive:
+        def add(name, data):
+            archive.writestr(zipfile.ZipInfo("archive/" + name), data)
+
+        add("data.pkl", program)
+        add("byteorder", "little")
+        for key, storage in enumerate(storages):
+            add("data/%d" % key, struct.pack("<%d%s" % (storage.count, storage.code),
+                                             *storage.numbers))
+        add("version", "3\n")

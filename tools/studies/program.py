@@ -1,0 +1,131 @@
+"""The program `lape`, as the experiments call it. Standard library only."""
+
+import itertools
+import math
+import os
+import subprocess
+import tempfile
+
+from formats.npy import write_npy
+from guard import Refused
+from studies import tables
+
+MOST_TEXTS = 200         # in one call: the program takes 255
+
+
+class Failed(Exception):
+    """`lape` failed, and has said so itself in one line."""
+
+
+class Program:
+    def __init__(self, path, threads=None, quiet=False, pieces=()):
+        """threads: None for all processors. pieces: how texts are cut, as options of `lape`."""
+        self.path, self.threads, self.quiet, self.pieces = path, threads, quiet, list(pieces)
+        self.folder = tempfile.TemporaryDirectory(prefix="lape.")
+        self.files = itertools.count()       # next() of it is safe in several threads
+
+    def temporary(self, name):
+        """The path of a new file that goes when the program ends."""
+        return os.path.join(self.folder.name, "%d-%s" % (next(self.files), name))
+
+    def run(self, *words, quiet=False, **options):
+        words = [self.path, *words] + (["-q"] if quiet or self.quiet else [])
+        try:
+            done = subprocess.run(words, check=False, **options)
+        except OSError as problem:
+            raise Refused("%s: cannot be run: %s" % (self.path, problem.strerror))
+        if done.returncode:
+            raise Failed()
+        return done
+
+    def on_threads(self):
+        return ["-t", str(self.threads)] if self.threads else []
+
+    def count(self, model, texts, output, *options):
+        self.run("count", model, *texts_of(texts), *self.pieces, *self.on_threads(), *options,
+                 "-o", output)
+
+    def merge(self, parts, output):
+        self.run("merge", *parts, "-o", output, quiet=True)
+
+    def find(self, counts, languages, output=None, **options):
+        """A list of neurons, kept in `output` only; options as `lape find` has them: top=0.01,
+        method="lap"."""
+        path = output or self.temporary("found.tsv")
+        words = [word for name, value in options.items()
+                 for word in ("--" + name.replace("_", "-"), str(value))]
+        self.run("find", counts, "--langs", ",".join(languages), *words, "-o", path, quiet=True)
+        found = tables.NeuronList(path)
+        if not output:
+            os.unlink(path)
+        return found
+
+    def perplexities(self, model, texts, sets, like):
+        """Plain, by text; and by key of sets, each a set of neurons that are at 0 together.
+
+        Equal sets are computed once, and an empty one is the plain model. `like` is a NeuronList
+        of the same model."""
+        different = {frozenset(places) for places in sets.values()} - {frozenset()}
+        label = {places: "L%d" % i for i, places in enumerate(sorted(different, key=sorted))}
+        neurons, output = self.temporary("neurons.tsv"), self.temporary("ppl.tsv")
+        tables.save_neurons(neurons, like, {name: places for places, name in label.items()})
+        self.run("ppl", model, *texts_of(texts), *self.pieces, *self.on_threads(), "-o", output,
+                 *(["--neurons", neurons] if label else []))
+        row = {row.pop("off"): {text: float(value) for text, value in row.items()}
+               for row in tables.read_table(output)[1]}
+        return row["none"], {key: row[label[frozenset(places)] if places else "none"]
+                             for key, places in sets.items()}
+
+    def generate(self, model, prompts, tokens, *options):
+        """(prompt, output, ids) of every line of the file; on one thread, quietly, since several
+        of these run at once."""
+        output = self.temporary("generated.tsv")
+        self.run("generate", model, "-f", prompts, "-n", str(tokens), "-t", "1", *options,
+                 "-o", output, quiet=True)
+        rows = tables.read_table(output)[1]
+        os.unlink(output)
+        return [(row["prompt"], row["output"], [int(i) for i in row["tokens"].split()])
+                for row in rows]
+
+    def tokenize(self, model, path):
+        """The ids of a text."""
+        with open(path, "rb") as text:
+            done = self.run("tokenize", model, stdin=text, stdout=subprocess.PIPE, quiet=True)
+        return [int(word) for word in done.stdout.split()]
+
+    def fluency(self, model, outputs):
+        """outputs: by key, lists of ids. By key, the plain model's perplexity of them: as
+        `lape ppl` has it, every output being a piece, behind a BOS where pieces have one. A key
+        without an output of two tokens is left out."""
+        lengths = sorted({len(ids) for lists in outputs.values() for ids in lists if len(ids) > 1})
+        loss = {}                                # by key: outputs, and the sum of their mean losses
+        for length in lengths:
+            have = {key: [ids for ids in lists if len(ids) == length]
+                    for key, lists in outputs.items()}
+            have = {key: lists for key, lists in have.items() if lists}
+            for key, value in self.fluency_of(model, have, length).items():
+                n, total = loss.get(key, (0, 0.0))
+                loss[key] = n + len(have[key]), total + len(have[key]) * math.log(value)
+        return {key: math.exp(total / n) for key, (n, total) in loss.items()}
+
+    def fluency_of(self, model, outputs, length):
+        """The same of outputs that are all of one length."""
+        keys, value = list(outputs), {}
+        bos = ["--bos"] if "--bos" in self.pieces else []
+        for start in range(0, len(keys), MOST_TEXTS):
+            texts = {}
+            for i, key in enumerate(keys[start:start + MOST_TEXTS]):
+                texts["T%d" % i] = self.temporary("ids.npy")
+                write_npy(texts["T%d" % i], sum(outputs[key], []))
+            table = self.temporary("ppl.tsv")
+            self.run("ppl", model, *texts_of(texts), "--seq", str(length + len(bos)), *bos,
+                     *self.on_threads(), "-o", table, quiet=True)
+            row = tables.read_table(table)[1][0]
+            for i, key in enumerate(keys[start:start + MOST_TEXTS]):
+                value[key] = float(row["T%d" % i])
+        return value
+
+
+def texts_of(texts):
+    """LANG=FILE, as the program wants them."""
+    return ["%s=%s" % item for item in texts.items()]
