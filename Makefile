@@ -11,7 +11,7 @@ ifdef OPENMP
 STRICT += -fopenmp
 endif
 COMPILE = $(CC) $(CFLAGS) $(STRICT) $(WARN) -I.
-SOURCES = lape.c model.c tokenizer.c
+SOURCES = lape.c model.c tokenizer.c base.c
 HEADERS = lape.h unicode.h
 TESTS   = build/test_model build/test_blocks build/test_gguf build/test_tokenizer build/test_lape
 PYTHON  = .venv/bin/python
@@ -78,17 +78,17 @@ card: lape
 	@python3 tools/reproduce.py --texts $(TEXTS) $(if $(WRITE),--write $(WRITE))
 
 # Each test includes the file it tests, so that it reaches what is static there.
-build/test_model build/test_blocks: build/%: test/%.c model.c lape.h test/check.h build/compile
-	$(COMPILE) -o $@ $< $(LIBS)
-build/test_gguf: test/test_gguf.c model.c lape.h build/compile
-	$(COMPILE) -o $@ $< model.c $(LIBS)
+build/test_model build/test_blocks: build/%: test/%.c model.c base.c lape.h test/check.h build/compile
+	$(COMPILE) -o $@ $< base.c $(LIBS)
+build/test_gguf: test/test_gguf.c model.c base.c lape.h build/compile
+	$(COMPILE) -o $@ $< model.c base.c $(LIBS)
 build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) $(HEADERS) test/check.h build/compile
-	$(COMPILE) -o $@ $< model.c tokenizer.c $(LIBS)
+	$(COMPILE) -o $@ $< model.c tokenizer.c base.c $(LIBS)
 
-build/widen: test/oracle/widen.c model.c lape.h build/compile
-	$(COMPILE) -o $@ $< $(LIBS)
+build/widen: test/oracle/widen.c model.c base.c lape.h build/compile
+	$(COMPILE) -o $@ $< base.c $(LIBS)
 build/bench: test/bench/bench.c $(SOURCES) $(HEADERS) build/compile
-	$(COMPILE) -o $@ $< tokenizer.c $(LIBS)
+	$(COMPILE) -o $@ $< tokenizer.c base.c $(LIBS)
 
 # Of the program, and of the tools around it
 PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quantised.py \
@@ -159,9 +159,9 @@ train-test: lape $(PYTHON)
 identical: lape
 	python3 test/builds/identical.py
 	python3 test/builds/test_broken.py
-build/identical/%-prompt: test/builds/prompt.c model.c lape.h
+build/identical/%-prompt: test/builds/prompt.c model.c base.c lape.h
 	@mkdir -p $(@D)
-	$(COMPILE) -o $@ $< model.c $(LIBS)
+	$(COMPILE) -o $@ $< model.c base.c $(LIBS)
 build/identical/%: $(SOURCES) $(HEADERS)
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $(SOURCES) $(LIBS)

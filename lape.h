@@ -4,8 +4,8 @@
  * Neurons: The Key to Multilingual Capabilities in Large Language Models", ACL 2024, arXiv
  * 2402.16438, called "the paper" below. "The released code" is the code its authors published.
  *
- * Three files stand on this header. model.c turns a checkpoint and token ids into logits, and lets
- * one hook see and change every intermediate tensor. tokenizer.c turns text into ids and back.
+ * base.c has what all of it stands on. model.c turns a checkpoint and token ids into logits, and
+ * lets one hook see and change every intermediate tensor. tokenizer.c turns text into ids and back.
  * lape.c is the method and the command line; it calls the other two, which know neither each other
  * nor the method.
  *

@@ -1,4 +1,4 @@
-/* A checkpoint becomes logits: numbers, errors, GGUF files, threads, kernels, the forward pass.
+/* A checkpoint becomes logits: GGUF files, numbers, threads, kernels, the forward pass.
  *
  * Read it top to bottom. The forward pass is the last chapter and one screen long; the kernels
  * before it are what makes it fast without changing a bit of what it computes.
@@ -8,17 +8,13 @@
 #define _DARWIN_C_SOURCE
 #include "lape.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <float.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #ifdef _OPENMP
 #include <omp.h>
@@ -49,124 +45,6 @@ _Static_assert(CHAR_BIT == 8 && sizeof(int) == 4 && sizeof(float) == 4 && sizeof
 static int min_int(int a, int b) { return a < b ? a : b; }
 
 static int max_int(int a, int b) { return a > b ? a : b; }
-
-/* ---- Errors and memory ----------------------------------------------------------------------- */
-
-int fail(struct error *e, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    vsnprintf(e->text, sizeof e->text, format, args);
-    va_end(args);
-    for (char *c = e->text; *c; c++) /* names from files may hold anything: keep it one line */
-        if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
-    return -1;
-}
-
-int fail_in(struct error *e, const char *where) {
-    struct error inner = *e;
-    return fail(e, "%s: %s", where, inner.text);
-}
-
-void *new_array(size_t n, size_t size) {
-    void *p = calloc(n ? n : 1, size);
-    if (p) return p;
-    fprintf(stderr, "lape: out of memory: %zu x %zu bytes\n", n, size);
-    exit(EXIT_FAILURE);
-}
-
-void *grow_array(void *p, size_t n, size_t size) {
-    void *grown = n > SIZE_MAX / size ? NULL : realloc(p, n * size);
-    if (grown) return grown;
-    fprintf(stderr, "lape: out of memory: %zu x %zu bytes\n", n, size);
-    exit(EXIT_FAILURE);
-}
-
-void span_copy(char *to, size_t room, struct span s) {
-    size_t n = s.n < room ? s.n : room - 1;
-    for (size_t i = 0; i < n; i++) to[i] = (unsigned char)s.at[i] < ' ' ? '?' : s.at[i];
-    to[n] = '\0';
-}
-
-bool span_is(struct span s, const char *text) {
-    return s.n == strlen(text) && memcmp(s.at, text, s.n) == 0;
-}
-
-int brief(struct span s) { return s.n < 64 ? (int)s.n : 64; }
-
-void buffer_add(struct buffer *b, const void *bytes, size_t n) {
-    if (n > b->room - b->n) {
-        b->room += b->room / 2 + n + 64;
-        b->at = grow_array(b->at, b->room, 1);
-    }
-    if (n) memcpy((char *)b->at + b->n, bytes, n);
-    b->n += n;
-}
-
-/* ---- Output files ---------------------------------------------------------------------------- */
-
-/* A file beside PATH whose name nobody has yet; its name goes to o->temporary. */
-static FILE *open_temporary(struct output *o) {
-    const size_t room = strlen(o->path) + 48;
-    int file = -1;
-    o->temporary = new_array(room, 1);
-    for (int i = 0; file < 0 && i < 100; i++) { /* a killed run may have left one of this number */
-        snprintf(o->temporary, room, "%s.%ld.%d.tmp", o->path, (long)getpid(), i);
-        file = open(o->temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
-        if (file < 0 && errno != EEXIST) break;
-    }
-    if (file < 0) o->temporary[0] = '\0'; /* nothing to remove */
-    return file < 0 ? NULL : fdopen(file, "wb");
-}
-
-static struct output *unfinished; /* the last one that was opened */
-
-static void discard_unfinished(void) {
-    while (unfinished) output_discard(unfinished);
-}
-
-int output_open(struct output *o, const char *path, struct error *e) {
-    static bool asked;
-    struct stat st;
-    *o = (struct output){.file = stdout};
-    if (!path) return 0;
-    if (!asked) asked = atexit(discard_unfinished) == 0;
-    o->before = unfinished;
-    unfinished = o;
-    const bool there = lstat(path, &st) == 0, plain = stat(path, &st) < 0 || S_ISREG(st.st_mode);
-    if (there && plain)
-        o->path = realpath(path, NULL); /* a link stays one: what it points to is replaced */
-    else
-        o->path = strcpy(new_array(strlen(path) + 1, 1), path);
-    o->file = !o->path ? NULL : plain ? open_temporary(o) : fopen(path, "wb");
-    if (o->file) return 0;
-    fail(e, "%s: cannot write: %s", path, strerror(errno));
-    output_discard(o);
-    return -1;
-}
-
-int output_finish(struct output *o, struct error *e) {
-    bool bad = ferror(o->file) != 0;
-    bad |= (o->path ? fclose(o->file) : fflush(o->file)) != 0;
-    o->file = NULL;
-    bad = bad || (o->temporary && rename(o->temporary, o->path) != 0);
-    if (bad)
-        fail(e, "%s: cannot write: %s", o->path ? o->path : "standard output", strerror(errno));
-    else if (o->temporary)
-        o->temporary[0] = '\0'; /* nothing to remove */
-    output_discard(o);
-    return bad ? -1 : 0;
-}
-
-void output_discard(struct output *o) {
-    struct output **at = &unfinished;
-    while (*at && *at != o) at = &(*at)->before;
-    if (*at) *at = o->before;
-    if (o->file && o->file != stdout) fclose(o->file);
-    if (o->temporary && *o->temporary) remove(o->temporary);
-    free(o->path);
-    free(o->temporary);
-    *o = (struct output){0};
-}
 
 /* ---- Numbers in files ------------------------------------------------------------------------ */
 
@@ -654,28 +532,6 @@ static int parse_gguf(struct gguf *g, struct error *e) {
     for (size_t i = 0; i < tensors; i++)
         if (place_tensor(&g->tensor[i], c, g->alignment, e)) return -1;
     return check_apart(g, e);
-}
-
-/* Maps a whole regular file for reading. */
-int map_file(const char *path, struct span *to, struct error *e) {
-    struct stat st;
-    int file = open(path, O_RDONLY);
-    if (file < 0 || fstat(file, &st) != 0) {
-        fail(e, "%s: cannot open: %s", path, strerror(errno));
-        if (file >= 0) close(file);
-        return -1;
-    }
-    void *map = MAP_FAILED;
-    if (!S_ISREG(st.st_mode))
-        fail(e, "%s: not a regular file", path);
-    else if (st.st_size == 0)
-        fail(e, "%s: the file is empty", path);
-    else if ((uint64_t)st.st_size > SIZE_MAX ||
-             (map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, file, 0)) == MAP_FAILED)
-        fail(e, "%s: cannot map: %s", path, strerror(errno));
-    close(file);
-    *to = (struct span){map == MAP_FAILED ? NULL : map, (size_t)st.st_size};
-    return map == MAP_FAILED ? -1 : 0;
 }
 
 static int open_file(struct gguf *g, const char *path, struct error *e) {
