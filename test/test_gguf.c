@@ -626,6 +626,18 @@ static void test_all_types(void) {
     discard(&m);
 }
 
+/* The file ends where an item's type stands that is none: it is not looked up. */
+static void test_cut_in_type(void) {
+    struct maker m = {0};
+    struct gguf g;
+    struct error e = {""};
+    if (key(&m, "a", GGUF_ARRAY)) add_u32(&m.values, UINT32_MAX);
+    write_made(&m);
+    DOING("a file that ends inside an array's type");
+    CHECK(gguf_open(&g, test.path, &e) < 0 && strstr(e.text, "the file ends inside value 'a'"));
+    discard(&m);
+}
+
 /* The data start at a multiple of the alignment that the file asks for. */
 static void test_alignments(void) {
     for (size_t alignment = 1; alignment <= 4096; alignment *= 4) {
@@ -1505,6 +1517,7 @@ int main(void) {
     start();
     test_little_endian();
     test_all_types();
+    test_cut_in_type();
     test_alignments();
     test_writer();
     test_output();

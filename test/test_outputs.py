@@ -8,6 +8,7 @@ before it and counted in neither.
 """
 
 import os
+import resource
 import stat
 import struct
 import subprocess
@@ -110,6 +111,24 @@ class Places(Case):
             self.assertEqual(sorted(os.listdir(self.directory)), sorted(["out", *own]))
             os.remove(self.path("out"))
         self.assertEqual({read(path) for path in own.values()}, {b"mine"})
+
+    def test_out_of_memory(self):
+        """A run that has not memory enough says so in a line, and leaves nothing."""
+        told = 0
+        for megabytes in range(4, 40):
+            def limit(most=megabytes << 20):
+                resource.setrlimit(resource.RLIMIT_AS, (most, most))
+            done = subprocess.run([LAPE, "ppl", DEMO, "en=" + text_path("en"), "-q", "-t", "1",
+                                   "-o", "out"], cwd=self.directory, preexec_fn=limit,
+                                  stdin=subprocess.DEVNULL, capture_output=True)
+            if done.returncode == 0:
+                break
+            if b"Sanitizer" in done.stderr:
+                self.skipTest("a sanitizer wants all of the address space")
+            self.assertEqual(os.listdir(self.directory), [], megabytes)
+            told += done.stderr.startswith(b"lape: out of memory")
+        self.assertEqual(done.returncode, 0)
+        self.assertGreater(told, 0)
 
     def test_no_such_folder(self):
         """It is told before anything is read: a pipe that nobody writes to is never opened."""
