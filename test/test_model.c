@@ -581,6 +581,11 @@ static void test_hook(struct pool *p) {
     CHECK(forward(r, &(struct sequence){tokens, 9, 0, 0}, 1, NULL, &e) < 0, "beyond the room");
     CHECK(forward(r, &(struct sequence){tokens, 0, 0, 0}, 1, NULL, &e) < 0, "nothing");
     run_free(r);
+    r = run_new(&m, p, (struct room){8, 8, 3, false}, &e);
+    CHECK(forward(r, &(struct sequence){tokens, 3, 0, 5}, 1, NULL, &e) == 0, "%s", e.text);
+    CHECK(forward(r, &(struct sequence){tokens, 4, 0, 0}, 1, NULL, &e) < 0, "beyond the longest");
+    CHECK(forward(r, &(struct sequence){tokens, 2, 2, 0}, 1, NULL, &e) < 0, "with its past");
+    run_free(r);
     free_random_model(&m);
 }
 
