@@ -222,13 +222,14 @@ static real *random_bias(int n, bool biased) {
     return bias;
 }
 
-/* What a configuration leaves open: the first family, and nothing scaled. */
+/* What a configuration leaves open: the first family, and nothing scaled but where a file says. */
 static struct config complete(struct config c) {
     if (!c.family) c.family = &family_table[0];
     if (!c.rotated) c.rotated = c.head_dim;
     if (!c.context) c.context = 1000;
     c.window_rope_base = c.family->window_base > 0 ? c.family->window_base : c.rope_base;
     c.rope_factor = c.embedding_scale = c.residual_scale = c.logit_scale = 1;
+    if (c.family->multipliers) c.embedding_scale = 5, c.residual_scale = .3, c.logit_scale = .25;
     if (!c.attention_scale) c.attention_scale = 1 / real_sqrt((real)c.head_dim);
     c.alibi = 8;
     return c;
@@ -239,7 +240,7 @@ static struct model random_model(struct config given, uint32_t type) {
     const struct config c = m.config;
     const struct family *f = c.family;
     const int q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, D = c.width, F = c.neurons;
-    const bool biased = f->plain;
+    const bool biased = f->layer_norm;
     m.embedding = random_matrix(type, c.vocab, D);
     m.output = random_matrix(TENSOR_F32, c.vocab, D);
     m.output_norm = random_norm(D, biased);
@@ -249,8 +250,7 @@ static struct model random_model(struct config given, uint32_t type) {
     m.layer = calloc(c.layers, sizeof *m.layer);
     for (int l = 0; l < c.layers; l++) {
         struct layer *w = &m.layer[l];
-        *w = (struct layer){.attn_norm = random_norm(D, biased),
-                            .q = random_matrix(type, q, D),
+        *w = (struct layer){.q = random_matrix(type, q, D),
                             .k = random_matrix(type, kv, D),
                             .v = random_matrix(type, kv, D),
                             .attn_out = random_matrix(type, D, q),
@@ -260,10 +260,11 @@ static struct model random_model(struct config given, uint32_t type) {
                             .k_bias = random_bias(kv, biased),
                             .v_bias = random_bias(kv, biased),
                             .attn_bias = random_bias(D, biased),
-                            .up_bias = random_bias(F, biased),
+                            .up_bias = random_bias(F, f->plain),
                             .down_bias = random_bias(D, biased)};
         if (!f->plain) w->up = random_matrix(type, F, D);
-        if (!f->parallel) w->ffn_norm = random_norm(D, biased);
+        if (!f->no_pre_norm) w->attn_norm = random_norm(D, biased);
+        if (!f->no_pre_norm && !f->parallel) w->ffn_norm = random_norm(D, biased);
         if (f->qk_norm) w->q_norm = random_norm(c.head_dim, false);
         if (f->qk_norm) w->k_norm = random_norm(c.head_dim, false);
         if (f->qk_norm_wide) w->q_norm = random_norm(q, false);
@@ -501,13 +502,13 @@ static real *all_at_once(const struct model *m, struct pool *p, const int32_t *t
 static void test_family(const struct family *f, struct pool *p) {
     enum { T = 70, V = 37 };
     struct config c = {.family = f,
-                       .layers = f->global_every ? f->global_every + 1 : 2,
+                       .layers = 1 + max_int(1, max_int(f->global_every, f->unrotated_every)),
                        .width = 48,
                        .neurons = 64,
                        .heads = 6,
                        .kv_heads = f->positions == ALIBI ? 6 : 2,
                        .head_dim = 8,
-                       .rotated = f->parallel ? 6 : 8,
+                       .rotated = f->parallel || f->layer_norm ? 6 : 8,
                        .vocab = V,
                        .window = f->global_every ? 9 : 0,
                        .attention_cap = f->post_norm ? 20 : 0,
