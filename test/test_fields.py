@@ -405,8 +405,8 @@ FIELDS = [
             *each(FAMILIES, "context_length", U32, 0, REFUSED),
             *each(FAMILIES, "context_length", U32, GONE, REFUSED)]),
     Row(MODEL, ["attention.sliding_window"],
-        "used by every family but OLMo-2, where it is refused unless 0: OLMo-3's files, of the same "
-        "name, have it in some layers; refused where negative", [
+        "used by every family but OLMo-2, where it is refused unless 0: OLMo-3's files, of the "
+        "same name, have it in some layers; refused where negative", [
             *each(but("olmo2"), "attention.sliding_window", U32, 4, USED),
             *each(["olmo2"], "attention.sliding_window", U32, 4, REFUSED),
             *each(but("gemma2"), "attention.sliding_window", U32, 0, HARMLESS),
@@ -471,7 +471,8 @@ FIELDS = [
                            each([name], "attention.layer_norm_" + other, FLOAT, .5, REFUSED))]),
     Row(MODEL, ["attention.scale", "attn_logit_softcapping", "final_logit_softcapping",
                 "logit_scale"],
-        "used by every family, Granite dividing by the last; refused where negative, or no number", [
+        "used by every family, Granite dividing by the last; refused where negative, or no "
+        "number", [
             change for key in ("attention.scale", "attn_logit_softcapping",
                                "final_logit_softcapping", "logit_scale")
             for change in (each(FAMILIES, key, FLOAT, .5, USED) +
@@ -504,8 +505,8 @@ FIELDS = [
             *each(but("granite"), "rope.scaling.finetuned", BOOL, False, HARMLESS),
             *each(["granite"], "rope.scaling.finetuned", BOOL, False, REFUSED)]),
     Row(MODEL, ["expert_count", "expert_used_count", "attention.clamp_kqv", "pooling_type",
-                "rope.scale_linear", "rope.scaling.attn_factor", "rope.scaling.yarn_beta_fast", "swin_norm",
-                "any other of the family"],
+                "rope.scale_linear", "rope.scaling.attn_factor", "rope.scaling.yarn_beta_fast",
+                "swin_norm", "any other of the family"],
         "refused: some program heeds it, and computes something else", [
             change for key in ("expert_count", "expert_used_count", "attention.clamp_kqv",
                                "pooling_type", "rope.scale_linear", "rope.scaling.attn_factor",

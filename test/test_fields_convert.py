@@ -460,8 +460,8 @@ FIELDS = [
             ("llama", ("use_qk_norm",), True, HARMLESS),
             *each(["gemma", "olmo2"], ("mlp_bias",), True, HARMLESS)]),
     Row(CONFIG, ["use_qkv_bias"],
-        "refused in StableLM unless it says whether the biases of q, k and v are there; harmless in "
-        "other families", [
+        "refused in StableLM unless it says whether the biases of q, k and v are there; harmless "
+        "in other families", [
             ("stablelm", ("use_qkv_bias",), False, REFUSED),
             ("stablelm", ("use_qkv_bias",), GONE, REFUSED),
             ("stablelm", ("use_qkv_bias",), 1, REFUSED),

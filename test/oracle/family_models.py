@@ -239,7 +239,8 @@ def make_model(name, settings, seed):
     config._attn_implementation = "eager"
     model = getattr(transformers, name + suffix)(config).eval()
     scale = config.get_text_config().hidden_size ** 0.5 if name.startswith("Gemma") else 1
-    gain = 1.2 if any(re.search("gate_(up_)?proj", key) for key, _ in model.named_parameters()) else 1.8
+    gain = 1.2 if any(re.search("gate_(up_)?proj", key)
+                      for key, _ in model.named_parameters()) else 1.8
     with torch.no_grad():
         for key, weight in model.named_parameters():
             noise = torch.randn_like(weight)

@@ -3,7 +3,7 @@
 
     python test/oracle/peer_families.py [--lape ./lape] [--only FAMILY]
 
-transformers makes and saves tiny random models of every family, with tokenizers trained on the
+transformers makes and saves tiny random models of families, with tokenizers trained on the
 demo's texts. Checked is, of every one:
 
 - tools/convert.py's file in both programs: the logits of every position;
@@ -62,6 +62,8 @@ MORE = {
                dict(family_models.GEMMA, num_hidden_layers=6, sliding_window=17,
                     rope_parameters=GEMMA3_LINEAR)],
 }
+# Those that llama.cpp lacks, or that are another's, or that have not been run in it yet.
+LEFT_OUT = ("opt", "gemma3 that sees", "olmo2", "stablelm", "phi3", "smollm3", "granite")
 KINDS = {"qwen2": "qwen2", "qwen3": "qwen2", "gpt2": "gpt-2", "bloom": "bloom", "phi2": "phi-2",
          "gemma": "gemma", "gemma2": "gemma", "gemma3": "gemma", "cohere": "command-r"}
 
@@ -388,7 +390,7 @@ def main():
         bench = Bench(os.path.abspath(options.lape), folder)
         train("llama", bench.at("tokenizers/llama"))
         for family in family_models.FAMILIES:
-            if options.only not in family or family in ("opt", "gemma3 that sees"):
+            if options.only not in family or family in LEFT_OUT:
                 continue
             for i, model in enumerate(models_of(family)):
                 kind = model[2]
