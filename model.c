@@ -1563,7 +1563,8 @@ static int load_config(struct model *m, struct error *e) {
         load_number(m, "attention.scale", 0, 1e6, 0, &c->attention_scale, e) ||
         load_number(m, "attn_logit_softcapping", 0, 1e6, f->attention_cap, &c->attention_cap, e) ||
         load_number(m, "final_logit_softcapping", 0, 1e6, f->logit_cap, &c->logit_cap, e) ||
-        load_number(m, "logit_scale", 1e-6, 1e6, 1, &c->logit_scale, e) ||
+        load_number(m, "logit_scale", 1e-6, 1e6, f->multipliers ? REQUIRED : 1, &c->logit_scale,
+                    e) ||
         (f->multipliers &&
          (load_number(m, "embedding_scale", 1e-6, 1e6, 1, &c->embedding_scale, e) ||
           load_number(m, "residual_scale", 1e-6, 1e6, 1, &c->residual_scale, e) ||

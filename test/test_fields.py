@@ -471,14 +471,16 @@ FIELDS = [
                            each([name], "attention.layer_norm_" + other, FLOAT, .5, REFUSED))]),
     Row(MODEL, ["attention.scale", "attn_logit_softcapping", "final_logit_softcapping",
                 "logit_scale"],
-        "used by every family, Granite dividing by the last; refused where negative, or no "
-        "number", [
+        "used by every family, Granite dividing by the last, and refused there without it; refused "
+        "where negative, or no number", [
+            *each(["granite"], "logit_scale", FLOAT, GONE, REFUSED),
+            *each(["granite"], "logit_scale", FLOAT, 0.0, REFUSED), *[
             change for key in ("attention.scale", "attn_logit_softcapping",
                                "final_logit_softcapping", "logit_scale")
             for change in (each(FAMILIES, key, FLOAT, .5, USED) +
                            each(["llama"], key, FLOAT, -1.0, REFUSED) +
                            each(["llama"], key, FLOAT, NAN, REFUSED) +
-                           each(["llama"], key, U32, 1, REFUSED))]),
+                           each(["llama"], key, U32, 1, REFUSED))]]),
     Row(MODEL, ["embedding_scale", "residual_scale"],
         "used by Granite; refused where not above 0, and in other families, which some program "
         "would scale", [

@@ -90,6 +90,8 @@ def model(family="llama", vocab=len(PIECES), seed=1):
                        ("context_length", CONTEXT)]:
         values["%s.%s" % (family, key)] = U32, value
     values["%s.attention.%s" % (family, epsilon)] = FLOAT, 1e-5
+    if family == "granite":                          # llama.cpp wants this
+        values["granite.logit_scale"] = FLOAT, 2.0
     return {"magic": b"GGUF", "version": 3, "values": values,
             "tensors": copy.deepcopy(weights(family, vocab, seed))}
 
