@@ -1095,6 +1095,7 @@ struct family {
     bool embedding_norm; /* of the token embeddings */
     bool scaled;         /* embeddings times sqrt(D) */
     bool multipliers;    /* the file scales embeddings and what a layer adds, and divides logits */
+    bool no_window;      /* a file with one is of OLMo-3, in some layers only */
     int unrotated_every; /* of so many layers the last knows no positions */
     int wide_layers;     /* so many scale q . k as if the heads shared the width: Gemma's 27B */
     int global_every;    /* of so many layers the last has no window; 0: every layer has it */
@@ -1124,7 +1125,7 @@ static const struct family family_table[] = {
      .post_norm = true, .scaled = true, .wide_layers = 62, .global_every = 6, .window_base = 1e4},
     {.name = "command-r", .layer_norm = true, .parallel = true}, /* and Aya */
     {.name = "olmo2", .positions = HALVES, .no_pre_norm = true, .qk_norm_wide = true,
-     .post_norm = true},
+     .post_norm = true, .no_window = true},
     {.name = "stablelm", .positions = HALVES, .layer_norm = true,
      .harmless = "use_parallel_residual"},
     {.name = "phi3", .positions = HALVES, .fused_gate = true},
@@ -1143,7 +1144,7 @@ const char *family_name(const struct config *c) { return c->family->name; }
 struct layer {
     struct norm attn_norm, ffn_norm; /* [D]; ffn_norm none when parallel */
     struct norm attn_post, ffn_post; /* [D] */
-    struct norm q_norm, k_norm;      /* [d] */
+    struct norm q_norm, k_norm;      /* [d], or [H d] and [KV d] */
     struct matrix q, k, v, attn_out; /* [H d, D], [KV d, D], [KV d, D], [D, H d] */
     struct matrix gate, up, down;    /* [F, D], [F, D], [D, F]; without a gate, gate is W_up */
     real *q_bias, *k_bias, *v_bias;  /* [H d], [KV d], [KV d] */
@@ -1378,7 +1379,8 @@ static int load_shape(struct model *m, struct error *e) {
         load_int(m, "attention.key_length", 1, 1 << 12, c->width / c->heads, &c->head_dim, e) ||
         load_int(m, "attention.value_length", 1, 1 << 12, c->head_dim, &value_dim, e) ||
         load_int(m, "context_length", 1, INT_MAX, REQUIRED, &c->context, e) ||
-        load_int(m, "attention.sliding_window", 0, INT_MAX, c->family->window, &c->window, e) ||
+        load_int(m, "attention.sliding_window", 0, c->family->no_window ? 0 : INT_MAX,
+                 c->family->window, &c->window, e) ||
         load_int(m, "attention.causal", 0, 1, 1, &causal, e) ||
         (every && load_int(m, "attention.sliding_window_pattern", every, every, every, &same, e)))
         return -1;
@@ -1399,6 +1401,7 @@ static int load_config(struct model *m, struct error *e) {
     struct config *c = &m->config;
     struct span s;
     char name[96];
+    int turned; /* Granite's queries and keys are not where it is false */
     *c = (struct config){.rope_factor = 1, .residual_scale = 1};
     if (find_family(m, e) || load_shape(m, e)) return -1;
     const struct family *f = c->family;
@@ -1416,10 +1419,12 @@ static int load_config(struct model *m, struct error *e) {
         load_number(m, "attention.scale", 0, 1e6, 0, &c->attention_scale, e) ||
         load_number(m, "attn_logit_softcapping", 0, 1e6, f->attention_cap, &c->attention_cap, e) ||
         load_number(m, "final_logit_softcapping", 0, 1e6, f->logit_cap, &c->logit_cap, e) ||
-        load_number(m, "logit_scale", 1e-6, 1e6, 1, &c->logit_scale, e) ||
+        load_number(m, "logit_scale", 1e-6, 1e6, f->multipliers ? REQUIRED : 1, &c->logit_scale,
+                    e) ||
         (f->multipliers &&
          (load_number(m, "embedding_scale", 1e-6, 1e6, 1, &c->embedding_scale, e) ||
-          load_number(m, "residual_scale", 1e-6, 1e6, 1, &c->residual_scale, e))))
+          load_number(m, "residual_scale", 1e-6, 1e6, 1, &c->residual_scale, e) ||
+          load_int(m, "rope.scaling.finetuned", 1, 1, 1, &turned, e))))
         return -1;
     if (f->multipliers) c->logit_scale = 1 / c->logit_scale;
     if (c->attention_scale == 0) { /* the rule of llama.cpp, whose files do not say */

@@ -1498,6 +1498,125 @@ class Families(Case):
         self.assertEqual(self.numbers(gguf, "blk.0.attn_q.weight"), [float(i) for i in range(32)])
         self.assertEqual(len(gguf.tensors), 10)
 
+    def later(self, name, arch, added=(), left_out=(), **config):
+        """A model of one layer of a family that is LLaMA but for some tensors: one key-value head
+        of two, heads of 4 numbers. Returns the file."""
+        tensors = shapes(layers=1, width=4, q=8, kv=4, neurons=6, vocab=3)
+        tensors = {key: shape for key, shape in tensors.items()
+                   if not any(word in key for word in left_out)}
+        self.family(name + "ForCausalLM", dict(tensors, **{
+            "model.layers.0." + key: shape for key, shape in dict(added).items()}), **dict(
+                dict(head_dim=4, num_key_value_heads=1), **config))
+        gguf = self.convert()
+        self.assertEqual(gguf.keys["general.architecture"], ("string", arch))
+        self.arch = arch
+        return gguf
+
+    def has(self, gguf, tensors, **values):
+        """The names of the layer's tensors, and values; "__" stands for a dot."""
+        self.assertEqual({name[6:] for name in gguf.tensors if name.startswith("blk.0.")},
+                         set(tensors.split()))
+        for key, value in values.items():
+            self.assertEqual(gguf.keys[self.arch + "." + key.replace("__", ".")], value, key)
+
+    def test_olmo2(self):
+        gguf = self.later("Olmo2", "olmo2", {
+            "self_attn.q_norm.weight": [8], "self_attn.k_norm.weight": [4],
+            "post_feedforward_layernorm.weight": [4]}, ["input_layernorm"])
+        self.has(gguf, "attn_q.weight attn_k.weight attn_v.weight attn_output.weight "
+                 "attn_q_norm.weight attn_k_norm.weight post_attention_norm.weight "
+                 "ffn_gate.weight ffn_up.weight ffn_down.weight post_ffw_norm.weight",
+                 attention__layer_norm_rms_epsilon=("f32", f32(1e-5)),
+                 rope__freq_base=("f32", 10000.0), rope__dimension_count=("u32", 4),
+                 context_length=("u32", 2048), attention__head_count_kv=("u32", 1))
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_q.weight"), list(range(32)))
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_q_norm.weight"), list(range(8)))
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_k_norm.weight"), list(range(4)))
+
+    def test_stablelm(self):
+        """LayerNorm, so that all norms have biases; those of q, k and v are as the config says."""
+        norms = {"model.norm.bias": [4], "model.layers.0.input_layernorm.bias": [4],
+                 "model.layers.0.post_attention_layernorm.bias": [4]}
+        biases = {"model.layers.0.self_attn.%s_proj.bias" % part: [8 if part == "q" else 4]
+                  for part in "qkv"}
+        tensors = dict(shapes(layers=1, width=8, q=8, kv=4, neurons=6, vocab=3), **{
+            name: [8] for name in norms})
+        common = dict(hidden_size=8, num_key_value_heads=1, partial_rotary_factor=0.5)
+        names = ("attn_norm.weight attn_norm.bias attn_q.weight attn_k.weight attn_v.weight "
+                 "attn_output.weight ffn_norm.weight ffn_norm.bias ffn_gate.weight ffn_up.weight "
+                 "ffn_down.weight")
+        self.arch = "stablelm"
+        for more, flag in ((biases, {"use_qkv_bias": True}), ({}, {"use_qkv_bias": False}),
+                           ({}, {})):
+            self.family("StableLmForCausalLM", dict(tensors, **more), **dict(common, **flag))
+            gguf = self.convert()
+            self.has(gguf, names + (" attn_q.bias attn_k.bias attn_v.bias" if more else ""),
+                     attention__layer_norm_epsilon=("f32", f32(1e-5)),
+                     rope__dimension_count=("u32", 2), context_length=("u32", 4096),
+                     use_parallel_residual=("bool", False))
+            self.assertNotIn("stablelm.attention.layer_norm_rms_epsilon", gguf.keys)
+            self.assertEqual(self.numbers(gguf, "blk.0.attn_q.weight"), list(range(64)))
+            self.assertEqual(self.numbers(gguf, "output_norm.bias"), list(range(8)))
+        os.remove(self.out)
+        self.family("StableLmForCausalLM", dict(tensors, **biases), **common)
+        self.refuse("k_proj.bias")
+        self.family("StableLmForCausalLM", tensors, head_dim=6, **common)
+        self.refuse("2 heads of size 6 make no width of 8")
+
+    def test_phi3(self):
+        """One tensor of q, k and v, one of gate and up, each as it is."""
+        added = {"self_attn.qkv_proj.weight": [16, 4], "mlp.gate_up_proj.weight": [12, 4]}
+        without = ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"]
+        names = ("attn_norm.weight attn_qkv.weight attn_output.weight ffn_norm.weight "
+                 "ffn_up.weight ffn_down.weight")
+        for window, given in ((9, {"sliding_window": 9}), (0, {"sliding_window": None}), (0, {})):
+            gguf = self.later("Phi3", "phi3", added, without, **given)
+            self.has(gguf, names, attention__sliding_window=("u32", window),
+                     feed_forward_length=("u32", 6), rope__dimension_count=("u32", 4),
+                     attention__layer_norm_rms_epsilon=("f32", f32(1e-5)))
+            self.assertEqual(self.numbers(gguf, "blk.0.attn_qkv.weight"), list(range(64)))
+            self.assertEqual(self.numbers(gguf, "blk.0.ffn_up.weight"), list(range(48)))
+            self.assertEqual(gguf.tensors["blk.0.ffn_up.weight"][1], [4, 12])
+        gguf = self.later("Phi3", "phi3", added, without, partial_rotary_factor=0.75, head_dim=4,
+                          rope_scaling={"type": "default", "partial_rotary_factor": 0.5})
+        self.has(gguf, names, rope__dimension_count=("u32", 2))
+        os.remove(self.out)
+        for kind in "su", "longrope", "yarn":
+            self.family("Phi3ForCausalLM", {}, head_dim=4, num_key_value_heads=1, rope_scaling={
+                "type": kind, "short_factor": [1.0] * 2, "long_factor": [2.0] * 2})
+            self.refuse("config.json", "short_factor")
+
+    def test_smollm3(self):
+        gguf = self.later("SmolLM3", "smollm3", tie_word_embeddings=False)
+        names = ("attn_norm.weight attn_q.weight attn_k.weight attn_v.weight attn_output.weight "
+                 "ffn_norm.weight ffn_gate.weight ffn_up.weight ffn_down.weight")
+        self.has(gguf, names, rope__freq_base=("f32", 2e6), context_length=("u32", 32768),
+                 attention__layer_norm_rms_epsilon=("f32", f32(1e-6)))
+        # Rows 0 to 3 of a head are those of two pairs, 0 with 2 and 1 with 3.
+        order = [0, 2, 1, 3, 4, 6, 5, 7]
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_q.weight"),
+                         [4 * row + i for row in order for i in range(4)])
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_k.weight"),
+                         [4 * row + i for row in order[:4] for i in range(4)])
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_v.weight"), list(range(16)))
+        gguf = self.later("SmolLM3", "smollm3", left_out=["lm_head"])      # tied, if not told
+        self.has(gguf, names)
+        self.assertNotIn("output.weight", gguf.tensors)
+
+    def test_granite(self):
+        gguf = self.later("Granite", "granite", embedding_multiplier=12.0, residual_multiplier=0.22,
+                          attention_multiplier=0.0078125, logits_scaling=16.0)
+        self.has(gguf, "attn_norm.weight attn_q.weight attn_k.weight attn_v.weight "
+                 "attn_output.weight ffn_norm.weight ffn_gate.weight ffn_up.weight ffn_down.weight",
+                 embedding_scale=("f32", 12.0), residual_scale=("f32", f32(0.22)),
+                 attention__scale=("f32", 0.0078125), logit_scale=("f32", 16.0),
+                 rope__freq_base=("f32", 10000.0))
+        self.assertEqual(self.numbers(gguf, "blk.0.attn_k.weight"),
+                         [4 * row + i for row in (0, 2, 1, 3) for i in range(4)])
+        gguf = self.later("Granite", "granite")
+        for key in "embedding_scale", "residual_scale", "attention.scale", "logit_scale":
+            self.assertEqual(gguf.keys["granite." + key], ("f32", 1.0))
+
     def test_refusals(self):
         """What a family may have and this program has not."""
         bloom = "apply_residual_connection_post_layernorm"
@@ -1518,7 +1637,17 @@ class Families(Case):
                 ("Gemma2", {"query_pre_attn_scalar": None}),
                 ("Gemma3", {"attn_logit_softcapping": 50.0}),
                 ("Gemma3", {"final_logit_softcapping": 30.0}),
-                ("Gemma3", {"sliding_window_pattern": 2}), ("Gemma3", {"sliding_window": None})):
+                ("Gemma3", {"sliding_window_pattern": 2}), ("Gemma3", {"sliding_window": None}),
+                ("Olmo2", {"attention_bias": True}), ("Olmo2", {"hidden_act": "gelu"}),
+                ("StableLm", {"use_parallel_residual": True}), ("StableLm", {"qk_layernorm": True}),
+                ("StableLm", {"hidden_act": "relu"}), ("Phi3", {"hidden_act": "gelu"}),
+                ("Phi3", {"sliding_window": 0}), ("SmolLM3", {"no_rope_layers": [0]}),
+                ("SmolLM3", {"no_rope_layers": []}), ("SmolLM3", {"no_rope_layer_interval": 3}),
+                ("SmolLM3", {"use_sliding_window": True}), ("SmolLM3", {"attention_bias": True}),
+                ("SmolLM3", {"mlp_bias": True}), ("SmolLM3", {"hidden_act": "gelu"}),
+                ("Granite", {"attention_bias": True}), ("Granite", {"mlp_bias": True}),
+                ("Granite", {"hidden_act": "gelu"}), ("Granite", {"logits_scaling": 0}),
+                ("Granite", {"residual_multiplier": None})):
             with self.subTest(name + str(change)):
                 self.family(name + "ForCausalLM", {}, head_dim=2, num_key_value_heads=2, **change)
                 self.refuse("config.json", next(iter(change)))
@@ -1530,7 +1659,8 @@ class Families(Case):
         self.gpt2(n_head=3)
         self.refuse("config.json", "3 heads of size 1 make no width of 4")
         for rope in ("yarn", "dynamic", "longrope", "linear", "llama3"):
-            for name in ("Llama", "Mistral", "Qwen2", "Gemma2", "Cohere", "Phi", "Gemma3"):
+            for name in ("Llama", "Mistral", "Qwen2", "Gemma2", "Cohere", "Phi", "Gemma3", "Olmo2",
+                         "StableLm", "Phi3", "SmolLM3", "Granite"):
                 if rope in ("linear", "llama3") and name in ("Llama", "Mistral", "Gemma3")[
                         :2 + (rope == "linear")]:
                     continue
@@ -1538,7 +1668,8 @@ class Families(Case):
                             rope_scaling={"rope_type": rope, "factor": 2.0})
                 self.refuse("config.json", "rope_type is '%s'" % rope)
         for name in ("Mixtral", "Qwen2Moe", "Qwen3Moe", "Olmoe", "DeepseekV3", "GptOss", "Cohere2",
-                     "GPTNeoX", "Falcon", "Qwen3Next"):
+                     "GPTNeoX", "Falcon", "Qwen3Next", "Olmo", "Olmo3", "GraniteMoe",
+                     "GraniteMoeHybrid", "PhiMoE", "Phi4Multimodal", "StableLMEpoch"):
             self.family(name + "ForCausalLM", {})
             self.refuse("config.json", name + "ForCausalLM", "supported are BloomForCausalLM, ")
 

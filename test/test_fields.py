@@ -404,9 +404,13 @@ FIELDS = [
             *each(["gpt2", "opt"], "context_length", U32, 12, REFUSED),
             *each(FAMILIES, "context_length", U32, 0, REFUSED),
             *each(FAMILIES, "context_length", U32, GONE, REFUSED)]),
-    Row(MODEL, ["attention.sliding_window"], "used by every family; refused where negative", [
-        *each(FAMILIES, "attention.sliding_window", U32, 4, USED),
-        *each(FAMILIES, "attention.sliding_window", I32, -1, REFUSED)]),
+    Row(MODEL, ["attention.sliding_window"],
+        "used by every family but OLMo-2, where it is refused unless 0: OLMo-3's files, of the "
+        "same name, have it in some layers; refused where negative", [
+            *each(but("olmo2"), "attention.sliding_window", U32, 4, USED),
+            *each(["olmo2"], "attention.sliding_window", U32, 4, REFUSED),
+            *each(but("gemma2"), "attention.sliding_window", U32, 0, HARMLESS),
+            *each(FAMILIES, "attention.sliding_window", I32, -1, REFUSED)]),
     Row(MODEL, ["attention.sliding_window_pattern"],
         "refused unless the family's: 2 in Gemma 2, 6 in Gemma 3, none in others", [
             *each(["gemma2"], "attention.sliding_window_pattern", U32, 2, HARMLESS),
@@ -467,39 +471,64 @@ FIELDS = [
                            each([name], "attention.layer_norm_" + other, FLOAT, .5, REFUSED))]),
     Row(MODEL, ["attention.scale", "attn_logit_softcapping", "final_logit_softcapping",
                 "logit_scale"],
-        "used by every family; refused where negative, or no number", [
+        "used by every family, Granite dividing by the last, and refused there without it; refused "
+        "where negative, or no number", [
+            *each(["granite"], "logit_scale", FLOAT, GONE, REFUSED),
+            *each(["granite"], "logit_scale", FLOAT, 0.0, REFUSED), *[
             change for key in ("attention.scale", "attn_logit_softcapping",
                                "final_logit_softcapping", "logit_scale")
             for change in (each(FAMILIES, key, FLOAT, .5, USED) +
                            each(["llama"], key, FLOAT, -1.0, REFUSED) +
                            each(["llama"], key, FLOAT, NAN, REFUSED) +
-                           each(["llama"], key, U32, 1, REFUSED))]),
+                           each(["llama"], key, U32, 1, REFUSED))]]),
+    Row(MODEL, ["embedding_scale", "residual_scale"],
+        "used by Granite; refused where not above 0, and in other families, which some program "
+        "would scale", [
+            change for key in ("embedding_scale", "residual_scale")
+            for change in (each(["granite"], key, FLOAT, .5, USED) +
+                           each(["granite"], key, FLOAT, 1.0, HARMLESS) +
+                           each(["granite"], key, FLOAT, 0.0, REFUSED) +
+                           each(["granite"], key, FLOAT, NAN, REFUSED) +
+                           each(["granite"], key, U32, 1, REFUSED) +
+                           each(but("granite"), key, FLOAT, .5, REFUSED))]),
+    Row(MODEL, ["use_parallel_residual"],
+        "harmless in StableLM, where tensors say whether it is so; refused in other families", [
+            *each(["stablelm"], "use_parallel_residual", BOOL, True, HARMLESS),
+            *each(["stablelm"], "use_parallel_residual", BOOL, False, HARMLESS),
+            *each(but("stablelm"), "use_parallel_residual", BOOL, False, REFUSED)]),
     Row(MODEL, ["vocab_size", "tensor_data_layout", LAYOUT, "rope.scaling.finetuned"],
         "harmless: the embedding's rows are the vocabulary, q and k have one order in GGUF, and "
-        "the others tell of the past", [
+        "the others tell of the past; but in Granite the last is refused unless true, since false "
+        "is a model without positions there", [
             *each(FAMILIES, "vocab_size", U32, 7, HARMLESS),
             *each(FAMILIES, "tensor_data_layout", STRING, "Meta AI original pth", HARMLESS),
             *each(FAMILIES, LAYOUT, U32, 8, HARMLESS),
-            *each(FAMILIES, "rope.scaling.finetuned", BOOL, True, HARMLESS)]),
-    Row(MODEL, ["expert_count", "expert_used_count", "attention.clamp_kqv", "embedding_scale",
-                "residual_scale", "use_parallel_residual", "pooling_type", "rope.scale_linear",
-                "rope.scaling.attn_factor", "rope.scaling.yarn_beta_fast", "swin_norm",
-                "any other of the family"],
+            *each(FAMILIES, "rope.scaling.finetuned", BOOL, True, HARMLESS),
+            *each(but("granite"), "rope.scaling.finetuned", BOOL, False, HARMLESS),
+            *each(["granite"], "rope.scaling.finetuned", BOOL, False, REFUSED)]),
+    Row(MODEL, ["expert_count", "expert_used_count", "attention.clamp_kqv", "pooling_type",
+                "rope.scale_linear", "rope.scaling.attn_factor", "rope.scaling.yarn_beta_fast",
+                "swin_norm", "any other of the family"],
         "refused: some program heeds it, and computes something else", [
             change for key in ("expert_count", "expert_used_count", "attention.clamp_kqv",
-                               "embedding_scale", "residual_scale", "use_parallel_residual",
                                "pooling_type", "rope.scale_linear", "rope.scaling.attn_factor",
                                "rope.scaling.yarn_beta_fast", "swin_norm", "any_other", "")
             for change in each(FAMILIES, key, U32, 1, REFUSED)]),
     Row(WEIGHTS, ["token_embd", "position_embd", "token_embd_norm", "output_norm", "attn_norm",
                   "ffn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up",
                   "ffn_down", "attn_q_norm", "attn_k_norm", "post_attention_norm", "post_ffw_norm"],
-        "refused where one is missing that the family has, or there that it has not", [
+        "refused where one is missing that the family has, or there that it has not, or of another "
+        "size: ffn_up holds ffn_gate too in Phi-3, and OLMo-2's norms of q and k have all heads", [
             *needed(),
+            ("phi3", ("tensors", "blk.0.ffn_up.weight"), raw([NEURONS, WIDTH]), REFUSED),
+            ("llama", ("tensors", "blk.0.ffn_up.weight"), raw([2 * NEURONS, WIDTH]), REFUSED),
+            *((family, ("tensors", "blk.0.attn_q_norm.weight"), raw([size]), REFUSED)
+              for family, size in (("olmo2", WIDTH // tiny.HEADS), ("qwen3", WIDTH))),
             *((family, ("tensors", name), raw(dims), REFUSED) for family in FAMILIES
               for name, dims in [
                   ("position_embd.weight", [tiny.CONTEXT, WIDTH]),
                   ("token_embd_norm.weight", [WIDTH]), ("blk.0.ffn_norm.weight", [WIDTH]),
+                  ("blk.0.attn_norm.weight", [WIDTH]),
                   ("blk.0.ffn_gate.weight", [NEURONS, WIDTH]),
                   ("blk.0.attn_q_norm.weight", [WIDTH // tiny.HEADS]),
                   ("blk.0.post_ffw_norm.weight", [WIDTH])]

@@ -72,10 +72,19 @@ CONFIGS = {
                    text_config=dict(GEMMA2, model_type="gemma3_text")),
     "cohere": config("CohereForCausalLM", "cohere", SPLIT, tie_word_embeddings=True,
                      logit_scale=0.25, rms_norm_eps=..., layer_norm_eps=1e-4),
+    "olmo2": config("Olmo2ForCausalLM", "olmo2", SPLIT),
+    "stablelm": config("StableLmForCausalLM", "stablelm", SPLIT, partial_rotary_factor=0.5,
+                       use_qkv_bias=True, rms_norm_eps=..., layer_norm_eps=1e-4),
+    "phi3": config("Phi3ForCausalLM", "phi3", SPLIT, sliding_window=4, partial_rotary_factor=0.5),
+    "smollm3": config("SmolLM3ForCausalLM", "smollm3", SPLIT, num_hidden_layers=5,
+                      tie_word_embeddings=False),
+    "granite": config("GraniteForCausalLM", "granite", SPLIT, embedding_multiplier=12.0,
+                      residual_multiplier=0.22, attention_multiplier=0.25, logits_scaling=8.0),
 }
 for _name, _rope in ("linear", LINEAR), ("llama3", LLAMA3):
     CONFIGS[_name] = dict(CONFIGS["llama"], rope_scaling=_rope)
 CONFIGS["parameters"] = dict(CONFIGS["llama"], rope_parameters=dict(LINEAR, rope_theta=3e3))
+CONFIGS["unbiased"] = dict(CONFIGS["stablelm"], use_qkv_bias=False)
 CONFIGS["tied"] = dict(CONFIGS["llama"], tie_word_embeddings=True)
 for _name in "pieces", "shards", "bin", "bins":      # a tokenizer beside it, and ways to store it
     CONFIGS[_name] = CONFIGS["llama"]
@@ -95,10 +104,10 @@ def shapes(values):
     inner.update({name: inner[alias] for name, alias in family.aliases.items() if alias in inner})
     inner["rope_type"] = "default"
     sizes, _ = describe(family, Config("", inner, family.defaults))
+    tied = inner.get("tie_word_embeddings", family.defaults["tie_word_embeddings"])
     return {row.theirs: [sizes[size] for size in row.shape.split()]
             for row in rows_of(family, sizes["layers"])
-            if not (inner.get("tie_word_embeddings") or "tie_word_embeddings" not in inner
-                    and family.defaults["tie_word_embeddings"]) or row.theirs != HEAD}
+            if not (tied and row.theirs == HEAD) and (not row.when or inner[row.when])}
 
 
 @functools.lru_cache(maxsize=None)
@@ -292,6 +301,7 @@ BIN, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 FULL, PART = ["full_attention"] * 2, ["sliding_attention"] * 2
 ROTARY = [name for name in CONFIGS if name not in ("gpt2", "bloom", "opt", "sees", "sets")]
 TABLES = ("gpt2", "bloom", "opt")                    # whose positions are not rotary
+LATER = ["olmo2", "stablelm", "phi3", "smollm3", "granite"]
 PLAIN = [name for name in CONFIGS if CONFIGS[name].get("model_type") == name] + ["gemma3"]
 
 # What is asked in training only; how text is drawn; what is done around a model; and what only
@@ -320,11 +330,10 @@ DRAWN = {"temperature": 0.5, "top_k": 3, "top_p": 0.5, "do_sample": True, "num_b
          "begin_suppress_tokens": [3], "output_scores": True, "return_dict_in_generate": True}
 OTHERS = {"n_ctx": 9, "clip_qkv": 1.0, "num_experts": 4, "num_local_experts": 4,
           "num_experts_per_tok": 2, "moe_intermediate_size": 4, "decoder_sparse_step": 1,
-          "attention_multiplier": 2.0, "embedding_multiplier": 2.0, "residual_multiplier": 2.0,
-          "logits_scaling": 2.0, "scale_embedding": True, "scale_depth": 2.0, "scale_emb": 2.0,
+          "scale_embedding": True, "scale_depth": 2.0, "scale_emb": 2.0,
           "qk_norm": True, "norm_after": True, "alibi": True, "new_decoder_architecture": True,
-          "parallel_attn": True, "use_parallel_residual": False, "rope_interleaved": True,
-          "rotary_pct": 0.5, "rotary_dim": 2, "no_rope_layers": [0, 1], "attention_chunk_size": 4,
+          "parallel_attn": True, "rope_interleaved": True,
+          "rotary_pct": 0.5, "rotary_dim": 2, "attention_chunk_size": 4,
           "num_nextn_predict_layers": 1, "cache_implementation": "hybrid", "n_group": 2,
           "multi_query": False, "skip_bias_add": True, "skip_bias_add_qkv": True,
           "attention_softmax_in_fp32": False, "masked_softmax_fusion": False,
@@ -358,8 +367,9 @@ FIELDS = [
     Row(CONFIG, ["hidden_size", "n_embd", "n_embed", "intermediate_size", "n_inner", "ffn_dim",
                  "num_hidden_layers", "n_layer", "vocab_size", "word_embed_proj_dim"],
         "refused unless the tensors are there in the shapes that they make", [
-            *each(["llama", "qwen2", "phi", "gemma3", "cohere"], ("hidden_size",), 16, REFUSED),
-            *each(["llama", "gemma"], ("intermediate_size",), 16, REFUSED),
+            *each(["llama", "qwen2", "phi", "gemma3", "cohere"] + LATER, ("hidden_size",), 16,
+                  REFUSED),
+            *each(["llama", "gemma"] + LATER, ("intermediate_size",), 16, REFUSED),
             *each(["llama", "opt"], ("num_hidden_layers",), 1, REFUSED),
             *each(["llama", "opt"], ("num_hidden_layers",), 3, REFUSED),
             *each(["llama", "gpt2", "bloom"], ("vocab_size",), 7, REFUSED),
@@ -382,7 +392,14 @@ FIELDS = [
             ("llama", ("num_key_value_heads",), GONE, REFUSED),
             ("llama", ("head_dim",), GONE, HARMLESS), ("llama", ("head_dim",), 8, REFUSED),
             ("llama", ("head_dim",), 0, REFUSED), ("opt", ("head_dim",), 2, REFUSED),
-            ("gpt2", ("num_key_value_heads",), 1, REFUSED)]),
+            ("gpt2", ("num_key_value_heads",), 1, REFUSED),
+            ("olmo2", (), {"num_attention_heads": 4, "head_dim": 2, "num_key_value_heads": 2},
+             USED),
+            ("phi3", (), {"num_attention_heads": 6, "head_dim": 2, "num_key_value_heads": 1},
+             REFUSED),
+            *each(["olmo2", "phi3"], ("num_key_value_heads",), 2, REFUSED),
+            ("stablelm", ("head_dim",), GONE, HARMLESS),
+            ("stablelm", ("head_dim",), 8, REFUSED)]),
     Row(CONFIG, ["hidden_size, num_hidden_layers, num_attention_heads beside n_embd, n_embed, "
                  "n_layer, n_head"],
         "refused where they differ: classes take the one or the other", [
@@ -400,9 +417,10 @@ FIELDS = [
     Row(CONFIG, ["rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"],
         "used, the one of the family; OPT's is refused unless 1e-5, which its class takes whatever "
         "this is", [
-            *each(["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"],
-                  ("rms_norm_eps",), 1e-3, USED),
-            *each(["phi", "cohere"], ("layer_norm_eps",), 1e-3, USED),
+            *each(["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "olmo2",
+                   "phi3", "smollm3", "granite"], ("rms_norm_eps",), 1e-3, USED),
+            *each(["phi", "cohere", "stablelm"], ("layer_norm_eps",), 1e-3, USED),
+            ("stablelm", ("rms_norm_eps",), 1e-3, HARMLESS),
             *each(["gpt2", "bloom"], ("layer_norm_epsilon",), 1e-3, USED),
             ("llama", ("rms_norm_eps",), 0, REFUSED), ("opt", ("layer_norm_eps",), 1e-3, REFUSED),
             ("llama", ("layer_norm_eps",), 1e-3, HARMLESS)]),
@@ -410,7 +428,8 @@ FIELDS = [
         "used; refused where lm_head.weight is missing, or differs from what it is tied to, and "
         "when false in Gemma and Command-R", [
             ("tied", ("tie_word_embeddings",), False, USED),
-            ("llama", ("tie_word_embeddings",), True, REFUSED),
+            *each(["llama"] + LATER, ("tie_word_embeddings",), True, REFUSED),
+            ("smollm3", ("tie_word_embeddings",), GONE, REFUSED),
             ("gpt2", ("tie_word_embeddings",), False, REFUSED),
             ("gemma", ("tie_word_embeddings",), False, REFUSED),
             ("cohere", ("tie_word_embeddings",), False, REFUSED),
@@ -418,7 +437,7 @@ FIELDS = [
     Row(CONFIG, ["hidden_act", "activation_function", "hidden_activation"],
         "refused unless the family's; harmless are two names of one function, and hidden_act "
         "beside hidden_activation, which Gemma 2's and 3's classes do not ask", [
-            *each(["llama", "mistral", "qwen2", "qwen3", "phi", "gemma", "cohere"],
+            *each(["llama", "mistral", "qwen2", "qwen3", "phi", "gemma", "cohere"] + LATER,
                   ("hidden_act",), "relu", REFUSED),
             *each(["gpt2", "opt"], ("activation_function",), "gelu", REFUSED),
             *each(["gemma", "gemma2", "gemma3"], ("hidden_activation",), "gelu", REFUSED),
@@ -426,15 +445,54 @@ FIELDS = [
             ("phi", ("hidden_act",), "gelu_pytorch_tanh", HARMLESS),
             ("gemma", ("hidden_act",), "gelu", HARMLESS),
             *each(["gemma2", "gemma3"], ("hidden_act",), "relu", HARMLESS)]),
-    Row(CONFIG, ["attention_bias", "mlp_bias", "qk_layernorm", "use_qk_norm"],
+    Row(CONFIG, ["attention_bias", "mlp_bias", "qk_layernorm", "use_qk_norm",
+                 "use_parallel_residual"],
         "refused when true, where the family's class asks; harmless where it does not", [
-            *each(["llama", "mistral", "qwen3", "gemma", "gemma2", "gemma3", "cohere"],
-                  ("attention_bias",), True, REFUSED),
-            ("llama", ("mlp_bias",), True, REFUSED), ("phi", ("qk_layernorm",), True, REFUSED),
+            *each(["llama", "mistral", "qwen3", "gemma", "gemma2", "gemma3", "cohere", "olmo2",
+                   "smollm3", "granite"], ("attention_bias",), True, REFUSED),
+            *each(["llama", "smollm3", "granite"], ("mlp_bias",), True, REFUSED),
+            *each(["phi", "stablelm"], ("qk_layernorm",), True, REFUSED),
+            ("stablelm", ("use_parallel_residual",), True, REFUSED),
+            ("stablelm", ("use_parallel_residual",), False, HARMLESS),
+            ("llama", ("use_parallel_residual",), True, HARMLESS),
             ("cohere", ("use_qk_norm",), True, REFUSED),
-            *each(["qwen2", "phi"], ("attention_bias",), True, HARMLESS),
+            *each(["qwen2", "phi", "stablelm", "phi3"], ("attention_bias",), True, HARMLESS),
             ("llama", ("use_qk_norm",), True, HARMLESS),
-            ("gemma", ("mlp_bias",), True, HARMLESS)]),
+            *each(["gemma", "olmo2"], ("mlp_bias",), True, HARMLESS)]),
+    Row(CONFIG, ["use_qkv_bias"],
+        "refused in StableLM unless it says whether the biases of q, k and v are there; harmless "
+        "in other families", [
+            ("stablelm", ("use_qkv_bias",), False, REFUSED),
+            ("stablelm", ("use_qkv_bias",), GONE, REFUSED),
+            ("stablelm", ("use_qkv_bias",), 1, REFUSED),
+            ("unbiased", ("use_qkv_bias",), True, REFUSED),
+            ("unbiased", ("use_qkv_bias",), GONE, HARMLESS),
+            ("llama", ("use_qkv_bias",), True, HARMLESS)]),
+    Row(CONFIG, ["no_rope_layers", "no_rope_layer_interval"],
+        "refused in SmolLM3 unless every fourth layer, and no other, has no positions; the second "
+        "is harmless beside the first", [
+            ("smollm3", ("no_rope_layers",), [1, 1, 1, 0, 1], HARMLESS),
+            ("smollm3", ("no_rope_layers",), [1, 1, 1, 0, 1, 0], HARMLESS),
+            ("smollm3", ("no_rope_layers",), [True, True, True, False, True], HARMLESS),
+            ("smollm3", (), {"no_rope_layers": [1, 1, 1, 0, 1], "no_rope_layer_interval": 2},
+             HARMLESS),
+            *each(["smollm3"], ("no_rope_layers",), [1, 1, 1, 0], REFUSED),
+            *each(["smollm3"], ("no_rope_layers",), [1, 1, 1, 1, 1], REFUSED),
+            *each(["smollm3"], ("no_rope_layers",), [0, 1, 1, 0, 1], REFUSED),
+            *each(["smollm3"], ("no_rope_layers",), [1, 1, 1, None, 1], REFUSED),
+            *each(["smollm3"], ("no_rope_layers",), "11101", REFUSED),
+            ("smollm3", ("no_rope_layer_interval",), 4, HARMLESS),
+            ("smollm3", ("no_rope_layer_interval",), 3, REFUSED),
+            ("smollm3", ("no_rope_layer_interval",), 0, REFUSED),
+            ("llama", ("no_rope_layers",), [0, 0], HARMLESS)]),
+    Row(CONFIG, ["embedding_multiplier", "residual_multiplier", "attention_multiplier",
+                 "logits_scaling"],
+        "used by Granite; refused unless above 0; harmless in other families", [
+            change for key in ("embedding_multiplier", "residual_multiplier",
+                               "attention_multiplier", "logits_scaling")
+            for change in (("granite", (key,), 0.75, USED), ("granite", (key,), GONE, USED),
+                           ("granite", (key,), 0, REFUSED), ("granite", (key,), None, REFUSED),
+                           ("granite", (key,), -2.0, REFUSED), ("llama", (key,), 2.0, HARMLESS))]),
     Row(CONFIG, ["scale_attn_weights", "scale_attn_by_inverse_layer_idx",
                  "reorder_and_upcast_attn", "add_cross_attention", "do_layer_norm_before",
                  "enable_bias", "layer_norm_elementwise_affine", "_remove_final_layer_norm",
@@ -457,26 +515,29 @@ FIELDS = [
             ("bloom", ("slow_but_exact",), True, HARMLESS),
             ("llama", ("pretraining_tp",), 2, HARMLESS)]),
     Row(CONFIG, ["sliding_window"],
-        "used by Mistral, where null is none, and by Gemma 2 and 3, where null is refused; the "
-        "other classes do not ask it, but Qwen's, where use_sliding_window is refused", [
-            *each(["mistral", "gemma2", "gemma3", "sets"], ("sliding_window",), 5, USED),
-            ("mistral", ("sliding_window",), None, USED),
-            ("mistral", ("sliding_window",), GONE, USED),
-            ("mistral", ("sliding_window",), 0, REFUSED),
+        "used by Mistral and Phi-3, where null is none, and by Gemma 2 and 3, where null is "
+        "refused; the other classes do not ask it, but Qwen's and SmolLM3's, where "
+        "use_sliding_window is refused", [
+            *each(["mistral", "gemma2", "gemma3", "sets", "phi3"], ("sliding_window",), 5, USED),
+            *each(["mistral", "phi3"], ("sliding_window",), None, USED),
+            *each(["mistral", "phi3"], ("sliding_window",), GONE, USED),
+            *each(["mistral", "phi3"], ("sliding_window",), 0, REFUSED),
             *each(["gemma2", "gemma3"], ("sliding_window",), None, REFUSED),
-            *each(["llama", "qwen2", "qwen3", "phi", "gemma", "cohere"], ("sliding_window",), 5,
-                  HARMLESS)]),
+            *each(["llama", "qwen2", "qwen3", "phi", "gemma", "cohere", "olmo2", "stablelm",
+                   "smollm3", "granite"], ("sliding_window",), 5, HARMLESS)]),
     Row(CONFIG, ["use_sliding_window", "max_window_layers"],
-        "refused when true in Qwen; the other is harmless when it is false", [
-            *each(["qwen2", "qwen3"], ("use_sliding_window",), True, REFUSED),
+        "refused when true in Qwen and SmolLM3; the other is harmless when it is false", [
+            *each(["qwen2", "qwen3", "smollm3"], ("use_sliding_window",), True, REFUSED),
             *each(["qwen2", "qwen3"], ("max_window_layers",), 1, HARMLESS)]),
     Row(CONFIG, ["layer_types", "sliding_window_pattern", "_sliding_window_pattern"],
         "refused unless they say what the family does; in Mistral, which transformers then takes "
         "for another model, whatever they say", [
-            *each(["llama", "qwen2", "qwen3", "phi", "gemma", "gemma2", "cohere"],
+            *each(["llama", "qwen2", "qwen3", "phi", "gemma", "gemma2", "cohere"] + LATER,
                   ("layer_types",), PART, REFUSED),
-            *each(["llama", "qwen2", "qwen3", "phi", "gemma", "cohere"], ("layer_types",), FULL,
-                  HARMLESS),
+            *each(["llama", "qwen2", "qwen3", "phi", "gemma", "cohere", "olmo2", "stablelm",
+                   "phi3", "granite"], ("layer_types",), FULL, HARMLESS),
+            ("smollm3", ("layer_types",), ["full_attention"] * 5, HARMLESS),
+            ("smollm3", ("layer_types",), ["full_attention"] * 4 + ["sliding_attention"], REFUSED),
             *each(["gemma2", "gemma3", "mistral"], ("layer_types",), FULL, REFUSED),
             ("mistral", ("layer_types",), PART, REFUSED),
             ("gemma2", ("layer_types",), ["sliding_attention", "full_attention"], HARMLESS),
@@ -518,13 +579,16 @@ FIELDS = [
         ("gemma3", ("rope_local_base_freq",), 7.0, USED),
         ("sets", ("rope_local_base_freq",), 7.0, HARMLESS)]),
     Row(CONFIG, ["partial_rotary_factor"],
-        "used by Phi; refused unless 1 in others; harmless where positions are not rotary", [
-            ("phi", ("partial_rotary_factor",), 1.0, USED),
-            ("phi", ("partial_rotary_factor",), 0.75, REFUSED),
-            ("phi", ("rope_scaling",), {"rope_type": "default", "partial_rotary_factor": 1.0},
-             USED),
-            *each([name for name in ROTARY if name != "phi"], ("partial_rotary_factor",), 0.5,
-                  REFUSED),
+        "used by Phi, Phi-3 and StableLM; refused unless 1 in others; harmless where positions are "
+        "not rotary", [
+            *each(["phi", "phi3", "stablelm"], ("partial_rotary_factor",), 1.0, USED),
+            *each(["phi", "phi3", "stablelm"], ("partial_rotary_factor",), 0.75, REFUSED),
+            ("phi3", ("partial_rotary_factor",), GONE, USED),
+            ("stablelm", ("partial_rotary_factor",), GONE, REFUSED),       # a quarter of 4
+            *each(["phi", "phi3", "stablelm"], ("rope_scaling",),
+                  {"rope_type": "default", "partial_rotary_factor": 1.0}, USED),
+            *each([name for name in ROTARY if name not in ("phi", "phi3", "stablelm", "unbiased")],
+                  ("partial_rotary_factor",), 0.5, REFUSED),
             ("sets", ("partial_rotary_factor",), 0.5, REFUSED),
             ("parameters", ("rope_parameters", "partial_rotary_factor"), 0.5, REFUSED),
             ("sets", ("rope_parameters", "sliding_attention", "partial_rotary_factor"), 0.5,
@@ -544,8 +608,10 @@ FIELDS = [
             ("llama", ("rope_scaling",), {"rope_type": "default"}, HARMLESS),
             *each(["llama", "mistral", "gemma3"], ("rope_scaling",), LINEAR, USED),
             *each(["llama", "mistral"], ("rope_scaling",), LLAMA3, USED),
-            *each(["qwen2", "qwen3", "phi", "gemma", "gemma2", "cohere"], ("rope_scaling",), LINEAR,
-                  REFUSED),
+            *each(["qwen2", "qwen3", "phi", "gemma", "gemma2", "cohere"] + LATER,
+                  ("rope_scaling",), LINEAR, REFUSED),
+            *each(LATER, ("rope_scaling",), LLAMA3, REFUSED),
+            *each(["phi3"], ("rope_scaling",), {"type": "su"}, REFUSED),
             *[change for kind in ("yarn", "dynamic", "longrope", "proportional", "axial")
               for change in each(["linear", "llama3"], ("rope_scaling", "rope_type"), kind,
                                  REFUSED)],
@@ -579,7 +645,8 @@ FIELDS = [
             ("llama3", ("original_max_position_embeddings",), 50, REFUSED),
             ("llama3", ("original_max_position_embeddings",), None, REFUSED),
             ("llama3", ("original_max_position_embeddings",), 500, HARMLESS),
-            *each(["llama", "linear"], ("original_max_position_embeddings",), 50, HARMLESS)]),
+            *each(["llama", "linear", "phi3"], ("original_max_position_embeddings",), 50,
+                  HARMLESS)]),
     Row(CONFIG, ["rope_scaling, rope_parameters: attention_factor, beta_fast, beta_slow, mscale, "
                  "mscale_all_dim, short_factor, long_factor, truncate, mrope_section, any other"],
         "refused unless null", [

@@ -222,13 +222,14 @@ static real *random_bias(int n, bool biased) {
     return bias;
 }
 
-/* What a configuration leaves open: the first family, and nothing scaled. */
+/* What a configuration leaves open: the first family, and nothing scaled but where a file says. */
 static struct config complete(struct config c) {
     if (!c.family) c.family = &family_table[0];
     if (!c.rotated) c.rotated = c.head_dim;
     if (!c.context) c.context = 1000;
     c.window_rope_base = c.family->window_base > 0 ? c.family->window_base : c.rope_base;
     c.rope_factor = c.embedding_scale = c.residual_scale = c.logit_scale = 1;
+    if (c.family->multipliers) c.embedding_scale = 5, c.residual_scale = .3, c.logit_scale = .25;
     if (!c.attention_scale) c.attention_scale = 1 / real_sqrt((real)c.head_dim);
     c.alibi = 8;
     return c;
@@ -239,7 +240,7 @@ static struct model random_model(struct config given, uint32_t type) {
     const struct config c = m.config;
     const struct family *f = c.family;
     const int q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, D = c.width, F = c.neurons;
-    const bool biased = f->plain;
+    const bool biased = f->layer_norm;
     m.embedding = random_matrix(type, c.vocab, D);
     m.output = random_matrix(TENSOR_F32, c.vocab, D);
     m.output_norm = random_norm(D, biased);
@@ -249,8 +250,7 @@ static struct model random_model(struct config given, uint32_t type) {
     m.layer = calloc(c.layers, sizeof *m.layer);
     for (int l = 0; l < c.layers; l++) {
         struct layer *w = &m.layer[l];
-        *w = (struct layer){.attn_norm = random_norm(D, biased),
-                            .q = random_matrix(type, q, D),
+        *w = (struct layer){.q = random_matrix(type, q, D),
                             .k = random_matrix(type, kv, D),
                             .v = random_matrix(type, kv, D),
                             .attn_out = random_matrix(type, D, q),
@@ -260,10 +260,11 @@ static struct model random_model(struct config given, uint32_t type) {
                             .k_bias = random_bias(kv, biased),
                             .v_bias = random_bias(kv, biased),
                             .attn_bias = random_bias(D, biased),
-                            .up_bias = random_bias(F, biased),
+                            .up_bias = random_bias(F, f->plain),
                             .down_bias = random_bias(D, biased)};
         if (!f->plain) w->up = random_matrix(type, F, D);
-        if (!f->parallel) w->ffn_norm = random_norm(D, biased);
+        if (!f->no_pre_norm) w->attn_norm = random_norm(D, biased);
+        if (!f->no_pre_norm && !f->parallel) w->ffn_norm = random_norm(D, biased);
         if (f->qk_norm) w->q_norm = random_norm(c.head_dim, false);
         if (f->qk_norm) w->k_norm = random_norm(c.head_dim, false);
         if (f->qk_norm_wide) w->q_norm = random_norm(q, false);
@@ -295,28 +296,30 @@ static void plain_product(real *out, const real *x, int T, const struct matrix *
         }
 }
 
-static void plain_norm(real *out, const real *x, int T, const real *weight,
+/* RMSNorm of rows of n; without a weight, the rows as they are. */
+static void plain_norm(real *out, const real *x, int rows, int n, const real *weight,
                        const struct config *c) {
-    for (int t = 0; t < T; t++) {
+    for (int t = 0; t < rows; t++) {
         real squares = 0;
-        for (int k = 0; k < c->width; k++)
-            squares = real_fma(x[t * c->width + k], x[t * c->width + k], squares);
-        real scale = 1 / real_sqrt(squares / (real)c->width + (real)c->norm_eps);
-        for (int k = 0; k < c->width; k++)
-            out[t * c->width + k] = x[t * c->width + k] * scale * weight[k];
+        for (int k = 0; k < n; k++) squares = real_fma(x[t * n + k], x[t * n + k], squares);
+        real scale = 1 / real_sqrt(squares / (real)n + (real)c->norm_eps);
+        for (int k = 0; k < n; k++)
+            out[t * n + k] = weight ? x[t * n + k] * scale * weight[k] : x[t * n + k];
     }
 }
 
 static void plain_rotate(real *x, int T, int heads, const struct config *c) {
+    const int half = c->head_dim / 2, halves = c->family->positions == HALVES;
     for (int t = 0; t < T; t++)
         for (int h = 0; h < heads; h++)
-            for (int i = 0; i < c->head_dim / 2; i++) {
-                real *pair = x + (t * heads + h) * c->head_dim + 2 * i;
+            for (int i = 0; i < half; i++) {
+                real *first = x + (t * heads + h) * c->head_dim + (halves ? i : 2 * i);
+                real *second = first + (halves ? half : 1);
                 real exponent = (real)(2 * i) / (real)c->head_dim;
                 real angle = (real)t * (1 / (real)exp64(exponent * log64(c->rope_base)));
-                real cosine = (real)cos64(angle), sine = (real)sin64(angle), a = pair[0];
-                pair[0] = real_fma(a, cosine, -(pair[1] * sine));
-                pair[1] = real_fma(pair[1], cosine, a * sine);
+                real cosine = (real)cos64(angle), sine = (real)sin64(angle), a = *first;
+                *first = real_fma(a, cosine, -(*second * sine));
+                *second = real_fma(*second, cosine, a * sine);
             }
 }
 
@@ -333,7 +336,7 @@ static void plain_attention(real *out, const real *q, const real *k, const real 
                 for (int i = 0; i < d; i++)
                     dot = real_fma(q[(t * c->heads + h) * d + i],
                                    k[(j * c->kv_heads + h / group) * d + i], dot);
-                e[j] = dot * (1 / real_sqrt((real)d));
+                e[j] = dot * (real)c->attention_scale;
                 most = j == from || e[j] > most ? e[j] : most;
             }
             for (int j = from; j <= t; j++) sum += e[j] = real_exp(e[j] - most);
@@ -347,9 +350,19 @@ static void plain_attention(real *out, const real *q, const real *k, const real 
     free(e);
 }
 
+static void plain_scale(real *x, int n, double factor) {
+    for (int i = 0; i < n; i++) x[i] *= (real)factor;
+}
+
+/* Whether plain_forward() knows all that sets the family apart. */
+static bool is_simple(const struct family *f) {
+    return !f->layer_norm && !f->plain && f->activation == SILU && is_rotary(f);
+}
+
 /* The whole forward pass as the formulas have it, one sequence, one thread: logits [T, V]. */
 static real *plain_forward(const struct model *m, const int32_t *tokens, int T) {
     const struct config *c = &m->config;
+    const struct family *f = c->family;
     const int D = c->width, F = c->neurons, Q = c->heads * c->head_dim;
     const int KV = c->kv_heads * c->head_dim;
     real *x = malloc(sizeof(real) * T * (4 * (size_t)D + 2 * Q + 2 * KV + 2 * F + c->vocab));
@@ -357,26 +370,37 @@ static real *plain_forward(const struct model *m, const int32_t *tokens, int T) 
     real *g = a + T * Q, *u = g + T * F, *out = malloc(sizeof(real) * T * c->vocab);
     for (int t = 0; t < T; t++)
         for (int i = 0; i < D; i++) x[t * D + i] = weight_at(&m->embedding, tokens[t], i);
+    plain_scale(x, T * D, c->embedding_scale);
     for (int l = 0; l < c->layers; l++) {
         const struct layer *w = &m->layer[l];
-        plain_norm(h, x, T, w->attn_norm.weight, c);
+        const int heads = f->qk_norm_wide ? c->heads : 1, kv = f->qk_norm_wide ? c->kv_heads : 1;
+        plain_norm(h, x, T, D, w->attn_norm.weight, c);
         plain_product(q, h, T, &w->q);
         plain_product(k, h, T, &w->k);
         plain_product(v, h, T, &w->v);
-        plain_rotate(q, T, c->heads, c);
-        plain_rotate(k, T, c->kv_heads, c);
+        plain_norm(q, q, T * c->heads / heads, heads * c->head_dim, w->q_norm.weight, c);
+        plain_norm(k, k, T * c->kv_heads / kv, kv * c->head_dim, w->k_norm.weight, c);
+        if (!f->unrotated_every || (l + 1) % f->unrotated_every) {
+            plain_rotate(q, T, c->heads, c);
+            plain_rotate(k, T, c->kv_heads, c);
+        }
         plain_attention(a, q, k, v, T, c);
         plain_product(h, a, T, &w->attn_out);
+        plain_norm(h, h, T, D, w->attn_post.weight, c);
+        plain_scale(h, T * D, c->residual_scale);
         for (int i = 0; i < T * D; i++) x[i] += h[i];
-        plain_norm(h, x, T, w->ffn_norm.weight, c);
+        plain_norm(h, x, T, D, w->ffn_norm.weight, c);
         plain_product(g, h, T, &w->gate);
         plain_product(u, h, T, &w->up);
         for (int i = 0; i < T * F; i++) g[i] = g[i] / (1 + real_exp(-g[i])) * u[i];
         plain_product(h, g, T, &w->down);
+        plain_norm(h, h, T, D, w->ffn_post.weight, c);
+        plain_scale(h, T * D, c->residual_scale);
         for (int i = 0; i < T * D; i++) x[i] += h[i];
     }
-    plain_norm(h, x, T, m->output_norm.weight, c);
+    plain_norm(h, x, T, D, m->output_norm.weight, c);
     plain_product(out, h, T, &m->output);
+    plain_scale(out, T * c->vocab, c->logit_scale);
     free(x);
     return out;
 }
@@ -496,21 +520,21 @@ static real *all_at_once(const struct model *m, struct pool *p, const int32_t *t
     return out;
 }
 
-/* Whether logits stay the same, as bits, in steps and among other sequences; and whether a token
- * never changes those before it. */
+/* Whether logits are the definition's, for families that it knows; stay the same, as bits, in
+ * steps; and whether a token never changes those before it. */
 static void test_family(const struct family *f, struct pool *p) {
     enum { T = 70, V = 37 };
     struct config c = {.family = f,
-                       .layers = f->global_every ? f->global_every + 1 : 2,
+                       .layers = 1 + max_int(1, max_int(f->global_every, f->unrotated_every)),
                        .width = 48,
                        .neurons = 64,
                        .heads = 6,
                        .kv_heads = f->positions == ALIBI ? 6 : 2,
                        .head_dim = 8,
-                       .rotated = f->parallel ? 6 : 8,
+                       .rotated = f->parallel || f->layer_norm ? 6 : 8,
                        .vocab = V,
                        .window = f->global_every ? 9 : 0,
-                       .attention_cap = f->post_norm ? 20 : 0,
+                       .attention_cap = f->global_every ? 20 : 0,
                        .norm_eps = 1e-5,
                        .rope_base = 10000};
     struct model m = random_model(c, TENSOR_BF16);
@@ -518,6 +542,11 @@ static void test_family(const struct family *f, struct pool *p) {
     for (int t = 0; t < T; t++) tokens[t] = (int32_t)(test_random() % V);
     real *want = all_at_once(&m, p, tokens, T);
     CHECK(isfinite(want[T * V - 1]) && want[0] != want[1], "%s computes nothing", f->name);
+    if (is_simple(f)) {
+        real *plain = plain_forward(&m, tokens, T);
+        CHECK(memcmp(want, plain, sizeof *want * T * V) == 0, "%s is not its definition", f->name);
+        free(plain);
+    }
     for (int step = 1; step < T; step = 3 * step + 4)
         CHECK(wrong_logits(&m, p, tokens, T, step, want) == 0, "%s, %d tokens at a time", f->name,
               step);

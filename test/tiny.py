@@ -24,7 +24,9 @@ FAMILIES = {
     "opt": (True, True, False, "learned"), "bloom": (True, True, False, "embedding"),
     "phi2": (True, True, True, ""), "gemma": (False, False, False, ""),
     "gemma2": (False, False, False, "post"), "gemma3": (False, False, False, "heads post"),
-    "command-r": (True, False, True, ""),
+    "command-r": (True, False, True, ""), "olmo2": (False, False, False, "whole post alone"),
+    "stablelm": (True, False, False, ""), "phi3": (False, False, False, "fused"),
+    "smollm3": (False, False, False, ""), "granite": (False, False, False, ""),
 }
 ROTARY = [name for name in FAMILIES if name not in ("gpt2", "opt", "bloom")]
 LAYER_NORM = [name for name, what in FAMILIES.items() if what[0]]
@@ -57,15 +59,16 @@ def shapes(family, vocab):
         made["token_embd_norm.weight"] = [WIDTH]
     for layer in range(LAYERS):
         start = "blk.%d." % layer
-        for name in ["attn_norm"] + ([] if parallel else ["ffn_norm"]) + (
+        before = ["attn_norm"] + ([] if parallel else ["ffn_norm"])
+        for name in ([] if "alone" in more else before) + (
                 ["post_attention_norm", "post_ffw_norm"] if "post" in more else []):
             made[start + name + ".weight"] = [WIDTH]
-        for name in ["attn_q_norm", "attn_k_norm"] if "heads" in more else []:
-            made[start + name + ".weight"] = [WIDTH // HEADS]
+        for name in ["attn_q_norm", "attn_k_norm"] if "heads" in more or "whole" in more else []:
+            made[start + name + ".weight"] = [WIDTH // HEADS if "heads" in more else WIDTH]
         for name in ["attn_q", "attn_k", "attn_v", "attn_output"]:
             made[start + name + ".weight"] = [WIDTH, WIDTH]
-        for name in ["ffn_up"] + ([] if plain else ["ffn_gate"]):
-            made[start + name + ".weight"] = [NEURONS, WIDTH]
+        for name in ["ffn_up"] + ([] if plain or more == "fused" else ["ffn_gate"]):
+            made[start + name + ".weight"] = [NEURONS * (1 + (more == "fused")), WIDTH]
         made[start + "ffn_down.weight"] = [WIDTH, NEURONS]
     return made
 
@@ -87,6 +90,8 @@ def model(family="llama", vocab=len(PIECES), seed=1):
                        ("context_length", CONTEXT)]:
         values["%s.%s" % (family, key)] = U32, value
     values["%s.attention.%s" % (family, epsilon)] = FLOAT, 1e-5
+    if family == "granite":                          # llama.cpp wants this
+        values["granite.logit_scale"] = FLOAT, 2.0
     return {"magic": b"GGUF", "version": 3, "values": values,
             "tensors": copy.deepcopy(weights(family, vocab, seed))}
 

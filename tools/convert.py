@@ -36,7 +36,7 @@ from checkpoint.settings import FLAG, INTEGER, NUMBER
 from checkpoint.shards import find_weights
 from checkpoint.tokenizer import NO_TOKENIZER, tokenizer_metadata
 from formats.activations import convert_counts
-from formats.gguf import F32, FILE_TYPES, STRING, TYPES, U32, Output, write_new
+from formats.gguf import BOOL, F32, FILE_TYPES, STRING, TYPES, U32, Output, write_new
 from formats.neuron_lists import convert_neurons
 from formats.stored import length_of
 from guard import LABELS_ARE, Refused, complain, doubt, is_label, warnings_are_errors
@@ -60,7 +60,7 @@ def both(theirs, ours, *how):
 
 def mistral_own(config):
     """Mistral's class has a window unless it is null; LLaMA's has none, whatever its config is."""
-    if config.values.get("sliding_window", 0) is None:
+    if config.values.get("sliding_window", config.defaults["sliding_window"]) is None:
         return []
     return [("attention.sliding_window", U32, config.get("sliding_window", INTEGER))]
 
@@ -90,6 +90,35 @@ def cohere_own(config):
     return [("logit_scale", F32, config.get("logit_scale", NUMBER))]
 
 
+def stablelm_own(config):
+    return [("use_parallel_residual", BOOL, False)]
+
+
+def phi3_own(config):
+    """No window is one of 0."""
+    return mistral_own(config) or [("attention.sliding_window", U32, 0)]
+
+
+def smollm3_own(config):
+    """Of every four layers the last knows no positions: no_rope_layers has a 0 for it."""
+    layers, turned = config.get("num_hidden_layers", INTEGER), config.values.get("no_rope_layers")
+    if turned is None:
+        if config.get("no_rope_layer_interval", INTEGER) != 4:
+            raise Refused(config.path, "no_rope_layer_interval is %r: only 4 is known"
+                          % config.values["no_rope_layer_interval"])
+    elif not isinstance(turned, list) or len(turned) < layers or any(
+            turn != ((i + 1) % 4 > 0) for i, turn in enumerate(turned[:layers])):
+        raise Refused(config.path, "no_rope_layers is %.60r...: expected is 0 for every layer of a "
+                      "number divisible by 4, and 1 for all others" % (turned,))
+    return []
+
+
+def granite_own(config):
+    return [(ours, F32, config.get(theirs, NUMBER)) for ours, theirs in (
+        ("attention.scale", "attention_multiplier"), ("embedding_scale", "embedding_multiplier"),
+        ("residual_scale", "residual_multiplier"), ("logit_scale", "logits_scaling"))]
+
+
 def nothing(config):
     return []
 
@@ -108,8 +137,11 @@ QKVO = (Row(ATTENTION + "q_proj.weight", "blk.{}.attn_q.weight", "q width"),
 QKV_BIAS = (Row(ATTENTION + "q_proj.bias", "blk.{}.attn_q.bias", "q"),
             Row(ATTENTION + "k_proj.bias", "blk.{}.attn_k.bias", "kv"),
             Row(ATTENTION + "v_proj.bias", "blk.{}.attn_v.bias", "kv"))
+QK_NORM_WIDE = (Row(ATTENTION + "q_norm.weight", "blk.{}.attn_q_norm.weight", "q"),
+                Row(ATTENTION + "k_norm.weight", "blk.{}.attn_k_norm.weight", "kv"))
 QK_NORM = (Row(ATTENTION + "q_norm.weight", "blk.{}.attn_q_norm.weight", "head_dim"),
            Row(ATTENTION + "k_norm.weight", "blk.{}.attn_k_norm.weight", "head_dim"))
+PAIRED_QKVO = tuple(row._replace(how=PAIRED) for row in QKVO[:2]) + QKVO[2:]
 GATED = (Row(LAYER + "mlp.gate_proj.weight", "blk.{}.ffn_gate.weight", "neurons width"),
          Row(LAYER + "mlp.up_proj.weight", "blk.{}.ffn_up.weight", "neurons width"),
          Row(LAYER + "mlp.down_proj.weight", "blk.{}.ffn_down.weight", "width neurons"))
@@ -117,6 +149,7 @@ GEMMA2_NORMS = (
     Row(LAYER + "post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight", "width"),
     Row(LAYER + "pre_feedforward_layernorm.weight", "blk.{}.ffn_norm.weight", "width"),
     Row(LAYER + "post_feedforward_layernorm.weight", "blk.{}.post_ffw_norm.weight", "width"))
+POST_NORMS = GEMMA2_NORMS[::2]
 
 
 def one_more_norms(rows):
@@ -133,8 +166,7 @@ LLAMA = Family(
               "tie_word_embeddings": False},
     only={"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
     epsilon=RMS, ropes=("default", "linear", "llama3"), pattern=1, own=nothing,
-    tensors=ENDS + BEFORE + tuple(row._replace(how=PAIRED) for row in QKVO[:2]) + QKVO[2:] + BETWEEN
-    + GATED,
+    tensors=ENDS + BEFORE + PAIRED_QKVO + BETWEEN + GATED,
     ignored=r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 QWEN2 = LLAMA._replace(
@@ -269,6 +301,48 @@ COHERE = LLAMA._replace(
           "tie_word_embeddings": True},
     epsilon=("layer_norm_eps", "layer_norm_epsilon"), tensors=ENDS + BEFORE + QKVO + GATED)
 
+OLMO2 = LLAMA._replace(
+    gguf="olmo2", kind="olmo2", ropes=("default",),
+    defaults=dict(LLAMA.defaults, vocab_size=50304, rms_norm_eps=1e-5),
+    only={"hidden_act": "silu", "attention_bias": False},
+    tensors=ENDS + QKVO + QK_NORM_WIDE + POST_NORMS + GATED)
+
+STABLELM = LLAMA._replace(
+    gguf="stablelm", kind="stablelm", ropes=("default",), own=stablelm_own,
+    defaults={"vocab_size": 50304, "hidden_size": 2560, "intermediate_size": 6912,
+              "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
+              "max_position_embeddings": 4096, "layer_norm_eps": 1e-5, "rope_theta": 10000.0,
+              "partial_rotary_factor": 0.25, "use_qkv_bias": False, "tie_word_embeddings": False},
+    only={"hidden_act": "silu", "qk_layernorm": False, "use_parallel_residual": False},
+    epsilon=("layer_norm_eps", "layer_norm_epsilon"),
+    tensors=ENDS[:1] + both("model.norm", "output_norm", "width") + ENDS[2:]
+    + both(LAYER + "input_layernorm", "blk.{}.attn_norm", "width") + QKVO
+    + tuple(row._replace(when="use_qkv_bias") for row in QKV_BIAS)
+    + both(LAYER + "post_attention_layernorm", "blk.{}.ffn_norm", "width") + GATED)
+
+PHI3 = LLAMA._replace(
+    gguf="phi3", kind="phi3", ropes=("default",), own=phi3_own,
+    defaults=dict(LLAMA.defaults, vocab_size=32064, hidden_size=3072, intermediate_size=8192,
+                  max_position_embeddings=4096, rms_norm_eps=1e-5, partial_rotary_factor=1.0,
+                  sliding_window=None),
+    only={"hidden_act": "silu"},
+    tensors=ENDS + BEFORE
+    + (Row(ATTENTION + "qkv_proj.weight", "blk.{}.attn_qkv.weight", "qkv width"), QKVO[3]) + BETWEEN
+    + (Row(LAYER + "mlp.gate_up_proj.weight", "blk.{}.ffn_up.weight", "gate+up width"), GATED[2]))
+
+SMOLLM3 = LLAMA._replace(
+    gguf="smollm3", kind="smollm3", ropes=("default",), own=smollm3_own,
+    defaults=dict(LLAMA.defaults, vocab_size=128256, hidden_size=2048, num_hidden_layers=36,
+                  num_attention_heads=16, num_key_value_heads=4, max_position_embeddings=32768,
+                  rope_theta=2e6, no_rope_layer_interval=4, no_rope_layers=None,
+                  tie_word_embeddings=True),
+    only=dict(LLAMA.only, use_sliding_window=False))
+
+GRANITE = LLAMA._replace(
+    gguf="granite", kind="granite", ropes=("default",), own=granite_own,
+    defaults=dict(LLAMA.defaults, embedding_multiplier=1.0, residual_multiplier=1.0,
+                  attention_multiplier=1.0, logits_scaling=1.0))
+
 FAMILIES = {
     "LlamaForCausalLM": LLAMA,
     # With layer_types, transformers takes a Mistral for another model, whose windows those are.
@@ -292,6 +366,11 @@ FAMILIES = {
         kind="gemma3", part="text_config",
         ignored=r"(model\.)?(vision_tower|multi_modal_projector)\..*"),
     "CohereForCausalLM": COHERE,
+    "Olmo2ForCausalLM": OLMO2,
+    "StableLmForCausalLM": STABLELM,
+    "Phi3ForCausalLM": PHI3,
+    "SmolLM3ForCausalLM": SMOLLM3,
+    "GraniteForCausalLM": GRANITE,
 }
 
 

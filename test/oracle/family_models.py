@@ -51,6 +51,7 @@ FACTOR = 2                         # what figures of another processor may excee
 # Continuing the first crosses windows of 17 and 40 tokens, continuing the second one of 64.
 PROMPTS = ["Open the window, then",
            "Choose the language of this document, then click OK. 打开文件"]
+IN_FILE = ("Gemma2", "Gemma3", "Granite")       # whose files say how attention is scaled
 LAST_NORM = r"(model\.norm|ln_f|decoder\.final_layer_norm|final_layernorm)\.weight"
 # A family's models are saved in turn as one file, as several, and as transformers 4 and older did.
 FORMS = [("safetensors", torch.float32), ("shards", torch.bfloat16), ("bin", torch.float16)]
@@ -125,9 +126,35 @@ FAMILIES = {
     "cohere": ("Cohere", [
         dict(LLAMA, logit_scale=0.25), dict(LLAMA, num_key_value_heads=6, logit_scale=0.8),
         dict(LLAMA, num_key_value_heads=1)]),
+    "olmo2": ("Olmo2", [
+        dict(LLAMA), dict(LLAMA, num_key_value_heads=6, head_dim=20, tie_word_embeddings=True),
+        dict(LLAMA, num_key_value_heads=1, rms_norm_eps=1e-6)]),
+    "stablelm": ("StableLm", [
+        dict(LLAMA, use_qkv_bias=True, partial_rotary_factor=0.5),
+        dict(LLAMA, num_key_value_heads=6, hidden_size=96, tie_word_embeddings=True),
+        dict(LLAMA, num_key_value_heads=1, hidden_size=120, partial_rotary_factor=0.4,
+             use_qkv_bias=True, layer_norm_eps=1e-4)]),
+    "phi3": ("Phi3", [
+        dict(LLAMA, sliding_window=17),
+        dict(LLAMA, num_key_value_heads=6, head_dim=20, partial_rotary_factor=0.7,
+             tie_word_embeddings=True),
+        dict(LLAMA, num_key_value_heads=1, sliding_window=64, partial_rotary_factor=0.5)]),
+    "smollm3": ("SmolLM3", [
+        dict(LLAMA, num_hidden_layers=5),
+        dict(LLAMA, num_hidden_layers=8, num_key_value_heads=6, head_dim=20,
+             no_rope_layers=[1, 1, 1, 0] * 2, tie_word_embeddings=False),
+        dict(LLAMA, num_hidden_layers=4, num_key_value_heads=1)]),
+    "granite": ("Granite", [
+        dict(LLAMA, embedding_multiplier=12.0, residual_multiplier=0.22,
+             attention_multiplier=0.03, logits_scaling=0.25),
+        dict(LLAMA, num_key_value_heads=6, head_dim=20, embedding_multiplier=0.4,
+             residual_multiplier=3.0, attention_multiplier=0.7, logits_scaling=4.0,
+             tie_word_embeddings=True),
+        dict(LLAMA, num_key_value_heads=1, embedding_multiplier=5.0, attention_multiplier=0.15)]),
 }
 
 # What a family's checkpoints are tokenized with, and the names of that in RESULTS.
+NOT_COMPARED = "not compared", []
 TOKENIZERS = {
     "llama": ("SentencePiece BPE (1, 2), llama-bpe (3)", ["spm", "llama-bpe"]),
     "mistral": ("SentencePiece BPE, tekken", ["spm", "tekken"]),
@@ -136,12 +163,16 @@ TOKENIZERS = {
     "gemma": ("SentencePiece BPE", ["spm"]), "gemma2": ("SentencePiece BPE", ["spm"]),
     "gemma3": ("SentencePiece BPE", ["spm"]), "gemma3 that sees": ("SentencePiece BPE", ["spm"]),
     "cohere": ("command-r", ["command-r"]),
+    "olmo2": NOT_COMPARED, "stablelm": NOT_COMPARED, "phi3": ("SentencePiece BPE", ["spm"]),
+    "smollm3": ("llama-bpe", ["llama-bpe"]), "granite": NOT_COMPARED,
 }
 
 # Settings that change what a model computes and that lape does not know, and the word that
 # convert.py's refusal has to hold.
 YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32)
 DYNAMIC = dict(rope_type="dynamic", rope_theta=10000.0, factor=4.0)
+LONG = dict(rope_type="longrope", rope_theta=10000.0, short_factor=[1.0] * 6, long_factor=[4.0] * 6)
+STABLELM = dict(LLAMA, partial_rotary_factor=0.5)
 REFUSED = [
     ("llama", dict(LLAMA, rope_parameters=YARN), "yarn"),
     ("llama", dict(LLAMA, rope_parameters=DYNAMIC), "dynamic"),
@@ -168,6 +199,23 @@ REFUSED = [
     ("gemma3", dict(GEMMA, use_bidirectional_attention=True), "use_bidirectional_attention"),
     ("gemma3", dict(GEMMA, final_logit_softcapping=20.0), "final_logit_softcapping"),
     ("cohere", dict(LLAMA, use_qk_norm=True), "use_qk_norm"),
+    ("olmo2", dict(LLAMA, attention_bias=True), "attention_bias"),
+    ("olmo2", dict(LLAMA, hidden_act="gelu"), "hidden_act"),
+    ("olmo2", dict(LLAMA, rope_parameters=YARN), "yarn"),
+    ("stablelm", dict(STABLELM, use_parallel_residual=True), "use_parallel_residual"),
+    ("stablelm", dict(STABLELM, qk_layernorm=True), "qk_layernorm"),
+    ("stablelm", dict(STABLELM, hidden_act="gelu"), "hidden_act"),
+    ("stablelm", dict(STABLELM, rope_parameters=DYNAMIC), "dynamic"),
+    ("phi3", dict(LLAMA, rope_parameters=LONG), "long_factor"),
+    ("phi3", dict(LLAMA, hidden_act="gelu"), "hidden_act"),
+    ("smollm3", dict(LLAMA, no_rope_layers=[1, 0, 1]), "no_rope_layers"),
+    ("smollm3", dict(LLAMA, no_rope_layer_interval=3), "no_rope_layers"),
+    ("smollm3", dict(LLAMA, use_sliding_window=True, sliding_window=17), "use_sliding_window"),
+    ("smollm3", dict(LLAMA, attention_bias=True), "attention_bias"),
+    ("smollm3", dict(LLAMA, mlp_bias=True), "mlp_bias"),
+    ("granite", dict(LLAMA, attention_bias=True), "attention_bias"),
+    ("granite", dict(LLAMA, mlp_bias=True), "mlp_bias"),
+    ("granite", dict(LLAMA, hidden_act="gelu"), "hidden_act"),
 ]
 
 
@@ -191,7 +239,8 @@ def make_model(name, settings, seed):
     config._attn_implementation = "eager"
     model = getattr(transformers, name + suffix)(config).eval()
     scale = config.get_text_config().hidden_size ** 0.5 if name.startswith("Gemma") else 1
-    gain = 1.2 if any("gate_proj" in key for key, _ in model.named_parameters()) else 1.8
+    gain = 1.2 if any(re.search("gate_(up_)?proj", key)
+                      for key, _ in model.named_parameters()) else 1.8
     with torch.no_grad():
         for key, weight in model.named_parameters():
             noise = torch.randn_like(weight)
@@ -318,9 +367,10 @@ def in_double(model, path):
             module.weight.data = (1 + module.weight.float()).double() - 1
         if type(module).__name__ == "BloomGelu":     # writes sqrt(2 / pi) with eight digits
             module.forward = lambda x: torch.nn.functional.gelu(x, approximate="tanh")
-        for name in ("eps", "variance_epsilon", "scaling", "logit_scale"):
+        for name in ("eps", "variance_epsilon", "scaling", "logit_scale", "embedding_multiplier",
+                     "residual_multiplier"):
             if isinstance(getattr(module, name, None), float) and (
-                    name != "scaling" or type(module).__name__.startswith(("Gemma2", "Gemma3"))):
+                    name != "scaling" or type(module).__name__.startswith(IN_FILE)):
                 setattr(module, name, float(np.float32(getattr(module, name))))
         for name in list(module._buffers):
             if name.endswith("inv_freq"):
@@ -499,8 +549,8 @@ NOT_RUN = "not run"
 def table_row(family, found, results):
     """The cells of a family's row: the worst of each measure, and the sum of its tokenizers'."""
     name, kinds = TOKENIZERS[family]
-    lines = NOT_RUN
-    if all(kind in results for kind in kinds):
+    lines = NOT_RUN if kinds else "-"
+    if kinds and all(kind in results for kind in kinds):
         lines = "{:,} of {:,}".format(*(sum(results[kind][key] for kind in kinds)
                                         for key in ("different", "lines")))
     figures = ["%.1e" % max(f[key] for f in found) for key in ("gate", "logits", "double")]

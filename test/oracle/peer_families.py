@@ -47,7 +47,8 @@ Q = gguf.GGMLQuantizationType
 # By how much llama.cpp's logits may differ, relative to the largest. It looks GELU up in a table of
 # float16, and rounds the inputs of a product to the type of its weights (of Q8_0, to 8 bits).
 TYPES = {"f32": 1e-3, "f16": 4e-3, "bf16": 3e-2, "q8_0": 0.1}
-EXACT, WITH_SILU = 1e-5, ("llama", "mistral", "qwen2", "qwen3", "cohere")
+EXACT, WITH_SILU = 1e-5, ("llama", "mistral", "qwen2", "qwen3", "cohere", "olmo2", "stablelm", "phi3",
+                          "smollm3", "granite")
 
 # Sizes that rows of Q8_0 and llama.cpp's converter, which takes 4 widths for granted, can do.
 WIDTH, NEURONS, HEAD = 96, 384, 32
@@ -62,8 +63,11 @@ MORE = {
                dict(family_models.GEMMA, num_hidden_layers=6, sliding_window=17,
                     rope_parameters=GEMMA3_LINEAR)],
 }
+# Families whose heads share the width in llama.cpp, and those that it wants no tied embeddings of.
+SHARED, UNTIED = ("olmo2", "stablelm", "phi3", "granite"), ("olmo2", "stablelm")
 KINDS = {"qwen2": "qwen2", "qwen3": "qwen2", "gpt2": "gpt-2", "bloom": "bloom", "phi2": "phi-2",
-         "gemma": "gemma", "gemma2": "gemma", "gemma3": "gemma", "cohere": "command-r"}
+         "gemma": "gemma", "gemma2": "gemma", "gemma3": "gemma", "cohere": "command-r",
+         "olmo2": "gpt-2", "stablelm": "gpt-2", "smollm3": "llama-bpe"}
 
 
 def kind_of(family, settings):
@@ -88,6 +92,12 @@ def models_of(family):
             settings["intermediate_size"] = NEURONS
         if "head_dim" in settings:
             settings["head_dim"] = HEAD
+        if family in SHARED:
+            settings.pop("head_dim", None)
+        if family in UNTIED:
+            settings["tie_word_embeddings"] = False
+        if family == "phi3":        # whose windows llama.cpp passes over; heads are of 16 numbers
+            settings.update(sliding_window=None, partial_rotary_factor=0.5)
         if family in ("gemma2", "gemma3") and not deep:
             settings["query_pre_attn_scalar"] = HEAD     # all else llama.cpp cannot know
         yield name, settings, kind
@@ -161,6 +171,7 @@ ALONE = {
     "attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.scale",
     "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "vocab_size",
     "attention.sliding_window",     # of Mistral, which llama.cpp does not know
+    "rope.scaling.original_context_length",      # of Phi-3, where it says what the past was
     "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token", "tokenizer.ggml.eot_token_id",
     "tokenizer.ggml.add_space_prefix", "tokenizer.ggml.padding_token_id",
     "tokenizer.ggml.unknown_token_id",

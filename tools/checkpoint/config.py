@@ -3,7 +3,7 @@
 import math
 import struct
 
-from checkpoint.settings import INTEGER, NUMBER, Config
+from checkpoint.settings import FLAG, INTEGER, NUMBER, Config
 from formats.gguf import F32, STRING, U32, Output
 from formats.json_file import parse_json, read_small
 from guard import Refused
@@ -115,7 +115,9 @@ def read_config(path, families):
     if family.ropes:
         values.update(rope_settings(path, family, values))
     check_known(path, values, dict(family.only, text_config=None, **COMMON))
-    return family, Config(path, values, family.defaults)
+    config = Config(path, values, family.defaults)
+    return family._replace(tensors=tuple(
+        row for row in family.tensors if not row.when or config.get(row.when, FLAG))), config
 
 
 # ---- What it makes -------------------------------------------------------------------------------
@@ -128,7 +130,9 @@ def describe(family, config):
     if family.ropes and head_dim % 2 or heads % kv:
         raise Refused(config.path, "%d heads of size %d, %d for keys and values: an even size, and "
                       "a multiple of the heads for keys, are expected" % (heads, head_dim, kv))
-    if family.gguf in ("gpt2", "bloom", "opt") and (kv != heads or head_dim * heads != width):
+    alike = ("gpt2", "bloom", "opt")                 # whose keys have as many heads as queries
+    if family.gguf in alike and kv != heads or (
+            family.gguf in alike + ("stablelm",) and head_dim * heads != width):
         raise Refused(config.path, "%d heads of size %d make no width of %d"
                       % (heads, head_dim, width))
     if family.gguf == "opt" and config.values.get("word_embed_proj_dim", width) != width:
@@ -136,10 +140,11 @@ def describe(family, config):
                       % (config.values["word_embed_proj_dim"], width))
     context = config.get("max_position_embeddings", INTEGER)
     sizes = {"vocab": config.get("vocab_size", INTEGER), "width": width, "head_dim": head_dim,
-             "q": heads * head_dim, "kv": kv * head_dim, "qkv": 3 * width, "heads": heads,
-             "context": context, "context+2": context + 2,
+             "q": heads * head_dim, "kv": kv * head_dim, "heads": heads,
+             "qkv": (heads + 2 * kv) * head_dim, "context": context, "context+2": context + 2,
              "neurons": config.get("intermediate_size", INTEGER, null=4 * width),
              "layers": config.get("num_hidden_layers", INTEGER)}
+    sizes["gate+up"] = 2 * sizes["neurons"]
     check_layers(family, config, sizes["layers"])
     metadata = [
         ("vocab_size", U32, sizes["vocab"]),

@@ -3,8 +3,8 @@
 import collections
 
 # A tensor of a family: the names there and here ({} is the layer), its shape in names of sizes,
-# and how it is rearranged, if it is.
-Row = collections.namedtuple("Row", "theirs ours shape how", defaults=(None,))
+# how it is rearranged, if it is, and the setting that has to be true where it is there.
+Row = collections.namedtuple("Row", "theirs ours shape how when", defaults=(None, None))
 PAIRED = "rows from rotated halves to rotated pairs"
 TURNED = "rows become columns"
 ONE_MORE = "1 is added"
