@@ -31,8 +31,8 @@ from formats.gguf import Gguf
 PATH = os.path.join(ROOT, ".venv", "bin") + os.pathsep + os.environ["PATH"]
 README = "README.md"
 DOCUMENTS = [README] + sorted("doc/" + name for name in os.listdir(os.path.join(ROOT, "doc"))
-                              if name.endswith(".md")) + ["demo/MODEL.md", "test/README.md",
-                                                               "test/exercises/README.md"]
+                              if name.endswith(".md")) + [
+    "demo/MODEL.md", "test/README.md", "test/exercises/README.md"]
 MOST_LINES = 300                       # of README.md
 
 # What the names in examples stand for.

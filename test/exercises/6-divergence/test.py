@@ -4,12 +4,15 @@
     LAPE=./lape python3 test/exercises/6-divergence/test.py [NAME...]
 """
 
+import itertools
 import math
+import struct
 import sys
 
 from paths import DEMO
 import exercise
 import report
+import tiny
 
 RATES = [(0.05, 0.9, 0.9), (0.01, 0.95, 0.95), (0.3, 0.0, 0.5), (0.002, 0.5, 0.99)]
 
@@ -60,6 +63,26 @@ class Divergence(exercise.Case):
 
     def test_selection(self):
         self.same("jsd", [-divergence(row) for row in self.p])
+
+    def test_ties(self):
+        """Of the same p in other languages, the first places are selected."""
+        tokens, rows = 997, list(itertools.permutations([1, 3, 10, 44, 97]))
+        labels = ["a", "b", "c", "d", "e"]
+        values = {"general.architecture": (tiny.STRING, "lape-counts"),
+                  "general.name": (tiny.STRING, "x"), "lape-counts.layers": (tiny.U32, 1),
+                  "lape-counts.neurons": (tiny.U32, len(rows)),
+                  "lape-counts.languages": (tiny.STRING, labels),
+                  "lape-counts.tokens": (tiny.U64, [tokens] * len(labels))}
+        tensors = {label + ".positive": {
+            "dims": [1, len(rows)], "type": tiny.INT64,
+            "raw": struct.pack("<%dq" % len(rows), *column)}
+            for label, column in zip(labels, zip(*rows))}
+        with open(self.path("ties"), "wb") as file:
+            file.write(tiny.to_bytes({"magic": b"GGUF", "version": 3, "values": values,
+                                      "tensors": tensors}))
+        found = self.lape("find", self.path("ties"), "--method", "jsd", "--filter", "0", "--top",
+                          "0.25")
+        self.assertEqual(list(exercise.table(found)), [(0, i) for i in range(len(rows) // 4)])
 
     def test_lape(self):
         """LAPE is what it was."""
