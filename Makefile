@@ -95,11 +95,18 @@ PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quan
 	test/test_split.py test/test_fields.py test/test_fields_tokenizer.py test/test_methods.py \
 	test/test_golden.py test/test_bench.py
 TOOLS   = test/test_convert.py test/test_tensors.py test/test_fields_convert.py \
-	test/test_experiments.py test/test_real.py test/test_doc.py
+	test/test_experiments.py test/test_real.py test/test_doc.py test/exercises/run.py
 test: lape $(TESTS) build/bench
 	@test/run.sh $(TESTS) $(PROGRAM) $(TOOLS)
 test-program: lape $(TESTS) build/bench
 	@test/run.sh $(TESTS) $(PROGRAM)
+
+# Whether each of test/exercises/ fails before and passes after its solution; one's test, N=3, on ./lape.
+exercises:
+	@python3 test/exercises/run.py
+exercise: lape
+	@python3 $(or $(wildcard test/exercises/$(or $(N),$(error which one? make exercise N=3))-*/test.py),\
+		$(error there is no exercise $(N)))
 
 # demo, test, install on a bare Debian: gcc, make, python3, warnings being errors. Root, debootstrap.
 bare:
@@ -184,6 +191,6 @@ format:
 clean:
 	rm -rf lape lape-spec lape64 build demo/out
 
-.PHONY: spec manual install uninstall demo real gemma reproduce card test test-program bare oracle \
-	oracle-real golden golden-blocks identical precision tokenizers peers quantised train-test \
-	scale-test bench format clean force
+.PHONY: spec manual install uninstall demo real gemma reproduce card test test-program exercises \
+	exercise bare oracle oracle-real golden golden-blocks identical precision tokenizers peers \
+	quantised train-test scale-test bench format clean force

@@ -12,4 +12,5 @@ LAPE = os.path.abspath(os.environ.get("LAPE") or os.path.join(ROOT, "lape"))
 DEMO = os.path.join(ROOT, "demo", "model.gguf")
 SHARED = os.environ.get("LAPE_SHARED") or os.path.join(ROOT, "..", "shared")
 
-sys.path[1:1] = [os.path.join(ROOT, folder) for folder in ("test", "test/oracle", "tools")]
+sys.path[1:1] = [os.path.join(ROOT, folder) for folder in (
+    "test", "test/oracle", "test/builds", "test/exercises", "tools")]

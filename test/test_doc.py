@@ -31,7 +31,8 @@ from formats.gguf import Gguf
 PATH = os.path.join(ROOT, ".venv", "bin") + os.pathsep + os.environ["PATH"]
 README = "README.md"
 DOCUMENTS = [README] + sorted("doc/" + name for name in os.listdir(os.path.join(ROOT, "doc"))
-                              if name.endswith(".md")) + ["demo/MODEL.md", "test/README.md"]
+                              if name.endswith(".md")) + [
+    "demo/MODEL.md", "test/README.md", "test/exercises/README.md"]
 MOST_LINES = 300                       # of README.md
 
 # What the names in examples stand for.
@@ -56,7 +57,7 @@ WANTED = [(r"parallel ", "parallel"), (r"tools/tensors\.py ", "numpy"),
           (r"tools/plot\.py ", "matplotlib")]
 # Blocks that are no commands, by how they begin.
 NO_COMMANDS = ("FFN(x) = ", "p_k  = ", "[positive - near_above, ", "positive - near_above ",
-               "@inproceedings{", "1. Count: ")
+               "@inproceedings{", "1. Count: ", "h = LayerNorm", "JSD = ")
 COMMAND = re.compile(r"(make|\./lape|lape|python3|tools/\S+|seq|for|[A-Z]+=\S+)( |$)")
 
 # Files of others that documents speak of, and files that runs make.
