@@ -129,11 +129,13 @@ int output_open(struct output *o, const char *path, struct error *e) {
 
 int output_finish(struct output *o, struct error *e) {
     bool bad = ferror(o->file) != 0;
+    errno = 0; /* what an earlier write said is not known any more */
     bad |= (o->path ? fclose(o->file) : fflush(o->file)) != 0;
     o->file = NULL;
     bad = bad || (o->temporary && rename(o->temporary, o->path) != 0);
     if (bad)
-        fail(e, "%s: cannot write: %s", o->path ? o->path : "standard output", strerror(errno));
+        fail(e, "%s: cannot write: %s", o->path ? o->path : "standard output",
+             errno ? strerror(errno) : "an earlier write failed");
     else if (o->temporary)
         o->temporary[0] = '\0'; /* nothing to remove */
     output_discard(o);

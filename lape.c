@@ -65,7 +65,7 @@ static bool set_label(char label[LABEL_SIZE], struct span s) {
 enum statistic {
     POSITIVE,   /* [L, F] tokens with activation > 0 */
     NEAR_ABOVE, /* [L, F] tokens with the gate, before its activation function, in (0, near) ... */
-    NEAR_BELOW, /* ... and in [-near, 0]. Gates that are off by at most `near` make a count in
+    NEAR_BELOW, /* ... and in [-near, 0]. Gates that are off by less than `near` make a count in
                    [POSITIVE - NEAR_ABOVE, POSITIVE + NEAR_BELOW] */
     SUM,        /* [L, F] of activation x 2^20, each rounded to an integer, half to even */
     POSITIVE_SUM, /* [L, F] the same over activations > 0 only */
@@ -240,9 +240,10 @@ static int read_language(const struct counts *c, struct language *l, const struc
         for (size_t i = 0; i < t->data.n / 8; i++) {
             const int64_t v = l->of[s][i] = (int64_t)get_u64(t->data.at + 8 * i);
             if (s != SUM && (uint64_t)v > (s == POSITIVE_SUM ? INT64_MAX : l->tokens))
-                return fail(e, "language %s: %lld %s of %llu tokens at layer %zu, neuron %zu",
-                            l->label, (long long)v, statistic_name[s], (ull)l->tokens,
-                            i / columns_of(c, s), i % columns_of(c, s));
+                return fail(e, "language %s: %lld %s of %llu tokens at %s %zu, %s %zu", l->label,
+                            (long long)v, statistic_name[s], (ull)l->tokens,
+                            s == HISTOGRAM ? "row" : "layer", i / columns_of(c, s),
+                            s == HISTOGRAM ? "token" : "neuron", i % columns_of(c, s));
             total += (uint64_t)v;
         }
         if (s == HISTOGRAM && total != l->tokens)
@@ -387,8 +388,11 @@ static int add_language(const struct counts *c, struct language *to, const struc
 static int check_same(const struct counts *to, const struct counts *from, struct error *e) {
     if (strcmp(to->model, from->model) || to->layers != from->layers ||
         to->neurons != from->neurons || to->vocab != from->vocab)
-        return fail(e, "counts of another model: %s, %d x %d, not %s, %d x %d", from->model,
-                    from->layers, from->neurons, to->model, to->layers, to->neurons);
+        return fail(e,
+                    "counts of another model: %s, %d x %d, vocabulary %d, not %s, %d x %d, "
+                    "vocabulary %d",
+                    from->model, from->layers, from->neurons, from->vocab, to->model, to->layers,
+                    to->neurons, to->vocab);
     if (to->piece != from->piece || to->bos != from->bos || to->near != from->near)
         return fail(e, "counted otherwise: pieces of %llu%s, near %.17g, not %llu%s, near %.17g",
                     (ull)from->piece, from->bos ? " with BOS" : "", from->near, (ull)to->piece,
@@ -557,40 +561,28 @@ static int by_score(const void *a, const void *b) {
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
-/* The k-th smallest, k from 0; v is reordered. Quickselect, partitioning as Hoare's. */
-static double kth_smallest(double *v, size_t n, size_t k) {
-    size_t low = 0, high = n - 1;
-    while (low < high) {
-        const double pivot = v[low + (high - low) / 2];
-        size_t i = low, j = high;
-        for (;; i++, j--) {
-            while (v[i] < pivot) i++;
-            while (v[j] > pivot) j--;
-            if (i >= j) break;
-            double t = v[i];
-            v[i] = v[j];
-            v[j] = t;
-        }
-        if (k <= j) /* v[low..j] <= pivot <= v[j+1..high] */
-            high = j;
-        else
-            low = j + 1;
-    }
-    return v[k];
-}
-
 /* Python's round() for 0 <= x < 2^52: to the nearest integer, half to even. */
 static size_t round_half_even(double x) { return (size_t)((x + 0x1p52) - 0x1p52); }
 
-/* The round(rate |p|)-th smallest p; -1, which every p is above, when that rank is 0. */
-static double threshold(const double *p, size_t n, double rate) {
-    const size_t rank = round_half_even(rate * (double)n);
-    if (rank == 0) return -1;
-    double *copy = new_array(n, sizeof *copy);
-    memcpy(copy, p, n * sizeof *copy);
-    const double value = kth_smallest(copy, n, rank - 1);
-    free(copy);
-    return value;
+/* The round(rate n)-th smallest of n; -1, which every p is above, when that rank is 0. The product
+ * is an fma lest one that a compiler fuses be rounded otherwise. */
+static double value_at(const double *sorted, size_t n, double rate) {
+    const size_t rank = round_half_even(fma(rate, (double)n, 0));
+    return rank ? sorted[rank - 1] : -1;
+}
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The two p that rates stand for. */
+static void set_thresholds(struct find *f, const double *p, size_t n) {
+    double *sorted = memcpy(new_array(n, sizeof *sorted), p, n * sizeof *p);
+    qsort(sorted, n, sizeof *sorted, by_value);
+    f->threshold = value_at(sorted, n, f->filter);
+    f->bar_value = value_at(sorted, n, f->bar);
+    free(sorted);
 }
 
 /* In [0, 1), a multiple of 2^-53: splitmix64 (Steele, Lea and Flood, 2014). */
@@ -599,11 +591,6 @@ static double random_fraction(uint64_t *state) {
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
     z = (z ^ z >> 27) * 0x94d049bb133111eb;
     return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
-}
-
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
 }
 
 /* -sum_k q ln q of p normalised over the languages; 0 where no language has any. Summed from the
@@ -666,13 +653,12 @@ static double score(const struct search *s, const struct find *f, size_t neuron,
 
 static void select_lowest(struct search *s, struct find *f) {
     const int K = s->c->n;
-    const size_t budget = round_half_even(f->top * (double)s->N);
+    const size_t budget = round_half_even(fma(f->top, (double)s->N, 0));
     struct scored *scored = new_array(s->N, sizeof *scored);
     double *room = new_array(2 * (size_t)K, sizeof *room);
     uint64_t state = f->seed;
     size_t n = 0;
-    f->threshold = threshold(s->p, s->N * K, f->filter);
-    f->bar_value = threshold(s->p, s->N * K, f->bar);
+    set_thresholds(f, s->p, s->N * K);
     for (size_t i = 0; i < s->N; i++) {
         const double drawn = score(s, f, i, &state, room);
         bool active = false;
@@ -1277,7 +1263,7 @@ static void npy_write(FILE *to, const real *v, const uint64_t *dim, int dims) {
  *
  * A file is one text: encoded as a whole, cut into pieces of equal length, the ragged end dropped,
  * as the released code does. Or it holds ids already: .npy of any integer type, or raw .bin. It is
- * read bit by bit, so that its size does not matter.
+ * read in parts, so that its size does not matter.
  */
 struct corpus {
     char label[LABEL_SIZE];
@@ -1292,7 +1278,7 @@ struct corpus {
     struct buffer bytes;   /* read, and not ids yet */
     struct buffer ids;     /* int32_t, of which the first `used` have been taken */
     size_t used;
-    uint64_t numbers; /* ids that the file has held so far */
+    uint64_t numbers; /* ids that a file of ids has held so far */
     uint64_t digest;  /* of the pieces' ids */
     size_t pieces;    /* taken, those of other shards too */
     bool ended;
@@ -1379,11 +1365,10 @@ static int take_integers(struct corpus *c, bool last, struct error *e) {
 static int take_text(struct corpus *c, bool last, struct error *e) {
     const struct span text = {c->bytes.at, c->bytes.n};
     size_t used;
-    if (c->numbers == 0 && text.n > 3 && !memcmp(text.at, "PK\3\4", 4))
+    if (c->place == text.n && text.n > 3 && !memcmp(text.at, "PK\3\4", 4))
         return fail(e, "an archive, as torch.save makes it, is no text; token ids are read from "
                        ".npy, which numpy.save(PATH, torch.load(FILE)) makes");
     if (encode_part(c->encoder, text, last, &c->ids, &used, e)) return -1;
-    c->numbers = ids_in(&c->ids);
     drop_front(&c->bytes, used);
     return 0;
 }
@@ -1752,12 +1737,17 @@ static void print_characters(struct span s, bool cell, FILE *to) {
     }
 }
 
-/* Decodes what there is; prints the whole characters that are new. */
-static void show_text(struct generation *g, struct continuation *c, bool last) {
-    const size_t shown = whole_characters((struct span){c->text.at, c->text.n});
+static void decode_text(struct generation *g, struct continuation *c) {
     struct error e;
     c->text.n = 0;
     must_at(g, c, decode(g->m->tokenizer, c->ids.at, ids_in(&c->ids), &c->text, &e), &e);
+}
+
+/* Decodes what there is; prints the whole characters that are new. */
+static void show_text(struct generation *g, struct continuation *c, bool last) {
+    const size_t shown = whole_characters((struct span){c->text.at, c->text.n});
+    if (!g->stream && !last) return; /* a table has it at the end */
+    decode_text(g, c);
     const struct span text = {c->text.at, c->text.n};
     const size_t n = last ? text.n : whole_characters(text);
     if (!g->stream || n <= shown) return;
@@ -1780,8 +1770,10 @@ static void add_prompt(struct generation *g, struct span prompt, size_t line) {
                 &e);
     if (c->prompt > (size_t)INT_MAX - g->s.tokens)
         must_at(g, c, fail(&e, "a prompt of %zu tokens is too long", c->prompt), &e);
-    show_text(g, c, false);
+    decode_text(g, c);
     c->prompt_bytes = c->text.n;
+    c->text.n = 0; /* nothing is shown yet */
+    show_text(g, c, false);
 }
 
 /* Ends behind the last position that the model knows. */
@@ -1814,8 +1806,7 @@ static void next_token(struct generation *g, struct continuation *c, real *logit
         c->seen[id] = true;
         c->ended = ids_in(&c->ids) - c->prompt == (size_t)g->s.tokens;
     }
-    show_text(g, c, false);
-    if (c->ended) show_text(g, c, true);
+    show_text(g, c, c->ended);
     end_at_context(g, c);
 }
 
@@ -1946,7 +1937,7 @@ struct work {
     struct buffer text;
 };
 
-/* --bos needs such a token. */
+/* --bos needs a begin-of-sequence token. */
 static void check_bos(const struct checkpoint *m, const struct options *o) {
     if (o->bos && m->bos < 0) end(FAILED, "--bos: the model has no begin-of-sequence token");
 }
@@ -1979,6 +1970,7 @@ static uint64_t free_memory(void) {
 static void fit_memory(struct work *w, struct options *o) {
     struct model *m = &w->m.model;
     const uint64_t memory = o->memory ? o->memory : free_memory() / 4 * 3;
+    /* what run_new() lays out for a token, in the main */
     const uint64_t a_token = (7 * (uint64_t)m->config.width + 2 * m->config.neurons) * sizeof(real);
     uint64_t tokens = o->batch ? o->batch * o->length : o->threads * 512, bytes = 0;
     for (size_t i = 0; i < m->file.tensors; i++) bytes += m->file.tensor[i].data.n;
@@ -2012,14 +2004,19 @@ static void name_corpora(struct work *w, const struct options *o) {
     }
 }
 
+/* --seq, or what stands for it. */
+static void choose_length(const struct checkpoint *m, struct options *o) {
+    if (!o->length) o->length = least(m->model.config.context, 4096);
+    if (o->length < 2) end(FAILED, "--seq: a piece needs two tokens at least");
+}
+
 /* The model, and every LANG=FILE after it. */
 static void open_corpora(struct work *w, struct options *o) {
     struct error e;
     name_corpora(w, o);
     checkpoint_open(&w->m, o->word[0], o->threads);
     const int context = w->m.model.config.context;
-    if (!o->length) o->length = least(context, 4096);
-    if (o->length < 2) end(FAILED, "--seq: a piece needs two tokens at least");
+    choose_length(&w->m, o);
     fit_memory(w, o);
     check_bos(&w->m, o);
     if (!o->quiet && o->length > (uint64_t)context)
@@ -2110,6 +2107,7 @@ static void begin_counts(struct work *w, const struct options *o, const char *pa
     if (!can_resume(w, &w->others)) other_run(partial);
     counts_free(&w->counts);
     w->counts = w->others;
+    w->others = (struct counts){0};
 }
 
 /* Passes over the pieces that are counted already; their histogram tells whether they are of this
@@ -2186,7 +2184,7 @@ static void count_command(struct work *w, struct options *o) {
     progress_end(&p);
     counts_write(&w->counts, w->output.file);
     must(output_finish(&w->output, &e), NULL, &e);
-    remove(partial);
+    if (o->resume || o->save_every > 0) remove(partial);
 }
 
 /* ---- lape merge, lape find ------------------------------------------------------------------- */
@@ -2219,7 +2217,7 @@ static void choose_languages(struct counts *c, const char *list) {
 }
 
 static void print_totals(const struct neurons *n, FILE *to) {
-    fprintf(to, "%zu of %d neurons;", n->n, n->layers * n->neurons);
+    fprintf(to, "%zu of %zu neurons;", n->n, (size_t)n->layers * n->neurons);
     for (int k = 0; k < n->languages; k++) {
         size_t own = 0;
         for (size_t i = 0; i < n->n; i++) own += n->member[i * n->languages + k];
@@ -2377,9 +2375,10 @@ static void generate_command(struct work *w, struct options *o) {
     if (table) fprintf(w->output.file, "prompt\toutput\ttokens\n");
     for (size_t line = 1; next_part(&prompts, o->prompts ? '\n' : '\0', &prompt); line++)
         if (prompt.n || !o->prompts) add_prompt(g, prompt, line);
-    for (size_t i = 0, done = 0; i < g->n; i = done)
-        for (done += generate(g, i); table && i < done; i++)
-            print_generation(&g->of[i], w->output.file);
+    for (size_t i = 0, done; i < g->n; i = done) {
+        done = i + generate(g, i);
+        for (size_t k = i; table && k < done; k++) print_generation(&g->of[k], w->output.file);
+    }
     if (!table) putc('\n', w->output.file);
 }
 
@@ -2584,7 +2583,7 @@ static void trace_command(struct work *w, struct options *o) {
     if (layered && o->layer != UINT64_MAX) t.layer = (int)o->layer;
     const size_t n = ids_in(&w->corpus->ids);
     if (n == 0) end(FAILED, "%s: the file is empty", o->word[1]);
-    if (!o->length) o->length = least(w->m.model.config.context, 4096);
+    choose_length(&w->m, o);
     o->length = least(o->length, n + o->bos);
     const size_t piece = o->length - o->bos, pieces = (n + piece - 1) / piece;
     t.dim[0] = layered && t.layer < 0 ? L : 1;

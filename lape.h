@@ -52,7 +52,6 @@ double log64(double x);  /* within 2; x positive and normal; infinity and NaN st
 double sin64(double x);  /* within 2^-52; |x| < 2^30 */
 double cos64(double x);  /* likewise */
 double tanh64(double x); /* within 4 */
-double erf64(double x);  /* within 10 */
 /* x^y as e^(y ln x): within 3 + 4 |y ln x|; x as for log64. */
 double pow64(double x, double y);
 
@@ -100,8 +99,9 @@ void buffer_add(struct buffer *b, const void *bytes, size_t n);
 int map_file(const char *path, struct span *to, struct error *e);
 
 /* A file that appears whole or not at all: it is written under a name beside PATH that nobody has,
- * then renamed. Where PATH is a link, so is its end; what is no regular file (a pipe, a device) is
- * written to as it is. When the program ends, outputs that are not finished leave nothing. */
+ * then renamed. A link stays one: what it points to, which must be there, is replaced. What is no
+ * regular file (a pipe, a device) is written to as it is. What is not finished leaves nothing when
+ * the program ends by exit(); one that is killed may leave the temporary file. */
 struct output {
     FILE *file;
     char *path, *temporary; /* of a regular file */
@@ -116,10 +116,10 @@ void output_discard(struct output *o);
 
 /* ---- GGUF --------------------------------------------------------------------------------------
  *
- * The container of ggml and llama.cpp, version 3, little-endian: typed key-value pairs, then named
- * tensors. Checkpoints and counts are both such files. The reader maps the file and trusts nothing
- * in it: every length is checked against the bytes that are there before it is used.
- * Source: ggml's docs/gguf.md.
+ * The container of ggml and llama.cpp, little-endian, version 3 (2, which is read, too, is the
+ * same): typed key-value pairs, then named tensors. Checkpoints and counts are both such files. The
+ * reader maps the file and trusts nothing in it: every length is checked against the bytes that are
+ * there before it is used. Source: ggml's docs/gguf.md.
  */
 /* clang-format off */
 enum gguf_type { /* of a metadata value; the format's own numbers, 0 to 12 */
@@ -178,7 +178,8 @@ struct gguf_value *gguf_find(const struct gguf *g, const char *key);
 struct tensor *gguf_tensor(const struct gguf *g, const char *name);
 
 /* Read one value; -1 with a message when it is of another kind, or a number outside [least, most].
- * An absent number is `otherwise`, and an error where that is REQUIRED, as an absent string is. Any
+ * An absent number is `otherwise`, and an error where that is REQUIRED, as an absent string is. Of
+ * integers, none below 0 passes. Any
  * integer type serves as int, and a bool where `most` is 1; F32 and F64 serve as float. */
 enum { REQUIRED = -2 };
 int gguf_int(const struct gguf *g, const char *key, int least, int most, int otherwise, int *to,
@@ -268,7 +269,7 @@ struct config {
     double attention_scale;          /* of q . k */
     double attention_cap, logit_cap; /* x becomes cap tanh(x / cap); 0: stays */
     double embedding_scale, residual_scale, logit_scale; /* residual: of what a layer adds */
-    double alibi; /* the greatest bias of ALiBi's heads is at -2^(-alibi / H) a token */
+    double alibi; /* ALiBi's head h of 1 .. H falls by 2^(-alibi h / H) a token */
 };
 
 /* The name of a model's family as GGUF has it, general.architecture. */

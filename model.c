@@ -1,6 +1,6 @@
 /* A checkpoint becomes logits: GGUF files, numbers, threads, kernels, the forward pass.
  *
- * Read it top to bottom. The forward pass is the last chapter and one screen long; the kernels
+ * Read it top to bottom. The forward pass, forward(), is a page of the last chapter; the kernels
  * before it are what makes it fast without changing a bit of what it computes.
  */
 #define _POSIX_C_SOURCE 200809L
@@ -528,7 +528,8 @@ static int parse_gguf(struct gguf *g, struct error *e) {
     if (g->alignment & (g->alignment - 1))
         return fail(e, "value 'general.alignment' is %d, not a power of two", g->alignment);
     size_t read = g->map_size - c.left;
-    take(&c, -read % (size_t)g->alignment);
+    if (!take(&c, -read % (size_t)g->alignment) && tensors) /* up to the next multiple */
+        return fail(e, "the file ends before its tensors' data");
     for (size_t i = 0; i < tensors; i++)
         if (place_tensor(&g->tensor[i], c, g->alignment, e)) return -1;
     return check_apart(g, e);
@@ -815,13 +816,12 @@ void put_padding(struct gguf_writer *w) {
 
 /* ---- Numbers -----------------------------------------------------------------------------------
  *
- * Nowhere is a product added to something but by an explicit fma: then a compiler that fuses what
- * it was told not to (-ffp-contract=off; gcc 12.2 was seen to) finds nothing to fuse. The
- * transcendental functions are ours because every libm has its own last bit.
+ * Nowhere is a product added to something but by an explicit fma, unless it is exact: then a
+ * compiler that fuses what it was told not to (-ffp-contract=off; gcc 12.2 was seen to) changes
+ * nothing. The transcendental functions are ours because every libm has its own last bit.
  */
 static const double LN2_HI = 0x1.62e42fefa39efp-1, LN2_LO = 0x1.abc9e3b39803fp-56;
 static const double LOG2_E = 0x1.71547652b82fep0;
-static const double SQRT_PI = 0x1.c5bf891b4ef6ap0;
 static const double PI_2_HI = 0x1.921fb54442d18p0, PI_2_LO = 0x1.1a62633145c07p-54;
 
 /* 1 / k! */
@@ -867,23 +867,6 @@ double tanh64(double x) {
     return x == x ? copysign(m / (m + 2), x) : x;
 }
 
-/* Below 2: 2/sqrt(pi) e^-x^2 x (1 + 2x^2/3 (1 + 2x^2/5 (1 + ...))), all of one sign. Above: 1 less
- * e^-x^2/sqrt(pi) / (x + 1/2/(x + 2/2/(x + 3/2/(x + ...)))), Laplace's continued fraction. Both are
- * cut where the rest is below 2^-56 of the result. erf 6 rounds to 1. */
-double erf64(double x) {
-    const double a = fabs(x) < 6 ? fabs(x) : 6, square = a * a;
-    const double e = exp64(-square) * (1 - fma(a, a, -square)) / SQRT_PI;
-    double result = 1, rest = a;
-    if (a < 2) {
-        for (int k = 65; k >= 3; k -= 2) result = fma(result, 2 * square / k, 1);
-        result *= 2 * a * e;
-    } else {
-        for (int k = 60; k >= 1; k--) rest = a + k / 2.0 / rest;
-        result -= e / rest;
-    }
-    return x == x ? copysign(result, x) : x;
-}
-
 /* x = 2^n m with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh(s), s = (m - 1) / (m + 1). With
  * |s| < 0.172 the first term left out is below 2^-58. */
 double log64(double x) {
@@ -911,10 +894,10 @@ static double sine_of_quadrant(double x, int quadrant) {
     double r2 = r * r, p = 0;
     quadrant = ((int)n + quadrant) & 3;
     if (quadrant & 1) { /* cosine: 1 - r^2/2 (1 - r^2/12 (1 - ...)) */
-        for (int k = 18; k >= 2; k -= 2) p = -r2 / ((k - 1) * k) * (1 + p);
+        for (int k = 18; k >= 2; k -= 2) p = fma(-r2 / ((k - 1) * k), 1 + p, 0);
         p = 1 + p;
     } else { /* sine: r - r^3/6 (1 - r^2/20 (1 - ...)) */
-        for (int k = 19; k >= 3; k -= 2) p = -r2 / ((k - 1) * k) * (1 + p);
+        for (int k = 19; k >= 3; k -= 2) p = fma(-r2 / ((k - 1) * k), 1 + p, 0);
         p = fma(r, p, r);
     }
     return quadrant & 2 ? -p : p;
@@ -967,9 +950,9 @@ static real largest(const real *x, int n) {
 
 struct pool {
     int threads, workers;
-    pthread_t *thread; /* [workers], those besides the caller */
-    int started;
+    pthread_t *thread;    /* [workers], those besides the caller */
     pthread_mutex_t lock; /* guards all below */
+    int started;
     pthread_cond_t wake, finished;
     void (*job)(void *context, int i, int thread);
     void *context;
@@ -1077,7 +1060,7 @@ enum positions {
     ALIBI    /* attention falls off with distance (Press et al., 2022) */
 };
 
-enum activation { SILU, GELU_TANH, GELU_ERF, RELU };
+enum activation { SILU, GELU_TANH, RELU };
 
 /* A family is a row of features: the forward pass knows these, and no names. */
 struct family {
@@ -1151,38 +1134,23 @@ struct layer {
     real *attn_bias, *up_bias, *down_bias; /* [D], [F], [D] */
 };
 
-/* A tensor that the forward pass uses: nobody else may call this. */
-static const struct tensor *load_tensor(struct model *m, const char *name, int rows, int columns,
-                                        struct error *e) {
-    struct tensor *t = gguf_tensor(&m->file, name);
-    if (!t) {
-        fail(e, "tensor '%s' is missing", name);
-        return NULL;
-    }
-    if (t->dim[0] != (uint64_t)columns || t->dim[1] != (uint64_t)rows ||
-        t->dim[2] * t->dim[3] != 1) {
-        fail(e, "tensor '%s' is [%llu, %llu], not [%d, %d] as the metadata say", name,
-             (ull)t->dim[1], (ull)t->dim[0], rows, columns);
-        return NULL;
-    }
-    if (!kind_of(t->type).widen) {
-        fail(e, "tensor '%s' is of ggml's type %u, %s, which is not read here", name, t->type,
-             tensor_type_name(t->type));
-        return NULL;
-    }
-    t->used = true;
-    return t;
-}
-
+/* A tensor that the forward pass uses, as a matrix. */
 static int load_matrix(struct model *m, struct matrix *w, const char *name, int rows, int columns,
                        struct error *e) {
-    const struct tensor *t = load_tensor(m, name, rows, columns, e);
-    if (!t) return -1;
+    struct tensor *t = gguf_tensor(&m->file, name);
+    if (!t) return fail(e, "tensor '%s' is missing", name);
+    if (t->dim[0] != (uint64_t)columns || t->dim[1] != (uint64_t)rows || t->dim[2] * t->dim[3] != 1)
+        return fail(e, "tensor '%s' is [%llu, %llu], not [%d, %d] as the metadata say", name,
+                    (ull)t->dim[1], (ull)t->dim[0], rows, columns);
+    if (!kind_of(t->type).widen)
+        return fail(e, "tensor '%s' is of ggml's type %u, %s, which is not read here", name,
+                    t->type, tensor_type_name(t->type));
+    t->used = true;
     *w = (struct matrix){t->data.at, t->type, rows, columns, t->data.n / rows};
     return 0;
 }
 
-/* "blk.<layer>.<name>", or name alone for layer -1. */
+/* "blk.<layer>.<name><end>", without what stands before the name for layer -1. */
 static const char *tensor_name(char room[64], int layer, const char *name, const char *end) {
     if (layer >= 0)
         snprintf(room, 64, "blk.%d.%s%s", layer, name, end);
@@ -1635,8 +1603,9 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
 
 enum {
     WIDTH = LANES * VECS,
-    DEPTH = 384,       /* k in a piece */
-    TOKEN_BLOCK = 528, /* rows of x, whole tiles: a piece fits second-level caches */
+    DEPTH = 384, /* k in a piece */
+    TOKEN_BLOCK =
+        528, /* rows of x, whole tiles: a piece, 792 KB, fits second-level caches of 1 MB */
     PANELS = 16
 };
 
@@ -1645,7 +1614,7 @@ enum {
 /* What one thread works in. A query block has `block` rows, one per query and head. */
 struct scratch {
     real *row;     /* [the longest row of a matrix]; of the definition only */
-    real *panel;   /* [DEPTH, WIDTH] */
+    real *panel;   /* [DEPTH, WIDTH]; this and what follows: see the kernels' picture */
     real *edge;    /* [TOKEN_BLOCK, WIDTH] */
     real *x;       /* [TOKEN_BLOCK, DEPTH] */
     real *queries; /* [block, d] */
@@ -1828,8 +1797,8 @@ struct attention {
     int blocks;                /* of queries, in the longest sequence */
 };
 
-/* ALiBi's slopes: 2^(-8 h / H) for h = 1 .. H; of H that is no power of two, those of the next
- * smaller power, then every second one of twice as many. */
+/* ALiBi's slopes: 2^(-alibi h / H) for h = 1 .. H, alibi being 8 mostly; of H that is no power of
+ * two, those of the next smaller power, then every second one of twice as many. */
 static real alibi_slope(const struct config *c, int head) {
     int power = 1;
     while (power * 2 <= c->heads) power *= 2;
@@ -1877,7 +1846,7 @@ static void spec_attend_job(void *context, int i, int thread) {
         for (int k = 0; k < d; k++) {
             real mixed = 0;
             for (int j = from; j <= position; j++) mixed = real_fma(e[j], value[j * kv + k], mixed);
-            query[k] = (mixed + 0) / sum;
+            query[k] = (mixed + 0) / sum; /* + 0: a sum that underflowed to -0 counts as 0 */
         }
     }
 }
@@ -2208,7 +2177,7 @@ static void attend_job(void *context, int i, int thread) {
                  s->sum + row);
     mix(s, rows, a->values + key0, kv, keys, d, scores_row);
     for (int row = 0; row < rows; row++)
-        for (int k = 0; k < d; k++) /* + 0: a sum that underflowed to -0 counts as 0 */
+        for (int k = 0; k < d; k++)
             query[row / group * q_row + row % group * d + k] =
                 (s->mix[row * mix_row + k] + 0) / s->sum[row];
 }
@@ -2314,10 +2283,6 @@ static void activate_row(enum activation act, real *x, int n) {
             const real inner = (real)root * real_fma(x[k] * x[k] * x[k], (real)0.044715, x[k]);
             x[k] = (real)0.5 * x[k] * (1 + (real)tanh64(inner));
         }
-        break;
-    case GELU_ERF:
-        for (int k = 0; k < n; k++)
-            x[k] = (real)0.5 * x[k] * (1 + (real)erf64(x[k] * (real)0x1.6a09e667f3bcdp-1));
         break;
     case RELU:
         for (int k = 0; k < n; k++) x[k] = x[k] > 0 || x[k] != x[k] ? x[k] : 0; /* NaN stays */
@@ -2574,10 +2539,10 @@ static void slice_job(void *context, int i, int thread) {
     struct softmax *s = &j->row[i];
     real *x = j->logits + (size_t)i * j->some;
     const int target = j->target[i] - j->from;
-    const real most = largest(x, j->some);
     double sum = 0;
     (void)thread;
     if (j->target[i] < 0) return;
+    const real most = largest(x, j->some);
     if (target >= 0 && target < j->some) s->target = x[target];
     for (int v = 0; v < j->some; v++) x[v] = real_exp(x[v] - most);
     for (int v = 0; v < j->some; v++) sum += x[v];

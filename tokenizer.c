@@ -13,7 +13,6 @@
  *
  * Before all of that, words that were added to a vocabulary are found in the text as they read.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "lape.h"
 #include "unicode.h"
 
@@ -39,7 +38,7 @@ enum class { /* those up to PAIRS are those of CLASSES in unicode.h */
     PAIRS,                  /* there only: UPPER and LOWER in turn */
     BLANK, LINE_END, SLASH, /* the space itself; CR and LF; the slash */
     STOP,                   /* ends a word of BLOOM's */
-    END                     /* of the text; in no mask */
+    END                     /* of the text; it and STOP are in no mask */
 };
 /* clang-format on */
 enum { CODES = 0x110000 };
@@ -148,7 +147,7 @@ struct tokenizer {
     int32_t byte[256];  /* ids of the byte pieces; byte[0] is -1 when there are none */
     int32_t unknown;    /* -1 when there is none */
     struct finder finder[FINDERS];
-    bool *added;         /* [n] of v.added */
+    bool *added;         /* [n] whether v.added has the id */
     struct span *raw;    /* [n] what the pieces look like in a text at hand; v.piece is this */
     struct buffer bytes; /* what they are made of */
     struct merge *merge; /* hash table by left and right; result -1 is free */
@@ -483,8 +482,6 @@ static int add_pieces(struct tokenizer *t, const struct vocabulary *v, struct er
     for (int32_t i = 0; i < v->n_added; i++) {
         const int32_t id = v->added[i];
         struct span word = v->piece[id];
-        if (v->kind[id] != PIECE_USER && v->kind[id] != PIECE_NORMAL)
-            return fail(e, "token %d is added, and of kind %d, not 1 or 4", id, v->kind[id]);
         normal.n = 0;
         if (v->normalised[i] && t->forms) {
             normalise(t->forms, word, &normal);
@@ -661,6 +658,8 @@ static int mark_added(struct tokenizer *t, const struct vocabulary *v, struct er
         const int32_t id = v->added[i];
         if (id < 0 || id >= v->n) return fail(e, "token %d is added, and outside %d", id, v->n);
         if (t->added[id]) return fail(e, "token %d is added twice", id);
+        if (v->kind[id] != PIECE_USER && v->kind[id] != PIECE_NORMAL)
+            return fail(e, "token %d is added, and of kind %d, not 1 or 4", id, v->kind[id]);
         t->added[id] = true;
     }
     return 0;
@@ -1055,8 +1054,10 @@ static size_t encode_around(struct encoder *c, int finder, struct span text, boo
         text = (struct span){normal.at, normal.n};
     }
     for (size_t i = 0; i < text.n; i += n ? n : 1) {
-        if (is_open(f, text, i, last)) text.n = i;
-        if (i == text.n) break;
+        if (is_open(f, text, i, last)) { /* cut before a character, not inside it */
+            text.n = whole_characters((struct span){text.at, i});
+            break;
+        }
         n = find_word(f, (struct span){text.at + i, text.n - i}, &id);
         if (n == 0) continue;
         encode_around(c, finder + 1, (struct span){text.at + start, i - start}, true);

@@ -638,6 +638,22 @@ static void test_cut_in_type(void) {
     discard(&m);
 }
 
+/* Wherever a file is cut, in the padding before its data, too. */
+static void test_cut_anywhere(void) {
+    struct maker m = {0};
+    struct gguf g;
+    struct error e = {""};
+    tensor(&m, "a name of such a length", TENSOR_I64, 0, 1);
+    struct buffer b = assembled(&m);
+    for (size_t n = 1; n < b.n; n++) {
+        write_file(b.at, n);
+        DOING("a file cut after %zu of %zu bytes", n, b.n);
+        CHECK(gguf_open(&g, test.path, &e) < 0);
+    }
+    free(b.at);
+    discard(&m);
+}
+
 /* The data start at a multiple of the alignment that the file asks for. */
 static void test_alignments(void) {
     for (size_t alignment = 1; alignment <= 4096; alignment *= 4) {
@@ -1517,6 +1533,7 @@ int main(void) {
     start();
     test_little_endian();
     test_all_types();
+    test_cut_anywhere();
     test_cut_in_type();
     test_alignments();
     test_writer();

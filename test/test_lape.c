@@ -195,18 +195,6 @@ static void test_merging(void) {
 /* ---- Selection ------------------------------------------------------------------------------- */
 
 static void test_ranks(void) {
-    double v[300], copy[300], sorted[300];
-    for (int n = 1; n <= 300; n += 13)
-        for (int kinds = 1; kinds <= 1000; kinds *= 10) {
-            for (int i = 0; i < n; i++) sorted[i] = v[i] = (double)(test_random() % kinds);
-            qsort(sorted, n, sizeof *sorted, by_value);
-            int wrong = 0;
-            for (int k = 0; k < n; k++) {
-                memcpy(copy, v, sizeof v);
-                wrong += kth_smallest(copy, n, k) != sorted[k];
-            }
-            CHECK(wrong == 0, "%d ranks of %d numbers of %d kinds are wrong", wrong, n, kinds);
-        }
     static const struct {
         double x;
         size_t want;

@@ -167,6 +167,14 @@ class Models(Case):
         self.works("trace", self.model(file), self.ids(), "--at", "logits", "-o", self.path("out"))
         return read(self.path("out"))
 
+    def test_context_of_one(self):
+        """A piece of one token has no place for another behind its begin-of-sequence token."""
+        file = tiny.with_tokenizer(tiny.sentencepiece())
+        file["values"]["llama.context_length"] = tiny.U32, 1
+        model = self.model(file)
+        self.refused(1, "two tokens", "trace", model, self.ids(), "--at", "embd", "--bos", "-o",
+                     self.path("out"))
+
     def test_logits_that_are_no_numbers(self):
         """One row of the output, be it of a token that the text has not."""
         for family, vocab, row in ("llama", 14, 13), ("llama", 5000, 4990), ("gpt2", 5000, 4096):

@@ -545,16 +545,10 @@ static void test_ranks(void) {
                                  text("\u2581 a")};
     static const struct {
         const char *text, *ids;
-    } row[] = {{"", ""},
-               {"a", "8"},
-               {"bab", "2 6 4"},
-               {"aaa", "2 7 3"},
-               {"baaaa", "2 6 7 3"},
-               {"a[x]b", "8 10 4"},
+    } row[] = {{"", ""},         {"a", "8"},           {"bab", "2 6 4"},
+               {"aaa", "2 7 3"}, {"baaaa", "2 6 7 3"}, {"a[x]b", "8 10 4"},
                {" a", "8"}, /* no space in front of another */
-               {"\u2581a", "8"},
-               {"  a", "2 8"},
-               {"\u4e2d", "2 240 196 185"}};
+               {"\u2581a", "8"}, {"  a", "2 8"},       {"\u4e2d", "2 240 196 185"}};
     s->v.merge = merge;
     s->v.merges = 5;
     for (int i = 0; i < s->v.n; i++) s->score[i] = (float)-s->score[i]; /* which do not matter */
