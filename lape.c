@@ -2184,7 +2184,7 @@ static void count_command(struct work *w, struct options *o) {
     progress_end(&p);
     counts_write(&w->counts, w->output.file);
     must(output_finish(&w->output, &e), NULL, &e);
-    if (o->resume || o->save_every > 0) remove(partial);
+    remove(partial); /* which goes with OUT, whoever began it */
 }
 
 /* ---- lape merge, lape find ------------------------------------------------------------------- */

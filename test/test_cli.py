@@ -1165,12 +1165,6 @@ class Resume(Case):
         self.assertEqual(read(self.output), read(self.path("whole")))
         self.assertEqual(sorted(self.files()), ["out", "whole"])
 
-    def test_not_its_own(self):
-        """A file of that name that the run neither reads nor writes is somebody's."""
-        self.path("out.partial", b"mine")
-        self.works("count", DEMO, *self.texts, "-o", self.output, *self.few)
-        self.assertEqual(read(self.partial), b"mine")
-
     def test_others_refused(self):
         texts, few = self.texts, self.few
         self.works("count", DEMO, *texts, "-o", self.partial, "--seq", "64", "--tokens", "320",
