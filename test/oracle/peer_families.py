@@ -237,6 +237,10 @@ def rounded(model, kind):
     return copy
 
 
+# Models of a shape that llama.cpp does not read; test/oracle/family_models.py holds these.
+NOT_THERE = {("phi2", 1): "keys that heads share, which llama.cpp's Phi-2 has not"}
+
+
 # ---- The checks -----------------------------------------------------------------------------
 
 def bound(family, dtype="f32"):
@@ -403,6 +407,9 @@ def main():
                 continue
             for i, model in enumerate(models_of(family)):
                 kind = model[2]
+                if (family, i) in NOT_THERE:
+                    print("skipped: %s %d: %s" % (family, i, NOT_THERE[family, i]))
+                    continue
                 if not os.path.isdir(bench.at("tokenizers/" + kind)):
                     train(kind, bench.at("tokenizers/" + kind))
                 shutil.rmtree(bench.at("hf"), ignore_errors=True)
