@@ -2468,28 +2468,31 @@ static void bake_command(struct work *w, struct options *o) {
 static int print_ids(const struct checkpoint *m, struct span text, bool bos, struct error *e) {
     struct buffer ids = {0};
     if (bos) add_id(&ids, m->bos);
-    if (encode(m->tokenizer, text, &ids, e)) return -1;
-    put_ids(ids.at, ids_in(&ids), stdout);
-    printf("\n");
+    const int bad = encode(m->tokenizer, text, &ids, e);
+    if (!bad) {
+        put_ids(ids.at, ids_in(&ids), stdout);
+        printf("\n");
+    }
     free(ids.at);
-    return 0;
+    return bad;
 }
 
 static int print_text(const struct checkpoint *m, struct span list, struct error *e) {
     struct buffer ids = {0}, text = {0};
     struct span word;
     uint64_t id;
-    while (next_part(&list, ' ', &word)) {
+    int bad = 0;
+    while (!bad && next_part(&list, ' ', &word)) {
         if (parse_number(word, INT32_MAX, &id))
             add_id(&ids, (int32_t)id);
         else if (word.n)
-            return fail(e, "'%.*s' is not a token id", brief(word), word.at);
+            bad = fail(e, "'%.*s' is not a token id", brief(word), word.at);
     }
-    if (decode(m->tokenizer, ids.at, ids_in(&ids), &text, e)) return -1;
-    if (text.n) fwrite(text.at, 1, text.n, stdout);
+    if (!bad) bad = decode(m->tokenizer, ids.at, ids_in(&ids), &text, e);
+    if (!bad && text.n) fwrite(text.at, 1, text.n, stdout);
     free(ids.at);
     free(text.at);
-    return 0;
+    return bad;
 }
 
 static void tokenize_command(struct work *w, struct options *o) {
