@@ -63,7 +63,7 @@ void buffer_add(struct buffer *b, const void *bytes, size_t n) {
     b->n += n;
 }
 
-/* ---- Files ---------------------------------------------------------------------------- */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
 /* Maps a whole regular file for reading. */
 int map_file(const char *path, struct span *to, struct error *e) {

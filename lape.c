@@ -564,10 +564,12 @@ static int by_score(const void *a, const void *b) {
 /* Python's round() for 0 <= x < 2^52: to the nearest integer, half to even. */
 static size_t round_half_even(double x) { return (size_t)((x + 0x1p52) - 0x1p52); }
 
-/* The round(rate n)-th smallest of n; -1, which every p is above, when that rank is 0. The product
- * is an fma lest one that a compiler fuses be rounded otherwise. */
+/* round(rate n). The product is an fma lest one that a compiler fuses be rounded otherwise. */
+static size_t rank_of(double rate, size_t n) { return round_half_even(fma(rate, (double)n, 0)); }
+
+/* The round(rate n)-th smallest of n; -1, which every p is above, when that rank is 0. */
 static double value_at(const double *sorted, size_t n, double rate) {
-    const size_t rank = round_half_even(fma(rate, (double)n, 0));
+    const size_t rank = rank_of(rate, n);
     return rank ? sorted[rank - 1] : -1;
 }
 
@@ -653,7 +655,7 @@ static double score(const struct search *s, const struct find *f, size_t neuron,
 
 static void select_lowest(struct search *s, struct find *f) {
     const int K = s->c->n;
-    const size_t budget = round_half_even(fma(f->top, (double)s->N, 0));
+    const size_t budget = rank_of(f->top, s->N);
     struct scored *scored = new_array(s->N, sizeof *scored);
     double *room = new_array(2 * (size_t)K, sizeof *room);
     uint64_t state = f->seed;
@@ -1947,8 +1949,7 @@ static void split_word(const char *word, char label[LABEL_SIZE], const char **fi
     const char *equals = strchr(word, '=');
     if (!equals || !equals[1] || !set_label(label, (struct span){word, (size_t)(equals - word)}))
         end(USAGE,
-            "LANG=FILE is wanted, LANG of 1 to 24 letters, digits, _ or -, not none or -: "
-            "%s",
+            "LANG=FILE is wanted, LANG of 1 to 24 letters, digits, _ or -, not none or -: %s",
             word);
     *file = equals + 1;
 }

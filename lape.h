@@ -353,7 +353,7 @@ struct sequence {
     int row;
 };
 
-/* The room a forward pass works in. */
+/* What a forward pass works in, and how large that is. */
 struct run;
 
 struct room {

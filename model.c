@@ -1603,9 +1603,8 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
 
 enum {
     WIDTH = LANES * VECS,
-    DEPTH = 384, /* k in a piece */
-    TOKEN_BLOCK =
-        528, /* rows of x, whole tiles: a piece, 792 KB, fits second-level caches of 1 MB */
+    DEPTH = 384,       /* k in a piece */
+    TOKEN_BLOCK = 528, /* rows of x, whole tiles: a piece fits second-level caches of 1 MB */
     PANELS = 16
 };
 

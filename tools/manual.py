@@ -84,9 +84,8 @@ def read_program(lape):
 
 
 def choices(option):
-    """The words that an option takes: "a|b|c", or what the help of a NAME is made of."""
-    return option.value.split("|") if "|" in option.value else (
-        option.help.split() if option.value == "NAME" else [])
+    """The words that an option takes: "a|b|c"."""
+    return option.value.split("|") if "|" in option.value else []
 
 
 # ---- The page ----------------------------------------------------------------------------------
@@ -166,7 +165,7 @@ def zsh_option(option):
     says = re.sub(r"([\[\]:\\])", r"\\\1", option.help)
     takes = ""
     if option.value:
-        takes = ":%s:%s" % (option.value.replace("|", " or ") if not choices(option) else "word",
+        takes = ":%s:%s" % (option.value if not choices(option) else "word",
                             "(%s)" % " ".join(choices(option)) if choices(option) else
                             "_files" if option.value in FILES else " ")
     return quoted("%s[%s]%s" % (option.name, says, takes))

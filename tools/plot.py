@@ -22,6 +22,7 @@ import matplotlib.pyplot as plt
 
 from guard import Refused, no_warnings
 from studies import tables
+from studies.tables import in_order
 
 STYLE = {
     "font.size": 8, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False,
@@ -42,11 +43,6 @@ def table(folder, name):
     """The rows of a table; None when it is not there."""
     path = os.path.join(folder, name + ".tsv")
     return tables.read_table(path)[1] if os.path.exists(path) else None
-
-
-def in_order(rows, column):
-    """The different cells of a column, as they come."""
-    return list(dict.fromkeys(row[column] for row in rows))
 
 
 def line_style(i):

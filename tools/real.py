@@ -21,8 +21,9 @@ import sys
 
 from guard import status_of
 from studies import tables
-from studies.report import Results, by_off, in_order
+from studies.report import Results, by_off
 from studies.stages import LANGUAGES, PAPERS, ROOT, Stages, from_root, out_folder, words_of
+from studies.tables import in_order
 
 TEXTS, PROMPTS = "demo/text", "demo/prompts/en.txt"
 HOW, STRENGTH, TOKENS_OUT = "replace", "2", "24"

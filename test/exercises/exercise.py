@@ -1,5 +1,5 @@
-"""What the tests of the exercises share: running the program, reading what it writes, the selection
-from its definition, and that everything else stays as it was.
+"""What the tests of the exercises share: running the program, reading what it writes, p and entropy
+from their definitions, and that everything else stays as it was.
 """
 
 import math
@@ -86,23 +86,14 @@ def entropy(q):
     return -math.fsum(value * math.log(value) for value in q) + 0.0
 
 
-def threshold(p, rate):
-    """The round(rate |p|)-th smallest of all p."""
-    values = sorted(value for row in p for value in row)
-    rank = round(rate * len(values))
-    return values[rank - 1] if rank else -1
-
-
-def select(scores, p, top=0.01, filtered=0.95, bar=0.95):
-    """{neuron: its languages' numbers}: README.md's three steps. The lowest scores come first."""
-    least, high = threshold(p, filtered), threshold(p, bar)
-    active = sorted((score, i) for i, score in enumerate(scores) if max(p[i]) > least)
-    return {i: [k for k, value in enumerate(p[i]) if value > high]
-            for _, i in active[:round(top * len(p))]}
+def in_order(scores):
+    """The neurons, the lowest scores first, then by place."""
+    return sorted(range(len(scores)), key=lambda i: (scores[i], i))
 
 
 class Case(unittest.TestCase):
-    """A test has a folder of its own."""
+    """A test has a folder of its own. few: how much of a text is counted, as options."""
+    few = ["--tokens", "256"]
 
     def setUp(self):
         holder = tempfile.TemporaryDirectory(prefix="exercise.")
@@ -115,6 +106,11 @@ class Case(unittest.TestCase):
         if done.returncode or done.stderr:
             self.fail("lape %s\n%s" % (" ".join(words), done.stderr or done.returncode))
         return done.stdout
+
+    def counted(self, name, *options, languages=("en",)):
+        """The path of a counts file of the demo's texts."""
+        self.lape("count", DEMO, *corpora(*languages), *self.few, *options, "-o", self.path(name))
+        return self.path(name)
 
     def refused(self, *words):
         """It must fail with one line, which is not that there is no such option."""

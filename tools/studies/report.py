@@ -8,6 +8,7 @@ import os
 
 from studies import tables
 from studies.second import NAME
+from studies.tables import in_order
 
 DOZEN = 12               # layers, from which a model has a bottom and a top
 
@@ -59,10 +60,6 @@ def several(words):
     """a, b and c."""
     words = list(words)
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
-
-
-def in_order(rows, name):
-    return list(dict.fromkeys(row[name] for row in rows))
 
 
 # ---- Each part: its table, and what it shows ---------------------------------------------------

@@ -55,6 +55,11 @@ def read_lines(path):
         raise Refused("%s: cannot be read: %s" % (path, problem.strerror))
 
 
+def in_order(rows, column):
+    """The different cells of a column, as they come."""
+    return list(dict.fromkeys(row[column] for row in rows))
+
+
 def read_table(path):
     """The header's lines, and the rows by the columns' names, all of them text."""
     lines = [line for line in read_lines(path) if line]

@@ -7,9 +7,10 @@
 import math
 import sys
 
-from paths import DEMO
+import paths                                                    # noqa: F401: finds the rest
 import exercise
 import report
+import test_methods
 
 RATES = [["--top", "0.05", "--filter", "0.9", "--bar", "0.9"], ["--filter", "0", "--top", "0.2"],
          ["--penalty", "0.5"], ["--method", "lap"], ["--method", "lave"],
@@ -19,9 +20,7 @@ RATES = [["--top", "0.05", "--filter", "0.9", "--bar", "0.9"], ["--filter", "0",
 class Bits(exercise.Case):
     def setUp(self):
         super().setUp()
-        self.counts = self.path("counts")
-        self.lape("count", DEMO, *exercise.corpora(*exercise.LANGUAGES), "--tokens", "256",
-                  "-o", self.counts)
+        self.counts = self.counted("counts", languages=exercise.LANGUAGES)
 
     def find(self, *options):
         return self.lape("find", self.counts, *options)
@@ -57,7 +56,7 @@ class Bits(exercise.Case):
         """And they are those that README.md's three steps select."""
         labels, p = exercise.probabilities(self.counts)
         scores = [exercise.entropy(exercise.shares(row)) for row in p]
-        wanted = exercise.select(scores, p, 0.05, 0.9, 0.9)
+        wanted = test_methods.select(exercise.in_order(scores), p, 0.05, 0.9, 0.9)
         found = exercise.table(self.find(*RATES[0], "--bits"))
         self.assertEqual({1024 * layer + neuron: row[1] for (layer, neuron), row in found.items()},
                          {i: ",".join(labels[k] for k in of) or "-" for i, of in wanted.items()})

@@ -19,10 +19,7 @@ FEW = ["--seq", str(SEQ), "--tokens", str(TOKENS)]
 
 
 class Up(exercise.Case):
-    def counted(self, name, *options, languages=("en",)):
-        self.lape("count", DEMO, *exercise.corpora(*languages), *FEW, *options,
-                  "-o", self.path(name))
-        return self.path(name)
+    few = FEW
 
     def between(self, count, values, low, high, off=OFF):
         """As many values are in (low, high), but for those that are near an end."""

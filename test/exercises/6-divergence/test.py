@@ -9,9 +9,10 @@ import math
 import struct
 import sys
 
-from paths import DEMO
+import paths                                                    # noqa: F401: finds the rest
 import exercise
 import report
+import test_methods
 import tiny
 
 RATES = [(0.05, 0.9, 0.9), (0.01, 0.95, 0.95), (0.3, 0.0, 0.5), (0.002, 0.5, 0.99)]
@@ -34,26 +35,24 @@ def divergence(p):
 class Divergence(exercise.Case):
     def setUp(self):
         super().setUp()
-        self.counts = self.path("counts")
-        self.lape("count", DEMO, *exercise.corpora(*exercise.LANGUAGES), "--tokens", "256",
-                  "-o", self.counts)
+        self.counts = self.counted("counts", languages=exercise.LANGUAGES)
         self.labels, self.p = exercise.probabilities(self.counts)
 
     def clear(self, scores, top, filtered):
         """The last neuron that is selected and the first that is not have the same p, so that their
         places decide, or scores that no rounding confuses."""
-        least = exercise.threshold(self.p, filtered)
-        order = sorted((score, i) for i, score in enumerate(scores) if max(self.p[i]) > least)
+        least = test_methods.threshold(self.p, filtered)
+        order = [i for i in exercise.in_order(scores) if max(self.p[i]) > least]
         cut = round(top * len(scores))
-        for (a, i), (b, j) in zip(order[cut - 1:], order[cut:cut + 1]):
+        for i, j in zip(order[cut - 1:], order[cut:cut + 1]):
             alike = sorted(exercise.shares(self.p[i])) == sorted(exercise.shares(self.p[j]))
-            self.assertTrue(b - a > 1e-10 or alike, (top, filtered))
+            self.assertTrue(scores[j] - scores[i] > 1e-10 or alike, (top, filtered))
 
     def same(self, method, scores):
         """The selection, and of which languages each is, at several rates."""
         for top, filtered, bar in RATES:
             self.clear(scores, top, filtered)
-            wanted = exercise.select(scores, self.p, top, filtered, bar)
+            wanted = test_methods.select(exercise.in_order(scores), self.p, top, filtered, bar)
             found = exercise.table(self.lape(
                 "find", self.counts, "--method", method, "--top", repr(top), "--filter",
                 repr(filtered), "--bar", repr(bar)))
