@@ -1808,7 +1808,8 @@ static void next_token(struct generation *g, struct continuation *c, real *logit
         c->seen[id] = true;
         c->ended = ids_in(&c->ids) - c->prompt == (size_t)g->s.tokens;
     }
-    show_text(g, c, c->ended);
+    show_text(g, c, false);
+    if (c->ended) show_text(g, c, true);
     end_at_context(g, c);
 }
 

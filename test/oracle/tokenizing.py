@@ -729,7 +729,7 @@ def compare_streamed(reference, lape, tally):
         want.append(raw[shown:].decode(errors="each"))
         got = lape.streamed(prompt, seed)
         text = [x.decode(errors="backslashreplace") for x in got]
-        tally.add(text == [x for x in want if x] + ["\n"], prompt, text[:20], want[:20])
+        tally.add(text == [x for x in want if x] + ["\n"], prompt, text[-20:], want[-20:])
 
 
 # Surrogates, too many bytes, beyond U+10FFFF, bytes that are nowhere, and characters cut off.
