@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -78,6 +77,7 @@ struct part {
     uint64_t text; /* a digest of all its pieces' ids: a guard against mistakes */
     uint64_t shard, of;
 };
+static const struct part WHOLE_TEXT = {0, 0, 1};
 
 struct language {
     char label[LABEL_SIZE];
@@ -1375,41 +1375,40 @@ static int take_text(struct corpus *c, bool last, struct error *e) {
     return 0;
 }
 
-/* Reads a megabyte, or, where so much text has no place to be cut yet, as much again. */
-static int read_more(struct corpus *c, bool *last, struct error *e) {
+/* Reads a megabyte, or, where so much text has no place to be cut yet, as much again. Whether that
+ * was the last of the file. */
+static bool read_more(struct corpus *c) {
     char block[1 << 16];
     size_t more = c->bytes.n > 1 << 20 ? c->bytes.n : 1 << 20;
     ssize_t n = 1;
     for (; more && n > 0; more -= least(more, n)) {
         do n = read(c->file, block, least(sizeof block, more));
         while (n < 0 && errno == EINTR);
-        if (n < 0) return fail(e, "cannot read: %s", strerror(errno));
+        if (n < 0) end(FAILED, "%s: cannot read: %s", c->path, strerror(errno));
         buffer_add(&c->bytes, block, n);
         c->place += n;
     }
-    *last = n == 0;
-    return 0;
+    return n == 0;
 }
 
 /* Sees to it that n ids, or all that are left, can be taken. */
-static int corpus_fill(struct corpus *c, size_t n, struct error *e) {
+static void corpus_fill(struct corpus *c, size_t n) {
+    struct error e;
     while (!c->ended && ids_in(&c->ids) - c->used < n) {
-        bool last;
         drop_front(&c->ids, c->used * sizeof(int32_t));
         c->used = 0;
-        if (read_more(c, &last, e) ||
-            (c->encoder ? take_text(c, last, e) : take_integers(c, last, e)))
-            return fail_in(e, c->path);
+        const bool last = read_more(c);
+        must(c->encoder ? take_text(c, last, &e) : take_integers(c, last, &e), c->path, &e);
         c->ended = last || ids_in(&c->ids) >= c->limit - c->taken;
         if (ids_in(&c->ids) > c->limit - c->taken)
             c->ids.n = (size_t)(c->limit - c->taken) * sizeof(int32_t);
     }
-    return 0;
 }
 
-/* The next `length` ids, NULL when there are not so many, or on an error, which *bad tells. */
-static const int32_t *take_piece(struct corpus *c, size_t length, int *bad, struct error *e) {
-    if ((*bad = corpus_fill(c, length, e)) || ids_in(&c->ids) - c->used < length) return NULL;
+/* The next `length` ids, NULL when there are not so many. */
+static const int32_t *take_piece(struct corpus *c, size_t length) {
+    corpus_fill(c, length);
+    if (ids_in(&c->ids) - c->used < length) return NULL;
     const int32_t *piece = (int32_t *)c->ids.at + c->used;
     for (size_t i = 0; i < length; i++) c->digest = digest_on(c->digest, (uint32_t)piece[i]);
     c->used += length;
@@ -1426,12 +1425,7 @@ static double corpus_done(const struct corpus *c) {
 }
 
 /* ---- Pushing pieces through the model ----------------------------------------------------------
- *
- * While the model works on a batch, a thread of its own reads and encodes the next.
  */
-struct shard {
-    size_t first, step; /* pieces first, first + step, ... */
-};
 
 struct feed {
     const struct checkpoint *m;
@@ -1439,81 +1433,44 @@ struct feed {
     int length;                /* tokens in a piece, with the BOS if there is one */
     int batch;                 /* pieces at once */
     bool bos;                  /* every piece begins with it */
-    int32_t *tokens, *next;    /* [batch, length] at hand, and being read */
+    int32_t *tokens;           /* [batch, length] at hand */
     struct sequence *sequence; /* [batch] */
-    struct corpus *corpus;     /* that is read from */
-    struct shard shard;
-    pthread_t thread; /* runs when `reading` */
-    bool reading;
-    int read, bad; /* pieces in `next`, and whether its reading failed, with which error */
-    struct error error;
+    struct corpus *corpus;     /* that is read from, ... */
+    struct part part;          /* ... and which of its pieces are taken */
 };
 
 static void feed_new(struct feed *f, const struct checkpoint *m, uint64_t length, uint64_t batch,
                      bool bos) {
     const uint64_t most = batch * length;
+    struct error e;
     *f = (struct feed){.m = m, .length = (int)length, .batch = (int)batch, .bos = bos};
     if (most > INT_MAX)
         end(FAILED, "%llu pieces of %llu tokens are too many at once", (ull)batch, (ull)length);
     f->tokens = new_array(most, sizeof *f->tokens);
-    f->next = new_array(most, sizeof *f->next);
     f->sequence = new_array(batch, sizeof *f->sequence);
-    const struct room room = {(int)most, (int)most, (int)length, false};
-    f->run = run_new(&m->model, m->pool, room, &f->error);
-    must(!f->run, NULL, &f->error);
+    f->run =
+        run_new(&m->model, m->pool, (struct room){(int)most, (int)most, (int)length, false}, &e);
+    must(!f->run, NULL, &e);
 }
 
-/* The shard's next piece, its BOS before it. 1 when there is one, 0 at the end, -1 on an error. */
-static int next_piece(struct feed *f, int32_t *to, struct error *e) {
+/* The part's next piece, its BOS before it; false at the end of the corpus. */
+static bool next_piece(struct feed *f, int32_t *to) {
     const size_t length = f->length - f->bos; /* the corpus's part of a piece */
     struct corpus *c = f->corpus;
-    for (;;) {
-        int bad;
-        const size_t number = c->pieces;
-        const int32_t *piece = take_piece(c, length, &bad, e);
-        if (!piece) return bad ? -1 : 0;
-        if (number % f->shard.step != f->shard.first) continue;
-        to[0] = f->m->bos;
-        memcpy(to + f->bos, piece, length * sizeof *to);
-        return 1;
-    }
+    const int32_t *piece;
+    do piece = take_piece(c, length);
+    while (piece && (c->pieces - 1) % f->part.of != f->part.shard);
+    if (!piece) return false;
+    to[0] = f->m->bos;
+    memcpy(to + f->bos, piece, length * sizeof *to);
+    return true;
 }
 
-static void *read_batch(void *feed) {
-    struct feed *f = feed;
-    int got = 1;
-    for (f->read = 0; f->read < f->batch; f->read++)
-        if ((got = next_piece(f, f->next + (size_t)f->read * f->length, &f->error)) <= 0) break;
-    f->bad = got < 0;
-    return NULL;
-}
-
-static void read_ahead(struct feed *f) {
-    f->reading = pthread_create(&f->thread, NULL, read_batch, f) == 0;
-    if (!f->reading) read_batch(f);
-}
-
-static void feed_start(struct feed *f, struct corpus *c, struct shard s) {
-    f->corpus = c;
-    f->shard = s;
-    read_ahead(f);
-}
-
-/* How many pieces are in f->tokens now, 0 at the end. *done is then what part of the corpus was
- * read. */
-static int feed_next(struct feed *f, double *done) {
-    int32_t *tokens = f->next;
-    if (f->reading) pthread_join(f->thread, NULL);
-    f->reading = false;
-    *done = corpus_done(f->corpus);
-    must(f->bad, NULL, &f->error);
-    const int n = f->read;
-    f->next = f->tokens;
-    f->tokens = tokens;
-    for (int i = 0; i < n; i++)
-        f->sequence[i] =
-            (struct sequence){tokens + (size_t)i * f->length, f->length, 0, i * f->length};
-    if (n) read_ahead(f);
+/* Takes a batch of pieces: how many, 0 at the end of the corpus. */
+static int next_batch(struct feed *f) {
+    int n = 0;
+    for (int32_t *to = f->tokens; n < f->batch && next_piece(f, to); n++, to += f->length)
+        f->sequence[n] = (struct sequence){to, f->length, 0, n * f->length};
     return n;
 }
 
@@ -1623,13 +1580,15 @@ static void piece_losses(struct evaluation *v, int n, double *sum) {
  * change nothing. Returns how many pieces. */
 static uint64_t sum_losses(struct evaluation *v, struct corpus *c, struct edits *row, int rows,
                            double *sum) {
-    double done, before = 0; /* of the corpus, before the batch at hand and after it */
+    double before = 0; /* what part of the corpus was done before the batch at hand */
     uint64_t pieces = 0;
     struct error e;
     progress_corpus(&v->progress, c);
-    feed_start(&v->feed, c, (struct shard){0, 1});
-    for (int n; (n = feed_next(&v->feed, &done)) > 0; pieces += n, before = done)
+    v->feed.corpus = c;
+    v->feed.part = WHOLE_TEXT;
+    for (int n; (n = next_batch(&v->feed)) > 0; pieces += n, before = corpus_done(c))
         for (int r = 0; r < rows; r++) {
+            const double done = corpus_done(c);
             const struct hook hook = {edit_neurons, &row[r]};
             must(forward(v->feed.run, v->feed.sequence, n, row[r].first ? &hook : NULL, &e),
                  c->path, &e);
@@ -2014,7 +1973,6 @@ static void choose_length(const struct checkpoint *m, struct options *o) {
 
 /* The model, and every LANG=FILE after it. */
 static void open_corpora(struct work *w, struct options *o) {
-    struct error e;
     name_corpora(w, o);
     checkpoint_open(&w->m, o->word[0], o->threads);
     const int context = w->m.model.config.context;
@@ -2028,7 +1986,7 @@ static void open_corpora(struct work *w, struct options *o) {
         struct corpus *c = &w->corpus[k];
         const size_t length = o->length - o->bos;
         corpus_open(c, &w->m, o->tokens);
-        must(corpus_fill(c, length, &e), NULL, &e);
+        corpus_fill(c, length);
         const size_t has = ids_in(&c->ids);
         if (has + o->bos < 2) end(FAILED, "%s: %zu tokens; a piece needs two", c->path, has);
         if (has < length)
@@ -2057,14 +2015,14 @@ static void open_neurons(struct work *w, const struct options *o) {
 
 /* ---- lape count ------------------------------------------------------------------------------ */
 
-static struct shard parse_shard(const char *text) {
+static struct part parse_shard(const char *text) {
     uint64_t i, n;
     struct span rest = text_span(text), part;
-    if (!text) return (struct shard){0, 1};
+    if (!text) return WHOLE_TEXT;
     if (!next_part(&rest, '/', &part) || !parse_number(part, MOST_SHARDS, &i) ||
         !parse_number(rest, MOST_SHARDS, &n) || i < 1 || i > n)
         end(USAGE, "--shard wants I/N with I from 1 to N, not %s", text);
-    return (struct shard){i - 1, n};
+    return (struct part){0, i - 1, n};
 }
 
 /* Adds n tokens to a histogram. */
@@ -2116,13 +2074,11 @@ static void begin_counts(struct work *w, const struct options *o, const char *pa
  * text. */
 static void pass_over(struct feed *f, const struct language *l, int vocab, const char *partial) {
     int64_t *histogram = new_array(vocab, sizeof *histogram);
-    struct error e;
-    int got = 1;
-    for (uint64_t i = 0; got > 0 && i < l->pieces; i++)
-        if ((got = next_piece(f, f->next, &e)) > 0) add_histogram(histogram, f->next, f->length);
-    must(got < 0, NULL, &e);
-    if (got == 0 || memcmp(histogram, l->of[HISTOGRAM], vocab * sizeof *histogram))
-        other_run(partial);
+    for (uint64_t i = 0; i < l->pieces; i++) {
+        if (!next_piece(f, f->tokens)) other_run(partial);
+        add_histogram(histogram, f->tokens, f->length);
+    }
+    if (memcmp(histogram, l->of[HISTOGRAM], vocab * sizeof *histogram)) other_run(partial);
     free(histogram);
 }
 
@@ -2135,7 +2091,7 @@ static void save_partial(const struct counts *c, const char *path) {
 }
 
 /* Counts the pieces of a language that are not counted yet. */
-static void count_language(struct work *w, int k, const struct options *o, struct shard s,
+static void count_language(struct work *w, int k, const struct options *o, struct part part,
                            const char *partial, struct progress *p) {
     struct language *l = &w->counts.language[k];
     struct corpus *c = &w->corpus[k];
@@ -2143,24 +2099,23 @@ static void count_language(struct work *w, int k, const struct options *o, struc
     struct counter counter = {.pool = w->m.pool, .counts = &w->counts, .language = l};
     const struct hook hook = {count_neurons, &counter};
     struct error e;
-    double done;
     progress_corpus(p, c);
     f->corpus = c;
-    f->shard = s;
+    f->part = part;
     pass_over(f, l, w->counts.vocab, partial);
-    feed_start(f, c, s);
-    for (int n; (n = feed_next(f, &done)) > 0;) {
+    for (int n; (n = next_batch(f)) > 0;) {
         must(forward(f->run, f->sequence, n, &hook, &e) || count_is_sound(&counter, &e), NULL, &e);
         add_histogram(l->of[HISTOGRAM], f->tokens, (size_t)n * f->length);
         l->pieces += n;
         l->tokens += (uint64_t)n * f->length;
-        progress_add(p, l->label, (double)n * f->length, done);
+        progress_add(p, l->label, (double)n * f->length, corpus_done(c));
         if (o->save_every <= 0 || now() - p->saved < o->save_every) continue;
         save_partial(&w->counts, partial);
         p->saved = now();
     }
     l->parts = 0; /* those that a partial file had */
-    must(add_part(l, (struct part){c->digest, s.first, s.step}, &e), NULL, &e);
+    part.text = c->digest;
+    must(add_part(l, part, &e), NULL, &e);
     if (l->pieces == 0)
         end(FAILED, "%s: %zu pieces leave none for shard %s", c->path, c->pieces, o->shard);
     say_ragged(p, f, l->pieces);
@@ -2173,7 +2128,7 @@ static int by_label(const void *a, const void *b) {
 static void count_command(struct work *w, struct options *o) {
     struct progress p;
     struct error e;
-    const struct shard s = parse_shard(o->shard);
+    const struct part part = parse_shard(o->shard);
     open_corpora(w, o);
     buffer_add(&w->text, o->output, strlen(o->output));
     buffer_add(&w->text, ".partial", sizeof ".partial");
@@ -2182,7 +2137,7 @@ static void count_command(struct work *w, struct options *o) {
     feed_new(&w->feed, &w->m, o->length, o->batch, o->bos);
     begin_counts(w, o, partial);
     progress_start(&p, w->corpus, w->corpora, o->quiet);
-    for (int k = 0; k < w->corpora; k++) count_language(w, k, o, s, partial, &p);
+    for (int k = 0; k < w->corpora; k++) count_language(w, k, o, part, partial, &p);
     progress_end(&p);
     counts_write(&w->counts, w->output.file);
     must(output_finish(&w->output, &e), NULL, &e);
@@ -2569,14 +2524,13 @@ static void trace_pieces(struct trace *t, struct work *w, size_t length, bool bo
 
 static void trace_command(struct work *w, struct options *o) {
     struct trace t = {.at = (enum point)o->at, .layer = -1};
-    struct error e;
     if (o->words < 2) end(USAGE, "a text is missing: lape trace MODEL FILE");
     w->corpora = 1;
     w->corpus = new_array(1, sizeof *w->corpus);
     w->corpus->path = o->word[1];
     checkpoint_open(&w->m, o->word[0], o->threads);
     corpus_open(w->corpus, &w->m, o->tokens);
-    must(corpus_fill(w->corpus, SIZE_MAX, &e), NULL, &e);
+    corpus_fill(w->corpus, SIZE_MAX);
     const int L = w->m.model.config.layers;
     const bool layered = t.at != AT_EMBD && t.at != AT_LOGITS;
     if (o->layer != UINT64_MAX && (!layered || o->layer >= (uint64_t)L))

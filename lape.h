@@ -302,8 +302,9 @@ struct model {
     struct norm {
         real *weight, *bias; /* [D]; without a weight there is no norm, without a bias it is 0 */
     } embedding_norm, output_norm;
-    real *output_bias;  /* [V] or NULL */
-    real *rope_factors; /* [rotated / 2] or NULL: frequencies are divided by them */
+    real *output_bias;     /* [V] or NULL */
+    real *rope_factors;    /* [rotated / 2] or NULL: frequencies are divided by them */
+    struct buffer vectors; /* real *: all that norms and biases lie in */
     bool stream; /* forward() fetches the next layer's weights while it works on one, and lets
                     go of it after: for models larger than memory, and batches that are large */
 };

@@ -1163,6 +1163,7 @@ static int load_vector(struct model *m, real **to, const char *name, int n, stru
     struct matrix row;
     if (load_matrix(m, &row, name, 1, n, e)) return -1;
     *to = new_array(n, sizeof **to);
+    buffer_add(&m->vectors, to, sizeof *to);
     widen(*to, &row, 0, 0, n);
     return 0;
 }
@@ -1215,19 +1216,17 @@ static int load_qkv(struct model *m, int i, struct error *e) {
     if ((fused && load_matrix(m, &all, name, q + 2 * kv, c->width, e)) ||
         load_bias(m, &bias, tensor_name(name, i, "attn_qkv", ".bias"), q + 2 * kv, e))
         return -1;
-    int bad = 0;
-    for (int k = 0; !bad && k < 3; k++) {
+    for (int k = 0; k < 3; k++) {
         const int from = part[k].from, rows = part[k].rows;
         if (fused) *part[k].to = some_rows(all, from, rows);
+        if (bias) *part[k].bias = bias + from;
         /* where all three biases are in one, one alone has no place */
-        bad = (!fused && load_linear(m, i, part[k].name, part[k].to, rows, c->width, NULL, e)) ||
-              (!bias &&
-               load_bias(m, part[k].bias, tensor_name(name, i, part[k].name, ".bias"), rows, e));
-        if (bias)
-            *part[k].bias = memcpy(new_array(rows, sizeof *bias), bias + from, rows * sizeof *bias);
+        if ((!fused && load_linear(m, i, part[k].name, part[k].to, rows, c->width, NULL, e)) ||
+            (!bias &&
+             load_bias(m, part[k].bias, tensor_name(name, i, part[k].name, ".bias"), rows, e)))
+            return -1;
     }
-    free(bias);
-    return bad;
+    return 0;
 }
 
 /* What the feed-forward begins with: one matrix, two, or two in one tensor. */
@@ -1455,24 +1454,10 @@ static void advise(const struct model *m, int layer, int advice) {
 }
 
 void model_close(struct model *m) {
-    for (int i = 0; m->layer && i < m->config.layers; i++) {
-        struct layer *w = &m->layer[i];
-        struct norm *norm[] = {&w->attn_norm, &w->ffn_norm, &w->attn_post,
-                               &w->ffn_post,  &w->q_norm,   &w->k_norm};
-        real *bias[] = {w->q_bias, w->k_bias, w->v_bias, w->attn_bias, w->up_bias, w->down_bias};
-        for (int k = 0; k < 6; k++) {
-            free(norm[k]->weight);
-            free(norm[k]->bias);
-            free(bias[k]);
-        }
-    }
+    real **vector = m->vectors.at;
+    for (size_t i = 0; i < m->vectors.n / sizeof *vector; i++) free(vector[i]);
+    free(vector);
     free(m->layer);
-    free(m->embedding_norm.weight);
-    free(m->embedding_norm.bias);
-    free(m->output_norm.weight);
-    free(m->output_norm.bias);
-    free(m->output_bias);
-    free(m->rope_factors);
     gguf_close(&m->file);
     *m = (struct model){0};
 }

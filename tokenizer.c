@@ -187,6 +187,24 @@ size_t whole_characters(struct span text) {
     return text.n;
 }
 
+/* The first byte of a text that is not UTF-8, text.n when all is. */
+static size_t not_utf8(struct span text) {
+    uint32_t code;
+    size_t n;
+    for (size_t i = 0; i < text.n; i += n)
+        if ((n = character((struct span){text.at + i, text.n - i}, &code)) == 0) return i;
+    return text.n;
+}
+
+/* Appends a text with U+2581 for its spaces. */
+static void add_spaces(struct span text, struct buffer *to) {
+    for (size_t i = 0; i < text.n; i++)
+        if (text.at[i] == ' ')
+            buffer_add(to, SPACE, SPACE_BYTES);
+        else
+            buffer_add(to, text.at + i, 1);
+}
+
 static void put_character(struct buffer *to, uint32_t c) {
     const uint8_t tail = 0x80 | (c & 0x3f), middle = 0x80 | (c >> 6 & 0x3f);
     if (c < 0x80)
@@ -495,23 +513,6 @@ static int add_pieces(struct tokenizer *t, const struct vocabulary *v, struct er
     return 0;
 }
 
-/* A space is U+2581 in user-defined pieces too, which llama.cpp's converter writes as they read. */
-static void mark_spaces(struct tokenizer *t) {
-    const struct vocabulary *v = &t->v;
-    t->raw = new_array((size_t)v->n + 1, sizeof *t->raw);
-    for (int32_t i = 0; i < v->n; i++) {
-        const size_t start = t->bytes.n;
-        for (size_t k = 0; k < v->piece[i].n; k++) {
-            const bool space = v->kind[i] == PIECE_USER && v->piece[i].at[k] == ' ';
-            buffer_add(&t->bytes, space ? SPACE : v->piece[i].at + k, space ? SPACE_BYTES : 1);
-        }
-        t->raw[i].n = t->bytes.n - start;
-    }
-    const char *at = t->bytes.at;
-    for (int32_t i = 0; i < v->n; at += t->raw[i++].n) t->raw[i].at = at;
-    t->v.piece = t->raw;
-}
-
 /* The byte that a character of GPT-2's alphabet stands for, -1 when it is not of it: printable ones
  * of Latin-1 are themselves, the others follow from U+0100 on in their order. */
 static int byte_of(uint32_t code) {
@@ -539,31 +540,39 @@ static int add_raw(const int16_t *alphabet, struct span piece, struct buffer *to
     return 0;
 }
 
-/* The pieces in bytes. Normal ones that are not of the alphabet can never be matched. */
+/* Appends a piece as a text at hand has it. GPT-2's are in bytes, and a normal one that is not of
+ * the alphabet can never be matched. Of SentencePiece's, user-defined ones may have spaces, as
+ * llama.cpp's converter writes them. */
+static int add_raw_piece(struct tokenizer *t, int32_t id, const int16_t *alphabet,
+                         struct error *e) {
+    const struct span piece = t->v.piece[id];
+    int32_t *kind = &t->kind[id];
+    if (alphabet && not_utf8(piece) < piece.n) return fail(e, "token %d is not UTF-8", id);
+    if (alphabet && *kind == PIECE_BYTE)
+        return fail(e, "token %d is of kind 6, which GPT-2's are not", id);
+    if (!alphabet && *kind == PIECE_USER) {
+        add_spaces(piece, &t->bytes);
+    } else if (!alphabet || *kind != PIECE_NORMAL || add_raw(alphabet, piece, &t->bytes)) {
+        if (alphabet && *kind == PIECE_NORMAL) *kind = PIECE_UNUSED;
+        buffer_add(&t->bytes, piece.at, piece.n);
+    }
+    return 0;
+}
+
+/* Without an alphabet pieces are SentencePiece's. */
 static int fill_raw(struct tokenizer *t, const int16_t *alphabet, struct error *e) {
-    const struct vocabulary *v = &t->v;
-    int32_t *kind = t->kind = new_array((size_t)v->n + 1, sizeof *kind);
-    size_t start = 0;
-    uint32_t code;
-    t->raw = new_array((size_t)v->n + 1, sizeof *t->raw);
-    for (int32_t i = 0; i < v->n; i++) {
-        kind[i] = v->kind[i];
-        for (size_t k = 0, n; k < v->piece[i].n; k += n)
-            if (!(n = character((struct span){v->piece[i].at + k, v->piece[i].n - k}, &code)))
-                return fail(e, "token %d is not UTF-8", i);
-        if (kind[i] == PIECE_BYTE)
-            return fail(e, "token %d is of kind 6, which GPT-2's are not", i);
-        if (kind[i] != PIECE_NORMAL || add_raw(alphabet, v->piece[i], &t->bytes)) {
-            buffer_add(&t->bytes, v->piece[i].at, v->piece[i].n);
-            if (kind[i] == PIECE_NORMAL) kind[i] = PIECE_UNUSED;
-        }
+    const int32_t n = t->v.n;
+    t->kind = memcpy(new_array((size_t)n + 1, sizeof *t->kind), t->v.kind, n * sizeof *t->kind);
+    t->raw = new_array((size_t)n + 1, sizeof *t->raw);
+    for (int32_t i = 0; i < n; i++) {
+        const size_t start = t->bytes.n;
+        if (add_raw_piece(t, i, alphabet, e)) return -1;
         t->raw[i].n = t->bytes.n - start;
-        start = t->bytes.n;
     }
     const char *at = t->bytes.at;
-    for (int32_t i = 0; i < v->n; at += t->raw[i++].n) t->raw[i].at = at;
+    for (int32_t i = 0; i < n; at += t->raw[i++].n) t->raw[i].at = at;
     t->v.piece = t->raw;
-    t->v.kind = kind;
+    t->v.kind = t->kind;
     return 0;
 }
 
@@ -623,7 +632,7 @@ static int fill_merges(struct tokenizer *t, const int16_t *alphabet, struct erro
 /* The tables of SentencePiece's. */
 static int fill_tables(struct tokenizer *t, const struct vocabulary *v, struct error *e) {
     size_t bytes = 0, missing = 0;
-    mark_spaces(t);
+    if (fill_raw(t, NULL, e)) return -1;
     for (int32_t i = 0; i < t->v.n; i++) bytes += t->v.piece[i].n;
     for (t->pairs = 64; t->pairs < 2 * bytes;) t->pairs *= 2;
     t->pair = new_array(t->pairs, sizeof *t->pair);
@@ -711,7 +720,7 @@ struct symbol {
  */
 struct candidate {
     double score;
-    int32_t left, right;
+    int32_t left, right, id; /* id: which piece they are together */
     size_t bytes;
 };
 
@@ -772,23 +781,24 @@ static struct candidate heap_pop(struct encoder *c) {
 /* Symbols lie side by side in the text, so two of them joined are one span. */
 static void consider(struct encoder *c, const struct symbol *s, int32_t left, int32_t right) {
     if (left < 0 || right < 0) return;
-    if (c->t->merges) {
-        if (s[left].id < 0 || s[right].id < 0) return;
+    const struct span both = {s[left].text.at, s[left].text.n + s[right].text.n};
+    struct candidate new = {0, left, right, -1, both.n};
+    if (!c->t->merges) {
+        new.id = find_piece(c->t, both);
+        if (new.id >= 0) new.score = c->t->v.score[new.id];
+    } else if (s[left].id >= 0 && s[right].id >= 0) {
         const struct merge *m = find_merge(c->t, s[left].id, s[right].id);
-        size_t bytes = s[left].text.n + s[right].text.n;
-        if (m->result >= 0) heap_push(c, (struct candidate){-m->rank, left, right, bytes});
-        return;
+        new.id = m->result;
+        new.score = -m->rank;
     }
-    struct span both = {s[left].text.at, s[left].text.n + s[right].text.n};
-    int32_t id = find_piece(c->t, both);
-    if (id >= 0) heap_push(c, (struct candidate){c->t->v.score[id], left, right, both.n});
+    if (new.id >= 0) heap_push(c, new);
 }
 
 static void join(struct encoder *c, struct symbol *s, const struct candidate *best) {
     struct symbol *left = &s[best->left], *right = &s[best->right];
     if (!left->text.n || !right->text.n || left->text.n + right->text.n != best->bytes)
         return; /* out of date */
-    if (c->t->merges) left->id = find_merge(c->t, left->id, right->id)->result;
+    left->id = best->id;
     left->text.n = best->bytes;
     right->text.n = 0;
     left->right = right->right;
@@ -995,28 +1005,6 @@ static size_t encode_lines(struct encoder *c, struct span text, bool last_part) 
     return text.n;
 }
 
-/* The first byte of a text that is not UTF-8, text.n when all is. */
-static size_t not_utf8(struct span text) {
-    uint32_t code;
-    size_t n;
-    for (size_t i = 0; i < text.n; i += n)
-        if ((n = character((struct span){text.at + i, text.n - i}, &code)) == 0) return i;
-    return text.n;
-}
-
-/* The text as SentencePiece's pieces write it: spaces become U+2581, one more stands before all.
- * How many of those bytes are not of the text. */
-static size_t write_spaces(struct span text, bool prefix, struct buffer *to) {
-    to->n = 0;
-    if (prefix) buffer_add(to, SPACE, SPACE_BYTES);
-    for (size_t i = 0; i < text.n; i++)
-        if (text.at[i] == ' ')
-            buffer_add(to, SPACE, SPACE_BYTES);
-        else
-            buffer_add(to, text.at + i, 1);
-    return prefix ? SPACE_BYTES : 0;
-}
-
 /* Bytes of the text that `written` bytes were written for. */
 static size_t bytes_written_for(struct span text, size_t written) {
     size_t i = 0;
@@ -1030,7 +1018,10 @@ static size_t encode_between(struct encoder *c, struct span text, bool last) {
     /* what merges by rank is split as tokenizers does it, with no space in front of another */
     const bool spaced = text.at[0] == ' ' || begins_spaced(text);
     const bool prefix = c->t->v.add_prefix && !c->begun && !(c->t->v.merge && spaced);
-    const size_t more = write_spaces(text, prefix, &c->written);
+    const size_t more = prefix ? SPACE_BYTES : 0; /* bytes that are not of the text */
+    c->written.n = 0;
+    buffer_add(&c->written, SPACE, more);
+    add_spaces(text, &c->written);
     const size_t n = encode_all(c, (struct span){c->written.at, c->written.n}, last);
     c->begun |= n > 0;
     return n > more ? bytes_written_for(text, n - more) : 0;
