@@ -1880,7 +1880,7 @@ struct options {
     const char *shard;
     int method, how, at; /* enum method, enum how, enum point; at: -1 where it is not given */
     double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, penalty;
-    uint64_t threads, length, tokens, batch, new_tokens, seed, layer, memory;
+    uint64_t threads, length, tokens, batch, new_tokens, seed, layer;
     bool quiet, help, bos, resume, decode, lines, any_model;
 };
 
@@ -1914,37 +1914,15 @@ static void split_word(const char *word, char label[LABEL_SIZE], const char **fi
     *file = equals + 1;
 }
 
-/* Bytes that are free: what Linux says, or half of all. */
-static uint64_t free_memory(void) {
-    char line[128];
-    ull kilobytes = 0;
-    FILE *file = fopen("/proc/meminfo", "r");
-    while (file && !kilobytes && fgets(line, sizeof line, file))
-        if (sscanf(line, "MemAvailable: %llu", &kilobytes) != 1) kilobytes = 0;
-    if (file) fclose(file);
-    if (kilobytes) return kilobytes << 10;
-    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
-}
-
-/* How many pieces at once: 512 tokens a thread where these and all weights fit into memory. Where
- * they do not, weights come layer by layer, for as many tokens as half of the memory holds. */
-static void fit_memory(struct work *w, struct options *o) {
-    struct model *m = &w->m.model;
-    const uint64_t memory = o->memory ? o->memory : free_memory() / 4 * 3;
-    /* what run_new() lays out for a token, in the main */
-    const uint64_t a_token = (7 * (uint64_t)m->config.width + 2 * m->config.neurons) * sizeof(real);
-    uint64_t tokens = o->batch ? o->batch * o->length : o->threads * 512, bytes = 0;
-    for (size_t i = 0; i < m->file.tensors; i++) bytes += m->file.tensor[i].data.n;
-    m->stream = bytes + tokens * a_token > memory;
-    if (m->stream) tokens = memory / 2 / a_token;
-    if (!o->batch) o->batch = least(tokens, 1 << 16) / o->length;
+/* How many pieces at once: 512 tokens a thread, or many where the weights are larger than the
+ * machine's memory, so that they are read from the disk seldom. */
+static void choose_batch(const struct model *m, struct options *o) {
+    const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    double bytes = (double)m->file.map_size;
+    for (int i = 0; i < m->file.parts; i++) bytes += (double)m->file.part[i].map_size;
+    const bool fits = bytes < memory * 3 / 4;
+    if (!o->batch) o->batch = (fits ? o->threads * 512 : 1 << 13) / o->length;
     if (!o->batch) o->batch = 1;
-    if (m->stream && !o->quiet)
-        fprintf(
-            stderr,
-            "lape: weights of %llu MB do not fit into %llu MB (--memory): they are read layer by "
-            "layer, for %llu tokens at once\n",
-            (ull)bytes >> 20, (ull)memory >> 20, (ull)(o->batch * o->length));
 }
 
 /* LANG=FILE after the model. */
@@ -1977,7 +1955,7 @@ static void open_corpora(struct work *w, struct options *o) {
     checkpoint_open(&w->m, o->word[0], o->threads);
     const int context = w->m.model.config.context;
     choose_length(&w->m, o);
-    fit_memory(w, o);
+    choose_batch(&w->m.model, o);
     check_bos(&w->m, o);
     if (!o->quiet && o->length > (uint64_t)context)
         fprintf(stderr, "lape: pieces of %llu tokens are longer than the model's context of %d\n",
@@ -2785,7 +2763,7 @@ enum { /* those that take an option: bits in the table's order */
     GENERATE = 1 << 6, BAKE = 1 << 7, TRACE = 1 << 8, DIFF = 1 << 9, EVERY = ~0
 };
 
-enum kind { TEXT, NAME, NUMBER, WHOLE, BYTES, FLAG };
+enum kind { TEXT, NAME, NUMBER, WHOLE, FLAG };
 
 #define AT(field) offsetof(struct options, field)
 static const struct option {
@@ -2807,9 +2785,6 @@ static const struct option {
      NULL},
     {"--batch", WHOLE, AT(batch), 1, 1 << 20, COUNT | PPL, "N   pieces at once (512 tokens a thread)",
      NULL},
-    {"--memory", BYTES, AT(memory), 1, 0x1p53, COUNT | PPL,
-     "SIZE   to use, as 4G or 500M; smaller than the model, its weights come layer by layer\n"
-     "         (three quarters of what is free)", NULL},
     {"--bos", FLAG, AT(bos), 0, 0, COUNT | PPL | TOKENIZE | TRACE,
      "   begin with the begin-of-sequence token, every piece", NULL},
     {"--near", NUMBER, AT(near), 0, 1e6, COUNT, "T   count gates within T of zero, too (0.001)", NULL},
@@ -2883,17 +2858,6 @@ static void print_commands(void) {
     printf("\n  lape COMMAND -h lists a command's options, lape --version says which lape it is\n");
 }
 
-/* "500M", "4G", "1.5g": with K, M, G for powers of 1024. */
-static bool parse_size(const char *text, uint64_t *to) {
-    static const char unit[] = "kmg";
-    char *end;
-    double n = strtod(text, &end);
-    const char *at = *end ? strchr(unit, tolower((unsigned char)*end)) : NULL;
-    for (const char *u = unit; at && u <= at; u++) n *= 1024;
-    *to = n >= 1 && n < 0x1p53 ? (uint64_t)n : 0;
-    return end > text && *to && (!*end || (at && !end[1]));
-}
-
 /* Which of an option's names the word is. */
 static int parse_name(const struct option *o, const char *word) {
     char names[256] = "";
@@ -2915,9 +2879,6 @@ static void set_option(void *field, const struct option *o, const char *text) {
         good = parse_number(text_span(text), (uint64_t)o->high, field) &&
                *(uint64_t *)field >= (uint64_t)o->low;
         break;
-    case BYTES:
-        if (parse_size(text, field)) break;
-        end(USAGE, "%s wants a size as 500M or 4G, not %s", o->name, text);
     case NUMBER:
         *(double *)field = strtod(text, &stop);
         good = stop > text && !*stop && *(double *)field >= o->low && *(double *)field <= o->high;

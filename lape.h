@@ -305,8 +305,6 @@ struct model {
     real *output_bias;     /* [V] or NULL */
     real *rope_factors;    /* [rotated / 2] or NULL: frequencies are divided by them */
     struct buffer vectors; /* real *: all that norms and biases lie in */
-    bool stream; /* forward() fetches the next layer's weights while it works on one, and lets
-                    go of it after: for models larger than memory, and batches that are large */
 };
 
 /* Opens a checkpoint: GGUF of one of llama.cpp's architectures that model.c lists, its matrices in

@@ -4,8 +4,6 @@
  * before it are what makes it fast without changing a bit of what it computes.
  */
 #define _POSIX_C_SOURCE 200809L
-#define _DEFAULT_SOURCE /* madvise */
-#define _DARWIN_C_SOURCE
 #include "lape.h"
 
 #include <float.h>
@@ -15,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 #ifdef _OPENMP
 #include <omp.h>
 enum { OPENMP = true };
@@ -1442,17 +1439,6 @@ struct matrix down_projection(const struct model *m, int layer) {
     return m->layer[layer].down;
 }
 
-/* Tells the system that a layer's matrices are wanted soon, or no longer: it may do as it likes. */
-static void advise(const struct model *m, int layer, int advice) {
-    const struct layer *w = &m->layer[layer];
-    const struct matrix *of[] = {&w->q, &w->k, &w->v, &w->attn_out, &w->gate, &w->up, &w->down};
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
-        const size_t n = of[i]->rows * of[i]->row_bytes, before = (uintptr_t)of[i]->at % page;
-        if (n) (void)madvise((void *)(of[i]->at - before), n + before, advice);
-    }
-}
-
 void model_close(struct model *m) {
     real **vector = m->vectors.at;
     for (size_t i = 0; i < m->vectors.n / sizeof *vector; i++) free(vector[i]);
@@ -2442,7 +2428,6 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
     see(hook, AT_EMBD, -1, r->x, T, D);
     for (int l = 0; l < c->layers; l++) {
         const struct layer *w = &r->m->layer[l];
-        if (r->m->stream) advise(r->m, (l + 1) % c->layers, MADV_WILLNEED);
 
         norm(r, r->h, r->x, T, D, &w->attn_norm); // h [T, D]
         see(hook, AT_ATTN_NORM, l, r->h, T, D);
@@ -2488,7 +2473,6 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
         see(hook, AT_DOWN, l, r->y, T, D);
         each(r, ADD, r->x, r->y, D); // x += y
         see(hook, AT_RESID, l, r->x, T, D);
-        if (r->m->stream) advise(r->m, l, MADV_DONTNEED);
     }
     return 0;
 }

@@ -33,7 +33,7 @@ SMALL_VOCAB, WIDE_VOCAB = 16, 70000      # of the models without a tokenizer mad
 FLAG, TEXT = "flag", "text"
 ALL = {"-q": FLAG, "-h": FLAG}
 PIECES = {"--seq": (2, 1 << 24), "--tokens": (1, 10 ** 15), "--batch": (1, 1 << 20),
-          "--bos": FLAG, "-t": (1, 1024), "-o": TEXT, "--memory": TEXT}
+          "--bos": FLAG, "-t": (1, 1024), "-o": TEXT}
 OPTIONS = {
     "info": dict(ALL),
     "tokenize": dict(ALL, **{"--bos": FLAG, "--decode": FLAG, "--lines": FLAG}),
@@ -1116,19 +1116,6 @@ class Count(Case):
                          expected)
         self.refused(2, "fr=-", "count", DEMO, "en=-", "fr=-", "-q", "-o", self.path("out"))
         self.refused(1, "-: 0 tokens", "count", DEMO, "en=-", "-q", "-o", self.path("out"))
-
-    def test_memory(self):
-        """However little memory there is to be, the same bytes come out."""
-        text, few = "en=" + text_path("en"), ["--seq", "64", "--tokens", "512"]
-        expected = self.count("plain", text, *few)
-        for size in "1", "100k", "3M", "0.5m", "2G":
-            self.assertEqual(self.count("out", text, *few, "--memory", size), expected)
-        done = run("ppl", DEMO, text, *few, "--memory", "1M", "--batch", "2")
-        self.assertIn(b"(--memory): they are read layer by layer, for 128 tokens", done.stderr)
-        self.assertEqual(done.stdout, self.works("ppl", DEMO, text, *few, "-q"))
-        for size in "", "x", "0", "-1", "1x", "1MM", "M", "nan", "inf", "1e30":
-            self.refused(2, "--memory", "count", DEMO, text, "-o", self.path("out"), "--memory",
-                         size)
 
     def test_progress(self):
         done = run("count", DEMO, "en=" + text_path("en"), "--seq", "64", "--tokens", "130", "-o",

@@ -63,11 +63,6 @@ class Split(Case):
             self.assertEqual((self.ppl(first), self.lape(0, "info", first)[0]), whole, sizes)
             self.assertEqual(self.ppl(first, "-t", "1"), whole[0])
 
-    def test_layer_by_layer(self):
-        """Weights that do not fit into memory: every layer's are let go of where they lie."""
-        first = self.write(parts_of(self.file, [7, 5, self.count - 12]))
-        self.assertEqual(self.ppl(first, "--memory", "1K"), self.ppl(self.whole))
-
     def test_other_model(self):
         """Not the first one's order of numbers alone: other weights, another result."""
         other = tiny.with_tokenizer(tiny.sentencepiece(), seed=2)

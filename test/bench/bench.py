@@ -125,30 +125,30 @@ def run(*words):
 
 
 def measured(*words, **streams):
-    """A process that has ended, and (seconds, peak bytes); None where it failed."""
+    """A process that has ended, and its (seconds, peak bytes, those of no file), or None."""
     done = subprocess.run([sys.executable, "-S", TIME_AND_PEAK, *map(str, words)], cwd=ROOT,
                           text=True, stderr=subprocess.PIPE, **streams)
     if done.returncode:
         return done, None
-    seconds, peak = done.stderr.split()[-2:]
-    return done, (float(seconds), int(peak))
+    seconds, peak, own = done.stderr.split()[-3:]
+    return done, (float(seconds), int(peak), int(own))
 
 
 def timed(*words, stdin=None):
-    """(seconds, peak bytes) of a process whose output nobody wants."""
+    """(seconds, peak bytes, those of no file) of a process whose output nobody wants."""
     with open(stdin or os.devnull, "rb") as source:
         done, figures = measured(*words, stdin=source, stdout=subprocess.DEVNULL)
     return figures or sys.exit("%s: %s" % (" ".join(map(str, words)), done.stderr.strip()[-500:]))
 
 
 def rival(name, *words):
-    """(rate, peak bytes) of library_rates.py; (None, 0) where its library is absent."""
+    """(rate, peak bytes of no file) of library_rates.py; (None, 0) where its library is absent."""
     python = LLAMA_PYTHON if name == "llama" and os.path.exists(LLAMA_PYTHON) else sys.executable
     done, figures = measured(python, LIBRARY_RATES, name, *words, stdout=subprocess.PIPE)
     if not figures:
         print("absent: %s: %s" % (name, done.stderr.strip().split("\n")[-1]), flush=True)
         return None, 0
-    return json.loads(done.stdout.strip().split("\n")[-1]), figures[1]
+    return json.loads(done.stdout.strip().split("\n")[-1]), figures[2]
 
 
 def in_turns(runs, *works):
@@ -176,18 +176,17 @@ def gemm(bench):
 
 
 def count(bench):
-    """One piece of 2048 tokens where a model is large, many where it is small. Mapped weights count
-    as memory while they are mapped, so lape is told to let go of them."""
+    """One piece of 2048 tokens where a model is large, many where it is small. Of memory, what is no
+    file's: the pages of mapped weights are the system's to drop."""
     for name, tokens, batches in ("demo's shape", 65536, (1, 2, 4, 8)), ("1.1B", 2048, (1,)):
         ids = bench.random_ids(tokens, bench.configs[name]["vocab_size"])
         words = ids, 2048, "-t", bench.args.threads
         models = {kind: bench.random_model(name, kind) for kind in ("f32", "bf16")}
 
         def ours(kind):
-            spent, peak = timed(LAPE, "count", models[kind], "en=" + ids, "--seq", 2048, "-q", "-t",
-                                bench.args.threads, "--memory", "2G", "-o",
-                                bench.path("counts.gguf"))
-            return tokens / spent, peak
+            spent, _, own = timed(LAPE, "count", models[kind], "en=" + ids, "--seq", 2048, "-q", "-t",
+                                  bench.args.threads, "-o", bench.path("counts.gguf"))
+            return tokens / spent, own
 
         hooks, *rates = in_turns(
             bench.args.runs, lambda: rival("hooks", bench.config(name), *words, "--batch", *batches),
@@ -254,7 +253,7 @@ def start(bench):
     """All that comes before the first weight is read, of a large model."""
     large = bench.args.large or bench.random_model("1.1B", "bf16")
     size = os.path.getsize(large)
-    took, peaks = zip(*[timed(LAPE, "info", large) for _ in range(bench.args.runs)])
+    took, peaks, _ = zip(*[timed(LAPE, "info", large) for _ in range(bench.args.runs)])
     bench.tell("start on %.1f GB" % (1e-9 * size), "<= 1", took, [.1] * len(took), "s", "the limit")
     bench.tell("its peak of memory", "<= 0.01", [1e-6 * peak for peak in peaks],
                [1e-6 * size] * len(peaks), "MB", "the file")

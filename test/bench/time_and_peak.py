@@ -1,4 +1,5 @@
-"""Runs a command; the last line on standard error is its seconds and its peak of memory in bytes.
+"""Runs a command; the last line on standard error is its seconds, its peak of memory in bytes, and
+that of what is no file's: pages of mapped files can be dropped, and read again.
 
     python3 -S time_and_peak.py COMMAND...
 
@@ -6,13 +7,36 @@ A process of its own and small, since the system counts a child's peak from that
 """
 
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
+
+EVERY = .02     # seconds between two looks at what is no file's
+
+
+def anonymous(pid):
+    try:
+        with open("/proc/%d/status" % pid, encoding="ascii", errors="replace") as file:
+            found = re.search(r"RssAnon:\s*(\d+) kB", file.read())
+    except OSError:
+        found = None
+    return int(found[1]) * 1024 if found else 0
+
+
+def watch(pid, seen, ended):
+    while not ended.wait(EVERY):
+        seen.append(anonymous(pid))
+
 
 start = time.perf_counter()
 child = subprocess.Popen(sys.argv[1:])
+own, ended = [0], threading.Event()
+threading.Thread(target=watch, args=(child.pid, own, ended), daemon=True).start()
 _, status, usage = os.wait4(child.pid, 0)
+seconds = time.perf_counter() - start
+ended.set()
 if os.waitstatus_to_exitcode(status):
     sys.exit(1)
-print(time.perf_counter() - start, usage.ru_maxrss * 1024, file=sys.stderr)
+print(seconds, usage.ru_maxrss * 1024, max(own), file=sys.stderr)
