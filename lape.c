@@ -91,6 +91,7 @@ struct counts {
     char model[128];            /* its general.name; "unknown" when an import did not give one */
     int layers, neurons, vocab; /* L, F, V */
     uint64_t piece;             /* tokens in a piece; 0 in imported counts */
+    int lines;                  /* 1 when every line was a piece, of at most so many */
     uint64_t bos;               /* 1 when the first of them is the begin-of-sequence token */
     double near;
     int n;                     /* K */
@@ -164,7 +165,7 @@ static void counts_write(const struct counts *c, FILE *to) {
         parts += c->language[k].parts;
         for (int s = 0; s < STATISTICS; s++) tensors += c->language[k].of[s] != NULL;
     }
-    put_header(&w, tensors, 12);
+    put_header(&w, tensors, 12 + c->lines);
     put_string(&w, "general.architecture", "lape-counts");
     put_string(&w, "general.name", c->model);
     put_u64(&w, "lape-counts.layers", c->layers);
@@ -173,6 +174,7 @@ static void counts_write(const struct counts *c, FILE *to) {
     put_u64(&w, "lape-counts.piece_length", c->piece);
     put_u64(&w, "lape-counts.bos", c->bos);
     put_f64(&w, "lape-counts.near", c->near);
+    if (c->lines) put_u64(&w, "lape-counts.lines", 1);
     put_languages(&w, c, parts);
     for (int k = 0; k < c->n; k++)
         for (int s = 0; s < STATISTICS; s++) {
@@ -221,6 +223,17 @@ static int add_part(struct language *l, struct part p, struct error *e) {
     return 0;
 }
 
+/* Tokens are counted from 0 to all of the language's, and only SUM may be negative. */
+static int check_statistic(const struct counts *c, const struct language *l, int s, size_t i,
+                           struct error *e) {
+    const int64_t v = l->of[s][i];
+    if (s == SUM ? v > INT64_MIN : v >= 0 && (s == POSITIVE_SUM || (uint64_t)v <= l->tokens))
+        return 0;
+    return fail(e, "language %s: %lld %s of %llu tokens at %s %zu, %s %zu", l->label, (long long)v,
+                statistic_name[s], (ull)l->tokens, s == HISTOGRAM ? "row" : "layer",
+                i / columns_of(c, s), s == HISTOGRAM ? "token" : "neuron", i % columns_of(c, s));
+}
+
 /* The statistics that the file has of a language. */
 static int read_language(const struct counts *c, struct language *l, const struct gguf *g,
                          struct error *e) {
@@ -239,11 +252,7 @@ static int read_language(const struct counts *c, struct language *l, const struc
         uint64_t total = 0;
         for (size_t i = 0; i < t->data.n / 8; i++) {
             const int64_t v = l->of[s][i] = (int64_t)get_u64(t->data.at + 8 * i);
-            if (s != SUM && (uint64_t)v > (s == POSITIVE_SUM ? INT64_MAX : l->tokens))
-                return fail(e, "language %s: %lld %s of %llu tokens at %s %zu, %s %zu", l->label,
-                            (long long)v, statistic_name[s], (ull)l->tokens,
-                            s == HISTOGRAM ? "row" : "layer", i / columns_of(c, s),
-                            s == HISTOGRAM ? "token" : "neuron", i % columns_of(c, s));
+            if (check_statistic(c, l, s, i, e)) return -1;
             total += (uint64_t)v;
         }
         if (s == HISTOGRAM && total != l->tokens)
@@ -315,6 +324,7 @@ static int read_counts(struct counts *c, const struct gguf *g, struct error *e) 
         gguf_int(g, "lape-counts.vocabulary", 0, 1 << 28, 0, &c->vocab, e) ||
         gguf_int(g, "lape-counts.piece_length", 0, INT_MAX, 0, &piece, e) ||
         gguf_int(g, "lape-counts.bos", 0, 1, 0, &bos, e) ||
+        gguf_int(g, "lape-counts.lines", 0, 1, 0, &c->lines, e) ||
         gguf_float(g, "lape-counts.near", 0, 1e6, 0, &c->near, e))
         return -1;
     span_copy(c->model, sizeof c->model, s);
@@ -366,20 +376,26 @@ static int add_parts(struct language *to, const struct language *from, struct er
     return 0;
 }
 
+/* Or takes away what are some of the same pieces' tokens. */
 static int add_language(const struct counts *c, struct language *to, const struct language *from,
-                        struct error *e) {
-    if (from->tokens > INT64_MAX - to->tokens)
+                        bool minus, struct error *e) {
+    if (!minus && from->tokens > INT64_MAX - to->tokens)
         return fail(e, "the tokens of language %s are beyond 64 bits", to->label);
-    if (add_parts(to, from, e)) return -1;
-    to->tokens += from->tokens;
-    to->pieces += from->pieces;
+    if (minus && from->tokens > to->tokens)
+        return fail(e, "language %s: %llu tokens cannot be taken from %llu", to->label,
+                    (ull)from->tokens, (ull)to->tokens);
+    if (!minus && add_parts(to, from, e)) return -1;
+    to->tokens += minus ? -from->tokens : from->tokens;
+    to->pieces += minus ? 0 : from->pieces;
     for (int s = 0; s < STATISTICS; s++) {
         if (!to->of[s] != !from->of[s])
             return fail(e, "language %s: only one of the files has %s", to->label,
                         statistic_name[s]);
-        for (size_t i = 0; to->of[s] && i < rows_of(c, s) * columns_of(c, s); i++)
-            if (add_overflows(&to->of[s][i], from->of[s][i]))
+        for (size_t i = 0; to->of[s] && i < rows_of(c, s) * columns_of(c, s); i++) {
+            if (add_overflows(&to->of[s][i], minus ? -from->of[s][i] : from->of[s][i]))
                 return fail(e, "language %s: %s is beyond 64 bits", to->label, statistic_name[s]);
+            if (minus && check_statistic(c, to, s, i, e)) return -1;
+        }
     }
     return 0;
 }
@@ -393,26 +409,29 @@ static int check_same(const struct counts *to, const struct counts *from, struct
                     "vocabulary %d",
                     from->model, from->layers, from->neurons, from->vocab, to->model, to->layers,
                     to->neurons, to->vocab);
-    if (to->piece != from->piece || to->bos != from->bos || to->near != from->near)
-        return fail(e, "counted otherwise: pieces of %llu%s, near %.17g, not %llu%s, near %.17g",
-                    (ull)from->piece, from->bos ? " with BOS" : "", from->near, (ull)to->piece,
-                    to->bos ? " with BOS" : "", to->near);
+    if (to->piece != from->piece || to->lines != from->lines || to->bos != from->bos ||
+        to->near != from->near)
+        return fail(e, "counted otherwise: %s of %llu%s, near %.17g, not %s of %llu%s, near %.17g",
+                    from->lines ? "lines" : "pieces", (ull)from->piece,
+                    from->bos ? " with BOS" : "", from->near, to->lines ? "lines" : "pieces",
+                    (ull)to->piece, to->bos ? " with BOS" : "", to->near);
     return 0;
 }
 
 /* Adds `from` to `to`: languages that both have are summed, the others join. -1 when they are of
  * different models, pieces or tolerances, when one lacks a statistic, when a piece would be counted
- * twice, or when a sum overflows. */
-static int counts_add(struct counts *to, const struct counts *from, struct error *e) {
+ * twice, or when a sum overflows. With `minus` takes it away: -1 when it is no part of `to`. */
+static int counts_add(struct counts *to, const struct counts *from, bool minus, struct error *e) {
     if (check_same(to, from, e)) return -1;
     for (int k = 0; k < from->n; k++) {
         const struct language *f = &from->language[k];
         struct language *l = find_language(to, f->label);
+        if (!l && minus) return fail(e, "language %s is not in the sum", f->label);
         if (!l) {
             l = insert_language(to, f->label);
             for (int s = 0; s < STATISTICS; s++) l->of[s] = f->of[s] ? new_statistic(to, s) : NULL;
         }
-        if (add_language(to, l, f, e)) return -1;
+        if (add_language(to, l, f, minus, e)) return -1;
     }
     return 0;
 }
@@ -1264,13 +1283,16 @@ static void npy_write(FILE *to, const real *v, const uint64_t *dim, int dims) {
 /* ---- Corpora -----------------------------------------------------------------------------------
  *
  * A file is one text: encoded as a whole, cut into pieces of equal length, the ragged end dropped,
- * as the released code does. Or it holds ids already: .npy of any integer type, or raw .bin. It is
- * read in parts, so that its size does not matter.
+ * as the released code does. Or every line is a text and a piece of its own. Or it holds ids
+ * already: .npy of any integer type, or raw .bin. It is read in parts, so that its size does not
+ * matter.
  */
 struct corpus {
     char label[LABEL_SIZE];
     const char *path; /* "-" is standard input */
     int file;
+    const struct tokenizer *tokenizer;
+    bool lines;              /* a piece each; a piece ends with its line */
     struct encoder *encoder; /* NULL: the file holds ids, integers of so many bytes */
     unsigned id_size;
     bool id_signed;
@@ -1280,7 +1302,9 @@ struct corpus {
     struct buffer bytes;   /* read, and not ids yet */
     struct buffer ids;     /* int32_t, of which the first `used` have been taken */
     size_t used;
-    uint64_t numbers; /* ids that a file of ids has held so far */
+    size_t line;      /* where in `bytes` the next line begins */
+    bool read;        /* to its end; of lines only */
+    uint64_t numbers; /* ids that a file of ids has held so far, or lines */
     uint64_t digest;  /* of the pieces' ids */
     size_t pieces;    /* taken, those of other shards too */
     bool ended;
@@ -1337,7 +1361,9 @@ static void corpus_open(struct corpus *c, const struct checkpoint *m, uint64_t l
     if (!c->id_size && !m->tokenizer)
         end(FAILED, "%s: is text, and the model takes token ids only, as .npy or .bin: %s", c->path,
             m->no_tokenizer.text);
+    if (c->id_size && c->lines) end(FAILED, "%s: holds token ids; --lines are of text", c->path);
     if (!c->id_size) c->encoder = encoder_new(m->tokenizer);
+    c->tokenizer = m->tokenizer;
     c->file = strcmp(c->path, "-") ? open(c->path, O_RDONLY) : STDIN_FILENO;
     if (c->file < 0 || (start && lseek(c->file, start, SEEK_SET) < 0))
         end(FAILED, "%s: cannot open: %s", c->path, strerror(errno));
@@ -1405,14 +1431,41 @@ static void corpus_fill(struct corpus *c, size_t n) {
     }
 }
 
-/* The next `length` ids, NULL when there are not so many. */
-static const int32_t *take_piece(struct corpus *c, size_t length) {
-    corpus_fill(c, length);
-    if (ids_in(&c->ids) - c->used < length) return NULL;
+/* Sees to it that the next line that has ids is what can be taken, up to so many of them. */
+static void next_line(struct corpus *c, uint64_t most) {
+    struct error e;
+    for (c->ids.n = c->used = 0; !c->ids.n && !c->ended;
+         c->ended = c->read && c->line == c->bytes.n) {
+        const char *at = (char *)c->bytes.at + c->line;
+        const size_t left = c->bytes.n - c->line;
+        const char *stop = left ? memchr(at, '\n', left) : NULL;
+        if (!stop && !c->read) {
+            drop_front(&c->bytes, c->line);
+            c->line = 0;
+            c->read = read_more(c);
+            continue;
+        }
+        const size_t n = stop ? (size_t)(stop - at) : left;
+        c->numbers++;
+        if (encode(c->tokenizer, (struct span){at, n}, &c->ids, &e))
+            end(FAILED, "%s: line %llu: %s", c->path, (ull)c->numbers, e.text);
+        c->line += n + (stop != NULL);
+    }
+    if (most >= c->limit - c->taken) most = c->limit - c->taken;
+    if (ids_in(&c->ids) > most) c->ids.n = (size_t)most * sizeof(int32_t);
+    c->ended |= c->taken + ids_in(&c->ids) == c->limit;
+}
+
+/* The next piece: of `length` ids, or of a line's, at most so many. NULL when there is none. */
+static const int32_t *take_piece(struct corpus *c, size_t length, size_t *n) {
+    c->lines ? next_line(c, length) : corpus_fill(c, length);
     const int32_t *piece = (int32_t *)c->ids.at + c->used;
-    for (size_t i = 0; i < length; i++) c->digest = digest_on(c->digest, (uint32_t)piece[i]);
-    c->used += length;
-    c->taken += length;
+    *n = c->lines ? ids_in(&c->ids) : length;
+    if (*n == 0 || ids_in(&c->ids) - c->used < *n) return NULL;
+    for (size_t i = 0; i < *n; i++) c->digest = digest_on(c->digest, (uint32_t)piece[i]);
+    if (c->lines) c->digest = digest_on(c->digest, *n);
+    c->used += *n;
+    c->taken += *n;
     c->pieces++;
     return piece;
 }
@@ -1430,11 +1483,12 @@ static double corpus_done(const struct corpus *c) {
 struct feed {
     const struct checkpoint *m;
     struct run *run;
-    int length;                /* tokens in a piece, with the BOS if there is one */
-    int batch;                 /* pieces at once */
+    int length;                /* tokens in a piece at most, with the BOS if there is one */
+    int room;                  /* tokens at once */
     bool bos;                  /* every piece begins with it */
-    int32_t *tokens;           /* [batch, length] at hand */
-    struct sequence *sequence; /* [batch] */
+    int32_t *tokens;           /* [room] at hand, ... */
+    int n;                     /* ... so many */
+    struct sequence *sequence; /* [room] the pieces they are of */
     struct corpus *corpus;     /* that is read from, ... */
     struct part part;          /* ... and which of its pieces are taken */
 };
@@ -1443,35 +1497,35 @@ static void feed_new(struct feed *f, const struct checkpoint *m, uint64_t length
                      bool bos) {
     const uint64_t most = batch * length;
     struct error e;
-    *f = (struct feed){.m = m, .length = (int)length, .batch = (int)batch, .bos = bos};
+    *f = (struct feed){.m = m, .length = (int)length, .room = (int)most, .bos = bos};
     if (most > INT_MAX)
         end(FAILED, "%llu pieces of %llu tokens are too many at once", (ull)batch, (ull)length);
     f->tokens = new_array(most, sizeof *f->tokens);
-    f->sequence = new_array(batch, sizeof *f->sequence);
-    f->run =
-        run_new(&m->model, m->pool, (struct room){(int)most, (int)most, (int)length, false}, &e);
+    f->sequence = new_array(most, sizeof *f->sequence);
+    f->run = run_new(&m->model, m->pool, (struct room){f->room, f->room, f->length, false}, &e);
     must(!f->run, NULL, &e);
 }
 
-/* The part's next piece, its BOS before it; false at the end of the corpus. */
-static bool next_piece(struct feed *f, int32_t *to) {
-    const size_t length = f->length - f->bos; /* the corpus's part of a piece */
+/* The part's next piece, its BOS before it: how many tokens, 0 at the end of the corpus. */
+static int next_piece(struct feed *f, int32_t *to) {
     struct corpus *c = f->corpus;
     const int32_t *piece;
-    do piece = take_piece(c, length);
+    size_t n;
+    do piece = take_piece(c, f->length - f->bos, &n);
     while (piece && (c->pieces - 1) % f->part.of != f->part.shard);
-    if (!piece) return false;
+    if (!piece) return 0;
     to[0] = f->m->bos;
-    memcpy(to + f->bos, piece, length * sizeof *to);
-    return true;
+    memcpy(to + f->bos, piece, n * sizeof *to);
+    return (int)n + f->bos;
 }
 
-/* Takes a batch of pieces: how many, 0 at the end of the corpus. */
+/* Takes as many pieces as there is room for: 0 at the end of the corpus. */
 static int next_batch(struct feed *f) {
-    int n = 0;
-    for (int32_t *to = f->tokens; n < f->batch && next_piece(f, to); n++, to += f->length)
-        f->sequence[n] = (struct sequence){to, f->length, 0, n * f->length};
-    return n;
+    int pieces = 0;
+    f->n = 0;
+    for (int n; f->n + f->length <= f->room && (n = next_piece(f, f->tokens + f->n)); f->n += n)
+        f->sequence[pieces++] = (struct sequence){f->tokens + f->n, n, 0, f->n};
+    return pieces;
 }
 
 /* ---- Progress -------------------------------------------------------------------------------- */
@@ -1519,12 +1573,13 @@ static void progress_add(struct progress *p, const char *what, double tokens, do
 }
 
 /* The corpus is at its end. */
-static void say_ragged(const struct progress *p, const struct feed *f, uint64_t pieces) {
-    const struct corpus *c = f->corpus;
-    if (!p->quiet)
-        fprintf(stderr, "%s%s: %llu tokens in %llu pieces, %zu in the ragged end left out\n",
-                p->terminal ? "\r\033[K" : "", c->label, (ull)pieces * f->length, (ull)pieces,
-                ids_in(&c->ids) - c->used);
+static void say_ragged(const struct progress *p, const struct corpus *c, uint64_t tokens,
+                       uint64_t pieces) {
+    if (p->quiet) return;
+    fprintf(stderr, "%s%s: %llu tokens in %llu %s", p->terminal ? "\r\033[K" : "", c->label,
+            (ull)tokens, (ull)pieces, c->lines ? "lines" : "pieces");
+    if (!c->lines) fprintf(stderr, ", %zu in the ragged end left out", ids_in(&c->ids) - c->used);
+    fputc('\n', stderr);
 }
 
 static void progress_end(const struct progress *p) {
@@ -1557,23 +1612,26 @@ static void evaluation_new(struct evaluation *v, const struct checkpoint *m, uin
     v->loss = new_array(tokens, sizeof *v->loss);
 }
 
-/* Adds the mean losses of the n pieces that were pushed through last. */
-static void piece_losses(struct evaluation *v, int n, double *sum) {
+/* Adds the mean losses of the n pieces that were pushed through last. A piece's last token predicts
+ * nothing; returns how many predict. */
+static int piece_losses(struct evaluation *v, int n, double *sum) {
     const struct feed *f = &v->feed;
-    const int tokens = n * f->length;
     struct error e;
-    for (int first = 0; first < tokens; first += v->rows) {
-        const int rows = (int)least(tokens - first, v->rows);
-        for (int t = first; t < first + rows; t++) /* a piece's last token predicts nothing */
-            v->target[t] = (t + 1) % f->length ? f->tokens[t + 1] : -1;
-        must(losses(f->run, first, rows, v->target + first, v->logits, v->loss + first, &e),
+    int predicting = 0;
+    for (const struct sequence *s = f->sequence; s < f->sequence + n; s++)
+        for (int t = 0; t < s->n; t++) v->target[s->row + t] = t + 1 < s->n ? s->tokens[t + 1] : -1;
+    for (int first = 0; first < f->n; first += v->rows)
+        must(losses(f->run, first, (int)least(f->n - first, v->rows), v->target + first, v->logits,
+                    v->loss + first, &e),
              f->corpus->path, &e);
-    }
-    for (int i = 0; i < n; i++) {
+    for (const struct sequence *s = f->sequence; s < f->sequence + n; s++) {
         double piece = 0;
-        for (int t = i * f->length; t < (i + 1) * f->length - 1; t++) piece += v->loss[t];
-        *sum += piece / (f->length - 1);
+        if (s->n < 2) continue;
+        for (int t = s->row; t < s->row + s->n - 1; t++) piece += v->loss[t];
+        *sum += piece / (s->n - 1);
+        predicting++;
     }
+    return predicting;
 }
 
 /* sum[r] += the losses of a corpus's pieces under the edits of row r; edits that have no `first`
@@ -1581,22 +1639,26 @@ static void piece_losses(struct evaluation *v, int n, double *sum) {
 static uint64_t sum_losses(struct evaluation *v, struct corpus *c, struct edits *row, int rows,
                            double *sum) {
     double before = 0; /* what part of the corpus was done before the batch at hand */
-    uint64_t pieces = 0;
+    uint64_t pieces = 0, tokens = 0;
     struct error e;
     progress_corpus(&v->progress, c);
     v->feed.corpus = c;
     v->feed.part = WHOLE_TEXT;
-    for (int n; (n = next_batch(&v->feed)) > 0; pieces += n, before = corpus_done(c))
+    for (int n, used = 0; (n = next_batch(&v->feed)) > 0; before = corpus_done(c)) {
         for (int r = 0; r < rows; r++) {
             const double done = corpus_done(c);
             const struct hook hook = {edit_neurons, &row[r]};
             must(forward(v->feed.run, v->feed.sequence, n, row[r].first ? &hook : NULL, &e),
                  c->path, &e);
-            piece_losses(v, n, &sum[r]);
-            progress_add(&v->progress, c->label, (double)n * v->feed.length,
+            used = piece_losses(v, n, &sum[r]);
+            progress_add(&v->progress, c->label, v->feed.n,
                          done < 0 ? done : before + (done - before) * (r + 1) / rows);
         }
-    say_ragged(&v->progress, &v->feed, pieces);
+        pieces += used;
+        tokens += v->feed.n;
+    }
+    if (!pieces) end(FAILED, "%s: no line has two tokens", c->path);
+    say_ragged(&v->progress, c, tokens, pieces);
     return pieces;
 }
 
@@ -1876,7 +1938,7 @@ static size_t generate(struct generation *g, size_t from) {
 struct options {
     const char *word[256]; /* what is no option: files and LANG=FILE; as many as commands take */
     int words;
-    const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like;
+    const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like, *minus;
     const char *shard;
     int method, how, at; /* enum method, enum how, enum point; at: -1 where it is not given */
     double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, penalty;
@@ -1963,7 +2025,9 @@ static void open_corpora(struct work *w, struct options *o) {
     for (int k = 0; k < w->corpora; k++) {
         struct corpus *c = &w->corpus[k];
         const size_t length = o->length - o->bos;
+        c->lines = o->lines;
         corpus_open(c, &w->m, o->tokens);
+        if (c->lines) continue;
         corpus_fill(c, length);
         const size_t has = ids_in(&c->ids);
         if (has + o->bos < 2) end(FAILED, "%s: %zu tokens; a piece needs two", c->path, has);
@@ -2033,6 +2097,7 @@ static void begin_counts(struct work *w, const struct options *o, const char *pa
                                 .neurons = c->neurons,
                                 .vocab = c->vocab,
                                 .piece = o->length,
+                                .lines = o->lines,
                                 .bos = o->bos,
                                 .near = o->near};
     strcpy(w->counts.model, c->name);
@@ -2053,8 +2118,9 @@ static void begin_counts(struct work *w, const struct options *o, const char *pa
 static void pass_over(struct feed *f, const struct language *l, int vocab, const char *partial) {
     int64_t *histogram = new_array(vocab, sizeof *histogram);
     for (uint64_t i = 0; i < l->pieces; i++) {
-        if (!next_piece(f, f->tokens)) other_run(partial);
-        add_histogram(histogram, f->tokens, f->length);
+        const int n = next_piece(f, f->tokens);
+        if (!n) other_run(partial);
+        add_histogram(histogram, f->tokens, n);
     }
     if (memcmp(histogram, l->of[HISTOGRAM], vocab * sizeof *histogram)) other_run(partial);
     free(histogram);
@@ -2083,10 +2149,10 @@ static void count_language(struct work *w, int k, const struct options *o, struc
     pass_over(f, l, w->counts.vocab, partial);
     for (int n; (n = next_batch(f)) > 0;) {
         must(forward(f->run, f->sequence, n, &hook, &e) || count_is_sound(&counter, &e), NULL, &e);
-        add_histogram(l->of[HISTOGRAM], f->tokens, (size_t)n * f->length);
+        add_histogram(l->of[HISTOGRAM], f->tokens, f->n);
         l->pieces += n;
-        l->tokens += (uint64_t)n * f->length;
-        progress_add(p, l->label, (double)n * f->length, corpus_done(c));
+        l->tokens += f->n;
+        progress_add(p, l->label, f->n, corpus_done(c));
         if (o->save_every <= 0 || now() - p->saved < o->save_every) continue;
         save_partial(&w->counts, partial);
         p->saved = now();
@@ -2095,8 +2161,10 @@ static void count_language(struct work *w, int k, const struct options *o, struc
     part.text = c->digest;
     must(add_part(l, part, &e), NULL, &e);
     if (l->pieces == 0)
-        end(FAILED, "%s: %zu pieces leave none for shard %s", c->path, c->pieces, o->shard);
-    say_ragged(p, f, l->pieces);
+        end(FAILED,
+            c->pieces ? "%s: %zu pieces leave none for shard %s" : "%s: no line has a token",
+            c->path, c->pieces, o->shard);
+    say_ragged(p, c, l->tokens, l->pieces);
 }
 
 static int by_label(const void *a, const void *b) {
@@ -2127,9 +2195,10 @@ static void count_command(struct work *w, struct options *o) {
 static void merge_command(struct work *w, struct options *o) {
     struct error e;
     must(counts_open(&w->counts, o->word[0], &e), NULL, &e);
-    for (int i = 1; i < o->words; i++) {
-        must(counts_open(&w->others, o->word[i], &e), NULL, &e);
-        must(counts_add(&w->counts, &w->others, &e), o->word[i], &e);
+    for (int i = 1; i < o->words + (o->minus != NULL); i++) {
+        const char *path = i < o->words ? o->word[i] : o->minus;
+        must(counts_open(&w->others, path, &e), NULL, &e);
+        must(counts_add(&w->counts, &w->others, i == o->words, &e), path, &e);
         counts_free(&w->others);
     }
     counts_write(&w->counts, w->output.file);
@@ -2672,7 +2741,8 @@ static void print_model(const struct checkpoint *m) {
 static void print_counts(const struct counts *c) {
     printf("counts of model: %s\nlayers: %d\nneurons: %d a layer\n", c->model, c->layers,
            c->neurons);
-    printf("vocabulary: %d\npiece: %llu tokens%s\nnear: %.9g\n", c->vocab, (ull)c->piece,
+    printf("vocabulary: %d\npiece: %s%llu tokens%s\nnear: %.9g\n", c->vocab,
+           c->lines ? "a line, of at most " : "", (ull)c->piece,
            c->bos ? ", the first of them BOS" : "", c->near);
     printf("language\ttokens\tpieces\tactivations above zero\n");
     for (int k = 0; k < c->n; k++) {
@@ -2789,6 +2859,7 @@ static const struct option {
      "   begin with the begin-of-sequence token, every piece", NULL},
     {"--near", NUMBER, AT(near), 0, 1e6, COUNT, "T   count gates within T of zero, too (0.001)", NULL},
     {"--shard", TEXT, AT(shard), 0, 0, COUNT, "I/N   every N-th piece, from the I-th", NULL},
+    {"--minus", TEXT, AT(minus), 0, 0, MERGE, "COUNTS   of some of these tokens, taken away", NULL},
     {"--save-every", NUMBER, AT(save_every), 0, 1e9, COUNT,
      "S   save to FILE.partial every S seconds", NULL},
     {"--resume", FLAG, AT(resume), 0, 0, COUNT, "   go on from FILE.partial if it is there", NULL},
@@ -2828,7 +2899,7 @@ static const struct option {
     {"--at", NAME, AT(at), 0, 0, TRACE, "in the order of the forward pass", point_name},
     {"--layer", WHOLE, AT(layer), 0, 1 << 16, TRACE, "N   from 0 (all)", NULL},
     {"--decode", FLAG, AT(decode), 0, 0, TOKENIZE, "   ids to text", NULL},
-    {"--lines", FLAG, AT(lines), 0, 0, TOKENIZE, "   every line is a text of its own", NULL},
+    {"--lines", FLAG, AT(lines), 0, 0, COUNT | PPL | TOKENIZE, "   every line is a text of its own", NULL},
     {"-q", FLAG, AT(quiet), 0, 0, EVERY, "   no progress, no summary", NULL},
     {"-h", FLAG, AT(help), 0, 0, EVERY, "   this help", NULL},
 };

@@ -33,13 +33,13 @@ SMALL_VOCAB, WIDE_VOCAB = 16, 70000      # of the models without a tokenizer mad
 FLAG, TEXT = "flag", "text"
 ALL = {"-q": FLAG, "-h": FLAG}
 PIECES = {"--seq": (2, 1 << 24), "--tokens": (1, 10 ** 15), "--batch": (1, 1 << 20),
-          "--bos": FLAG, "-t": (1, 1024), "-o": TEXT}
+          "--bos": FLAG, "--lines": FLAG, "-t": (1, 1024), "-o": TEXT}
 OPTIONS = {
     "info": dict(ALL),
     "tokenize": dict(ALL, **{"--bos": FLAG, "--decode": FLAG, "--lines": FLAG}),
     "count": dict(ALL, **PIECES, **{"--near": (0.0, 1e6), "--shard": TEXT, "--resume": FLAG,
                                     "--save-every": (0.0, 1e9)}),
-    "merge": dict(ALL, **{"-o": TEXT}),
+    "merge": dict(ALL, **{"-o": TEXT, "--minus": TEXT}),
     "find": dict(ALL, **{"-o": TEXT, "--method": TEXT, "--top": (0.0, 1.0),
                          "--filter": (0.0, 1.0), "--bar": (0.0, 1.0), "--langs": TEXT,
                          "--like": TEXT, "--seed": (0, 10 ** 15), "--penalty": (0.0, 1e6)}),

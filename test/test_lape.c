@@ -162,9 +162,10 @@ static void test_merging(void) {
         struct counts half = sum;
         strcpy(sum.model, "small");
         strcpy(half.model, "small");
-        wrong += counts_add(&sum, &part[order[0]], &e) || counts_add(&half, &part[order[1]], &e) ||
-                 counts_add(&half, &part[order[2]], &e) || counts_add(&sum, &half, &e) ||
-                 counts_add(&sum, &part[order[3]], &e);
+        wrong += counts_add(&sum, &part[order[0]], false, &e) ||
+                 counts_add(&half, &part[order[1]], false, &e) ||
+                 counts_add(&half, &part[order[2]], false, &e) ||
+                 counts_add(&sum, &half, false, &e) || counts_add(&sum, &part[order[3]], false, &e);
         if (orders++ == 0)
             want = sum;
         else {
@@ -179,15 +180,17 @@ static void test_merging(void) {
                   part[2].language[1].of[SUM][4] + part[3].language[0].of[SUM][4],
           "a sum of four is not their sum");
     part[0].language[0].of[SUM][3] = INT64_MAX;
-    CHECK(counts_add(&part[0], &part[2], &e) < 0 && strstr(e.text, "64 bits"),
+    CHECK(counts_add(&part[0], &part[2], false, &e) < 0 && strstr(e.text, "64 bits"),
           "an overflow passes");
     part[1].near = 0.5;
-    CHECK(counts_add(&part[3], &part[1], &e) < 0, "another tolerance passes");
+    CHECK(counts_add(&part[3], &part[1], false, &e) < 0, "another tolerance passes");
     free(part[2].language[1].of[NEAR_ABOVE]);
     part[2].language[1].of[NEAR_ABOVE] = NULL;
-    CHECK(counts_add(&want, &part[2], &e) < 0 && strstr(e.text, "near_above"), "a gap passes");
+    CHECK(counts_add(&want, &part[2], false, &e) < 0 && strstr(e.text, "near_above"),
+          "a gap passes");
     strcpy(part[3].model, "other");
-    CHECK(counts_add(&want, &part[3], &e) < 0 && strstr(e.text, "other"), "another model passes");
+    CHECK(counts_add(&want, &part[3], false, &e) < 0 && strstr(e.text, "other"),
+          "another model passes");
     counts_free(&want);
     for (int i = 0; i < 4; i++) counts_free(&part[i]);
 }
@@ -327,9 +330,9 @@ static void test_parts(void) {
     }
     all = small_counts(1, 2, 11, label);
     for (int i = 0; i < 4; i++) {
-        CHECK(counts_add(&all, &c[i], &e) == 0, "%s", e.text);
+        CHECK(counts_add(&all, &c[i], false, &e) == 0, "%s", e.text);
         for (int again = 0; again <= i; again++)
-            CHECK(counts_add(&all, &c[again], &e) < 0 && strstr(e.text, "counted already"),
+            CHECK(counts_add(&all, &c[again], false, &e) < 0 && strstr(e.text, "counted already"),
                   "part %d is counted twice after %d", again, i);
     }
     const struct language *l = &all.language[0];
@@ -337,9 +340,9 @@ static void test_parts(void) {
               by_part(&l->part[1], &(struct part){9, 0, 1}) == 0,
           "three shards of three are not the text");
     for (int i = 4; i < 6; i++)
-        CHECK(counts_add(&all, &c[i], &e) < 0, "a shard of a text that is counted");
-    CHECK(counts_add(&c[4], &c[5], &e) < 0, "every fourth piece among every second");
-    CHECK(counts_add(&c[1], &c[4], &e) < 0, "every sixth piece in common");
+        CHECK(counts_add(&all, &c[i], false, &e) < 0, "a shard of a text that is counted");
+    CHECK(counts_add(&c[4], &c[5], false, &e) < 0, "every fourth piece among every second");
+    CHECK(counts_add(&c[1], &c[4], false, &e) < 0, "every sixth piece in common");
     for (int i = 0; i < 6; i++) counts_free(&c[i]);
     counts_free(&all);
 }
