@@ -54,6 +54,12 @@ bool span_is(struct span s, const char *text) {
 
 int brief(struct span s) { return s.n < 64 ? (int)s.n : 64; }
 
+uint64_t hash_on(uint64_t hash, const void *bytes, size_t n) {
+    const uint8_t *at = bytes;
+    for (size_t i = 0; i < n; i++) hash = (hash ^ at[i]) * 0x100000001b3;
+    return hash;
+}
+
 void buffer_add(struct buffer *b, const void *bytes, size_t n) {
     if (n > b->room - b->n) {
         b->room += b->room / 2 + n + 64;

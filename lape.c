@@ -62,11 +62,12 @@ static bool set_label(char label[LABEL_SIZE], struct span s) {
  * so that counts of parts add up to the counts of the whole, exactly and in any order.
  */
 enum statistic {
-    POSITIVE,   /* [L, F] tokens with activation > 0 */
-    NEAR_ABOVE, /* [L, F] tokens with the gate, before its activation function, in (0, near) ... */
-    NEAR_BELOW, /* ... and in [-near, 0]. Gates that are off by less than `near` make a count in
-                   [POSITIVE - NEAR_ABOVE, POSITIVE + NEAR_BELOW] */
-    SUM,        /* [L, F] of activation x 2^20, each rounded to an integer, half to even */
+    POSITIVE,     /* [L, F] tokens with activation > 0 */
+    NEAR_ABOVE,   /* [L, F] tokens with the gate, before its activation function, in (0, near); of
+                     products, with these ... */
+    NEAR_BELOW,   /* ... and in [-near, 0]. Gates that are off by less than `near` make a count in
+                     [POSITIVE - NEAR_ABOVE, POSITIVE + NEAR_BELOW] */
+    SUM,          /* [L, F] of activation x 2^20, each rounded to an integer, half to even */
     POSITIVE_SUM, /* [L, F] the same over activations > 0 only */
     HISTOGRAM,    /* [V] tokens by id */
     STATISTICS
@@ -92,6 +93,9 @@ struct counts {
     int layers, neurons, vocab; /* L, F, V */
     uint64_t piece;             /* tokens in a piece; 0 in imported counts */
     int lines;                  /* 1 when every line was a piece, of at most so many */
+    int product;                /* 1 when what was counted is not the gate's activation, as in the
+                                   paper, but that times x W_up */
+    uint64_t digest;            /* of the model's file; 0 when it is not known */
     uint64_t bos;               /* 1 when the first of them is the begin-of-sequence token */
     double near;
     int n;                     /* K */
@@ -165,7 +169,7 @@ static void counts_write(const struct counts *c, FILE *to) {
         parts += c->language[k].parts;
         for (int s = 0; s < STATISTICS; s++) tensors += c->language[k].of[s] != NULL;
     }
-    put_header(&w, tensors, 12 + c->lines);
+    put_header(&w, tensors, 12 + c->lines + c->product + (c->digest != 0));
     put_string(&w, "general.architecture", "lape-counts");
     put_string(&w, "general.name", c->model);
     put_u64(&w, "lape-counts.layers", c->layers);
@@ -175,6 +179,8 @@ static void counts_write(const struct counts *c, FILE *to) {
     put_u64(&w, "lape-counts.bos", c->bos);
     put_f64(&w, "lape-counts.near", c->near);
     if (c->lines) put_u64(&w, "lape-counts.lines", 1);
+    if (c->product) put_u64(&w, "lape-counts.product", 1);
+    if (c->digest) put_u64(&w, "lape-counts.model_digest", c->digest);
     put_languages(&w, c, parts);
     for (int k = 0; k < c->n; k++)
         for (int s = 0; s < STATISTICS; s++) {
@@ -227,8 +233,7 @@ static int add_part(struct language *l, struct part p, struct error *e) {
 static int check_statistic(const struct counts *c, const struct language *l, int s, size_t i,
                            struct error *e) {
     const int64_t v = l->of[s][i];
-    if (s == SUM ? v > INT64_MIN : v >= 0 && (s == POSITIVE_SUM || (uint64_t)v <= l->tokens))
-        return 0;
+    if (s == SUM || (v >= 0 && (s == POSITIVE_SUM || (uint64_t)v <= l->tokens))) return 0;
     return fail(e, "language %s: %lld %s of %llu tokens at %s %zu, %s %zu", l->label, (long long)v,
                 statistic_name[s], (ull)l->tokens, s == HISTOGRAM ? "row" : "layer",
                 i / columns_of(c, s), s == HISTOGRAM ? "token" : "neuron", i % columns_of(c, s));
@@ -325,6 +330,8 @@ static int read_counts(struct counts *c, const struct gguf *g, struct error *e) 
         gguf_int(g, "lape-counts.piece_length", 0, INT_MAX, 0, &piece, e) ||
         gguf_int(g, "lape-counts.bos", 0, 1, 0, &bos, e) ||
         gguf_int(g, "lape-counts.lines", 0, 1, 0, &c->lines, e) ||
+        gguf_int(g, "lape-counts.product", 0, 1, 0, &c->product, e) ||
+        gguf_u64(g, "lape-counts.model_digest", &c->digest, e) ||
         gguf_float(g, "lape-counts.near", 0, 1e6, 0, &c->near, e))
         return -1;
     span_copy(c->model, sizeof c->model, s);
@@ -392,7 +399,8 @@ static int add_language(const struct counts *c, struct language *to, const struc
             return fail(e, "language %s: only one of the files has %s", to->label,
                         statistic_name[s]);
         for (size_t i = 0; to->of[s] && i < rows_of(c, s) * columns_of(c, s); i++) {
-            if (add_overflows(&to->of[s][i], minus ? -from->of[s][i] : from->of[s][i]))
+            const int64_t v = from->of[s][i];
+            if ((minus && v == INT64_MIN) || add_overflows(&to->of[s][i], minus ? -v : v))
                 return fail(e, "language %s: %s is beyond 64 bits", to->label, statistic_name[s]);
             if (minus && check_statistic(c, to, s, i, e)) return -1;
         }
@@ -400,8 +408,15 @@ static int add_language(const struct counts *c, struct language *to, const struc
     return 0;
 }
 
+/* How they were counted, in words. */
+static void settings_of(const struct counts *c, char text[128]) {
+    snprintf(text, 128, "%s of %llu%s, %snear %.17g", c->lines ? "lines" : "pieces", (ull)c->piece,
+             c->bos ? " with BOS" : "", c->product ? "products, " : "", c->near);
+}
+
 /* Whether both are of one model, counted in one way. */
 static int check_same(const struct counts *to, const struct counts *from, struct error *e) {
+    char a[128], b[128];
     if (strcmp(to->model, from->model) || to->layers != from->layers ||
         to->neurons != from->neurons || to->vocab != from->vocab)
         return fail(e,
@@ -409,13 +424,12 @@ static int check_same(const struct counts *to, const struct counts *from, struct
                     "vocabulary %d",
                     from->model, from->layers, from->neurons, from->vocab, to->model, to->layers,
                     to->neurons, to->vocab);
-    if (to->piece != from->piece || to->lines != from->lines || to->bos != from->bos ||
-        to->near != from->near)
-        return fail(e, "counted otherwise: %s of %llu%s, near %.17g, not %s of %llu%s, near %.17g",
-                    from->lines ? "lines" : "pieces", (ull)from->piece,
-                    from->bos ? " with BOS" : "", from->near, to->lines ? "lines" : "pieces",
-                    (ull)to->piece, to->bos ? " with BOS" : "", to->near);
-    return 0;
+    if (to->digest && from->digest && to->digest != from->digest)
+        return fail(e, "counts of another model of the name %s: digest %016llx, not %016llx",
+                    to->model, (ull)from->digest, (ull)to->digest);
+    settings_of(to, a);
+    settings_of(from, b);
+    return strcmp(a, b) ? fail(e, "counted otherwise: %s, not %s", b, a) : 0;
 }
 
 /* Adds `from` to `to`: languages that both have are summed, the others join. -1 when they are of
@@ -423,6 +437,7 @@ static int check_same(const struct counts *to, const struct counts *from, struct
  * twice, or when a sum overflows. With `minus` takes it away: -1 when it is no part of `to`. */
 static int counts_add(struct counts *to, const struct counts *from, bool minus, struct error *e) {
     if (check_same(to, from, e)) return -1;
+    if (!from->digest) to->digest = 0; /* not of all is it known */
     for (int k = 0; k < from->n; k++) {
         const struct language *f = &from->language[k];
         struct language *l = find_language(to, f->label);
@@ -510,12 +525,14 @@ static void count_positive(void *context, int block, int thread) {
 static void count_neurons(void *counter, enum point at, int layer, real *values, int rows,
                           int columns) {
     struct counter *c = counter;
-    if (at != AT_GATE && at != AT_ACT) return;
+    const bool near = at == (c->counts->product ? AT_PRODUCT : AT_GATE);
+    const bool active = at == (c->counts->product ? AT_PRODUCT : AT_ACT);
+    const int blocks = (columns + COUNT_BLOCK - 1) / COUNT_BLOCK;
     c->values = values;
     c->rows = rows;
     c->layer = layer;
-    pool_run(c->pool, (columns + COUNT_BLOCK - 1) / COUNT_BLOCK,
-             at == AT_GATE ? count_near : count_positive, c);
+    if (near) pool_run(c->pool, blocks, count_near, c);
+    if (active) pool_run(c->pool, blocks, count_positive, c);
 }
 
 /* -1 when an activation was not a number, or activations were too large to be added up exactly
@@ -541,6 +558,7 @@ static int count_is_sound(const struct counter *c, struct error *e) {
  */
 struct neurons {
     char model[128];
+    uint64_t digest;           /* of the model's file; 0 when it is not known */
     int layers, neurons;       /* L, F */
     int languages;             /* K */
     char (*label)[LABEL_SIZE]; /* [K] */
@@ -725,7 +743,8 @@ static void collect(const struct search *s, struct neurons *out) {
     const int K = c->n;
     size_t n = 0;
     for (size_t i = 0; i < s->N; i++) n += s->selected[i];
-    *out = (struct neurons){.layers = c->layers,
+    *out = (struct neurons){.digest = c->digest,
+                            .layers = c->layers,
                             .neurons = c->neurons,
                             .languages = K,
                             .label = new_array(K, sizeof *out->label),
@@ -798,8 +817,9 @@ static void neurons_print(const struct neurons *n, const struct counts *c, const
                           FILE *to) {
     const int K = n->languages;
     double *room = new_array(K, sizeof *room);
-    fprintf(to, "# language-specific neurons\n# model: %s\n# layers: %d\n# neurons: %d\n", n->model,
-            n->layers, n->neurons);
+    fprintf(to, "# language-specific neurons\n# model: %s\n", n->model);
+    if (n->digest) fprintf(to, "# digest: %016llx\n", (ull)n->digest);
+    fprintf(to, "# layers: %d\n# neurons: %d\n", n->layers, n->neurons);
     fprintf(to, "# languages:");
     for (int k = 0; k < K; k++) fprintf(to, " %s", n->label[k]);
     fprintf(to, "\n# tokens:");
@@ -833,16 +853,28 @@ static int label_index(const struct neurons *n, struct span s) {
 /* "# key: value"; other comments pass. */
 static int read_header(struct neurons *n, struct span line, struct error *e) {
     struct span key, word, value = line;
-    uint64_t number;
+    uint64_t number = 0;
+    char text[17], *stop = text;
     next_part(&value, ':', &key);
     const bool model = span_is(key, "# model"), languages = span_is(key, "# languages");
-    int *size = span_is(key, "# layers") ? &n->layers : &n->neurons;
-    if (!model && !languages && !span_is(key, "# layers") && !span_is(key, "# neurons")) return 0;
-    if (value.n < 2 || *value.at != ' ' || (model ? *n->model : languages ? n->languages : *size))
+    const bool digest = span_is(key, "# digest"), layers = span_is(key, "# layers");
+    int *size = layers ? &n->layers : &n->neurons;
+    if (!model && !languages && !digest && !layers && !span_is(key, "# neurons")) return 0;
+    const bool again = model       ? *n->model != 0
+                       : languages ? n->languages > 0
+                       : digest    ? n->digest != 0
+                                   : *size != 0;
+    if (value.n < 2 || *value.at != ' ' || again)
         return fail(e, "'%.*s' has no value, or stands twice", brief(key), key.at);
     value = (struct span){value.at + 1, value.n - 1};
-    if (model) span_copy(n->model, sizeof n->model, value);
-    if (!model && !languages) {
+    if (model) {
+        span_copy(n->model, sizeof n->model, value);
+    } else if (digest) {
+        span_copy(text, sizeof text, value);
+        n->digest = strtoull(text, &stop, 16);
+        if (value.n != 16 || *stop || !n->digest)
+            return fail(e, "'%.*s' is not 16 hexadecimal digits", brief(key), key.at);
+    } else if (!languages) {
         if (!parse_number(value, 1 << 24, &number))
             return fail(e, "'%.*s' is not a number", brief(key), key.at);
         *size = (int)number;
@@ -937,52 +969,54 @@ enum how {           /* with X = strength, and means over all tokens of a langua
 };
 
 struct steer {
-    int off; /* language whose neurons become 0; -1: none */
+    int off; /* language whose neurons become 0, or a mean; -1: none */
     int on;  /* language whose neurons are then strengthened; -1: none */
     enum how how;
     double strength;
     const struct counts *counts; /* for the means; unused by SCALE */
+    bool to_mean;                /* neurons that are off become their mean in other languages */
 };
 
 static double mean(const struct language *l, size_t neuron) {
     return (double)l->of[SUM][neuron] / 0x1p20 / (double)l->tokens;
 }
 
-/* Mean activation in a language, less the average of the other languages' means. */
-static double mean_above_others(const struct counts *c, const struct language *l, size_t neuron) {
+/* The average of the other languages' means; 0 when there is none. */
+static double mean_of_others(const struct counts *c, const struct language *l, size_t neuron) {
     double others = 0;
     for (int k = 0; k < c->n; k++)
         if (&c->language[k] != l) others += mean(&c->language[k], neuron);
-    return mean(l, neuron) - (c->n > 1 ? others / (c->n - 1) : 0);
+    return c->n > 1 ? others / (c->n - 1) : 0;
 }
 
 static void strengthen(struct edit *x, const struct steer *s, const struct language *l,
                        size_t neuron) {
+    const double own = s->how == SCALE ? 0 : mean(l, neuron);
     switch (s->how) {
-    case REPLACE:
-        x->scale = 0;
-        x->shift = (real)(s->strength * mean(l, neuron));
+    case REPLACE: *x = (struct edit){x->neuron, 0, (real)(s->strength * own)}; break;
+    case ADD_MEAN: x->shift += (real)(s->strength * own); break;
+    case DIFFMEAN:
+        x->shift += (real)(s->strength * (own - mean_of_others(s->counts, l, neuron)));
         break;
-    case ADD_MEAN: x->shift = (real)(s->strength * mean(l, neuron)); break;
-    case SCALE: x->scale *= (real)s->strength; break;
-    case DIFFMEAN: x->shift = (real)(s->strength * mean_above_others(s->counts, l, neuron)); break;
+    case SCALE: x->scale *= (real)s->strength; x->shift *= (real)s->strength;
     }
 }
 
-/* The language to steer to, in counts that are of the neurons' model and hold sums. */
-static const struct language *steering_means(const struct neurons *n, const struct steer *s,
-                                             struct error *e) {
-    const struct counts *c = s->counts;
-    const struct language *l = find_language(c, n->label[s->on]);
+/* A language of the list in counts that are of the neurons' model and hold sums of them. */
+static const struct language *find_means(const struct neurons *n, const struct counts *c,
+                                         const char *label, struct error *e) {
+    const struct language *l = find_language(c, label);
     bool sums = true;
     for (int k = 0; k < c->n; k++) sums &= c->language[k].of[SUM] && c->language[k].tokens;
     if (c->layers != n->layers || c->neurons != n->neurons)
         fail(e, "the counts are of a model of %d x %d neurons, the list of %d x %d", c->layers,
              c->neurons, n->layers, n->neurons);
     else if (!l)
-        fail(e, "the counts lack language %s", n->label[s->on]);
+        fail(e, "the counts lack language %s", label);
     else if (!sums)
         fail(e, "the counts hold no sums of activations: there are no means to steer by");
+    else if (c->product)
+        fail(e, "the counts are of products: they hold no means of neurons");
     else
         return l;
     return NULL;
@@ -991,9 +1025,14 @@ static const struct language *steering_means(const struct neurons *n, const stru
 /* -1 when a mean is wanted that the counts do not hold. */
 static int edits_new(struct edits *x, const struct neurons *n, const struct steer *s,
                      struct error *e) {
-    const struct language *l = NULL;
+    const struct language *to = NULL, *from = NULL;
     *x = (struct edits){0};
-    if (s->on >= 0 && s->how != SCALE && !(l = steering_means(n, s, e))) return -1;
+    if (s->on >= 0 && s->how != SCALE && !(to = find_means(n, s->counts, n->label[s->on], e)))
+        return -1;
+    if (s->off >= 0 && s->to_mean && !(from = find_means(n, s->counts, n->label[s->off], e)))
+        return -1;
+    if (from && s->counts->n < 2)
+        return fail(e, "the counts have no other language to take means of");
     x->first = new_array(n->layers + 1, sizeof *x->first);
     x->edit = new_array(n->n, sizeof *x->edit);
     size_t used = 0, i = 0;
@@ -1002,7 +1041,9 @@ static int edits_new(struct edits *x, const struct neurons *n, const struct stee
             const bool *member = n->member + i * n->languages;
             const bool off = s->off >= 0 && member[s->off], on = s->on >= 0 && member[s->on];
             struct edit edit = {n->neuron[i].index, off ? 0 : 1, 0};
-            if (on) strengthen(&edit, s, l, (size_t)layer * n->neurons + edit.neuron);
+            const size_t at = (size_t)layer * n->neurons + edit.neuron;
+            if (off && from) edit.shift = (real)mean_of_others(s->counts, from, at);
+            if (on) strengthen(&edit, s, to, at);
             if (off || on) x->edit[used++] = edit;
         }
     return 0;
@@ -1941,6 +1982,7 @@ struct options {
     const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like, *minus;
     const char *shard;
     int method, how, at; /* enum method, enum how, enum point; at: -1 where it is not given */
+    int of, off_how;     /* 1: product; 1: mean */
     double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, penalty;
     uint64_t threads, length, tokens, batch, new_tokens, seed, layer;
     bool quiet, help, bos, resume, decode, lines, any_model;
@@ -2037,25 +2079,50 @@ static void open_corpora(struct work *w, struct options *o) {
     }
 }
 
-/* Neurons and counts of another model are refused, by shape always, by name unless told not to. */
-static void check_origin(const char *path, const char *name, int layers, int neurons,
-                         const struct config *c, bool any_model) {
-    if (layers != c->layers || neurons != c->neurons)
-        end(FAILED, "%s: made from %s, %d x %d neurons; the model %s has %d x %d", path, name,
-            layers, neurons, c->name, c->layers, c->neurons);
-    if (!any_model && *name && strcmp(name, "unknown") != 0 && strcmp(name, c->name) != 0)
-        end(FAILED, "%s: made from %s, the model is %s; --any-model takes it all the same", path,
-            name, c->name);
+/* Where neurons or counts come from. */
+struct origin {
+    const char *path, *model;
+    uint64_t digest; /* 0: not known */
+    int layers, neurons;
+};
+
+/* What is of another model is refused, by shape always, by name and digest unless told not to. */
+static void check_origin(struct origin f, const struct model *m, const struct options *o) {
+    const struct config *c = &m->config;
+    if (f.layers != c->layers || f.neurons != c->neurons)
+        end(FAILED, "%s: made from %s, %d x %d neurons; the model %s has %d x %d", f.path, f.model,
+            f.layers, f.neurons, c->name, c->layers, c->neurons);
+    if (o->any_model) return;
+    if (*f.model && strcmp(f.model, "unknown") != 0 && strcmp(f.model, c->name) != 0)
+        end(FAILED, "%s: made from %s, the model is %s; --any-model takes it all the same", f.path,
+            f.model, c->name);
+    if (f.digest && f.digest != gguf_digest(&m->file))
+        end(FAILED,
+            "%s: made from another %s, of digest %016llx, this one's is %016llx; --any-model takes "
+            "it all the same",
+            f.path, f.model, (ull)f.digest, (ull)gguf_digest(&m->file));
 }
 
 static void open_neurons(struct work *w, const struct options *o) {
-    struct neurons *n = &w->neurons;
+    const struct neurons *n = &w->neurons;
     struct error e;
-    must(neurons_open(n, o->neurons, &e), NULL, &e);
-    check_origin(o->neurons, n->model, n->layers, n->neurons, &w->m.model.config, o->any_model);
+    must(neurons_open(&w->neurons, o->neurons, &e), NULL, &e);
+    check_origin((struct origin){o->neurons, n->model, n->digest, n->layers, n->neurons},
+                 &w->m.model, o);
+}
+
+/* The counts that means are taken from. */
+static void open_means(struct work *w, const struct options *o) {
+    const struct counts *c = &w->counts;
+    struct error e;
+    must(counts_open(&w->counts, o->counts, &e), NULL, &e);
+    check_origin((struct origin){o->counts, c->model, c->digest, c->layers, c->neurons},
+                 &w->m.model, o);
 }
 
 /* ---- lape count ------------------------------------------------------------------------------ */
+
+static const char *const of_name[] = {"gate", "product", NULL};
 
 static struct part parse_shard(const char *text) {
     uint64_t i, n;
@@ -2098,6 +2165,8 @@ static void begin_counts(struct work *w, const struct options *o, const char *pa
                                 .vocab = c->vocab,
                                 .piece = o->length,
                                 .lines = o->lines,
+                                .product = o->of,
+                                .digest = gguf_digest(&w->m.model.file),
                                 .bos = o->bos,
                                 .near = o->near};
     strcpy(w->counts.model, c->name);
@@ -2176,6 +2245,8 @@ static void count_command(struct work *w, struct options *o) {
     struct error e;
     const struct part part = parse_shard(o->shard);
     open_corpora(w, o);
+    if (o->of && !has_gate(&w->m.model.config))
+        end(FAILED, "--of product: %s has no gate to multiply with", o->word[0]);
     buffer_add(&w->text, o->output, strlen(o->output));
     buffer_add(&w->text, ".partial", sizeof ".partial");
     const char *partial = w->text.at;
@@ -2267,15 +2338,16 @@ static void order_rows(const struct work *w, int *language) {
 }
 
 /* exp of the mean over pieces of the mean loss over their predicted tokens: value [corpora, rows].
- * Row 0 is the model as it is, row r has the neurons of language[r - 1] at 0. */
-static void evaluate(struct work *w, const int *language, double *value) {
+ * Row 0 is the model as it is, row r has the neurons of language[r - 1] at 0, or at a mean. */
+static void evaluate(struct work *w, const int *language, bool to_mean, double *value) {
     const int rows = 1 + w->neurons.languages;
     struct edits *edits = new_array(rows, sizeof *edits);
     struct error e;
-    for (int r = 1; r < rows; r++)
-        must(edits_new(&edits[r], &w->neurons, &(struct steer){.off = language[r - 1], .on = -1},
-                       &e),
-             NULL, &e);
+    for (int r = 1; r < rows; r++) {
+        const struct steer s = {
+            .off = language[r - 1], .on = -1, .counts = &w->counts, .to_mean = to_mean};
+        must(edits_new(&edits[r], &w->neurons, &s, &e), NULL, &e);
+    }
     for (int k = 0; k < w->corpora; k++, value += rows) {
         const uint64_t pieces = sum_losses(&w->evaluation, &w->corpus[k], edits, rows, value);
         for (int r = 0; r < rows; r++) {
@@ -2293,8 +2365,11 @@ static void evaluate(struct work *w, const int *language, double *value) {
 static void ppl_command(struct work *w, struct options *o) {
     const struct neurons *n = &w->neurons;
     struct error e;
+    if (o->off_how && (!o->neurons || !o->counts))
+        end(USAGE, "--how mean goes with --neurons, and --counts for the means");
     open_corpora(w, o);
     if (o->neurons) open_neurons(w, o);
+    if (o->off_how) open_means(w, o);
     evaluation_new(&w->evaluation, &w->m, o->length, o->batch, o->bos);
     const int rows = 1 + n->languages;
     int *language = new_array(n->languages, sizeof *language);
@@ -2302,7 +2377,7 @@ static void ppl_command(struct work *w, struct options *o) {
     FILE *to = w->output.file;
     order_rows(w, language);
     progress_start(&w->evaluation.progress, w->corpus, w->corpora, o->quiet);
-    evaluate(w, language, value);
+    evaluate(w, language, o->off_how, value);
     fprintf(to, "off");
     for (int k = 0; k < w->corpora; k++) fprintf(to, "\t%s", w->corpus[k].label);
     for (int r = 0; r < rows; r++) {
@@ -2319,6 +2394,7 @@ static void ppl_command(struct work *w, struct options *o) {
 /* ---- lape generate --------------------------------------------------------------------------- */
 
 static const char *const how_name[] = {"replace", "add", "scale", "diffmean", NULL};
+static const char *const off_how_name[] = {"zero", "mean", NULL};
 
 /* Which of the list's languages an option names; -1: none. */
 static int language_of(const struct neurons *n, const char *name, const char *path) {
@@ -2330,15 +2406,15 @@ static int language_of(const struct neurons *n, const char *name, const char *pa
 /* The interventions that --off, --on and --how ask for. */
 static void open_edits(struct work *w, const struct options *o) {
     const struct neurons *n = &w->neurons;
-    const struct counts *c = &w->counts;
     struct error e;
     open_neurons(w, o);
-    const struct steer s = {language_of(n, o->off, o->neurons), language_of(n, o->on, o->neurons),
-                            (enum how)o->how, o->strength, c};
-    if (o->counts) {
-        must(counts_open(&w->counts, o->counts, &e), NULL, &e);
-        check_origin(o->counts, c->model, c->layers, c->neurons, &w->m.model.config, o->any_model);
-    }
+    const struct steer s = {language_of(n, o->off, o->neurons),
+                            language_of(n, o->on, o->neurons),
+                            (enum how)o->how,
+                            o->strength,
+                            &w->counts,
+                            o->off_how};
+    if (o->counts) open_means(w, o);
     must(edits_new(&w->edits, n, &s, &e), NULL, &e);
 }
 
@@ -2361,8 +2437,9 @@ static void generate_command(struct work *w, struct options *o) {
     struct error e;
     if (!o->prompt == !o->prompts) end(USAGE, "a prompt is wanted: -p TEXT or -f FILE");
     if (steered && !o->neurons) end(USAGE, "--off and --on go with --neurons");
-    if (o->on && o->how != SCALE && !o->counts)
-        end(USAGE, "--on goes with --counts, for the mean activations");
+    if (((o->on && o->how != SCALE) || (o->off && o->off_how)) && !o->counts)
+        end(USAGE, "%s goes with --counts, for the mean activations",
+            o->on && o->how != SCALE ? "--on" : "--off-how mean");
     checkpoint_open(&w->m, o->word[0], o->threads);
     if (!w->m.tokenizer)
         end(FAILED, "%s: takes token ids only: %s", o->word[0], w->m.no_tokenizer.text);
@@ -2525,9 +2602,9 @@ static void tokenize_command(struct work *w, struct options *o) {
  *
  * One intermediate tensor of a text, as [T, columns], or [L, T, columns] of all layers.
  */
-static const char *const point_name[] = {"embd",  "attn_norm", "q",        "k",      "v",
-                                         "heads", "attn_out",  "ffn_norm", "gate",   "act",
-                                         "up",    "down",      "resid",    "logits", NULL};
+static const char *const point_name[] = {"embd",     "attn_norm", "q",      "k",   "v",  "heads",
+                                         "attn_out", "ffn_norm",  "gate",   "act", "up", "product",
+                                         "down",     "resid",     "logits", NULL};
 _Static_assert(sizeof point_name / sizeof *point_name == POINTS + 1, "every point has a name");
 
 struct trace {
@@ -2580,6 +2657,9 @@ static void trace_command(struct work *w, struct options *o) {
     corpus_fill(w->corpus, SIZE_MAX);
     const int L = w->m.model.config.layers;
     const bool layered = t.at != AT_EMBD && t.at != AT_LOGITS;
+    if ((t.at == AT_UP || t.at == AT_PRODUCT) && !has_gate(&w->m.model.config))
+        end(FAILED, "%s: without a gate there is no '%s' beside the neurons", o->word[0],
+            point_name[t.at]);
     if (o->layer != UINT64_MAX && (!layered || o->layer >= (uint64_t)L))
         end(FAILED,
             layered ? "--layer %d: the model has layers 0 to %d"
@@ -2595,8 +2675,6 @@ static void trace_command(struct work *w, struct options *o) {
     t.dim[0] = layered && t.layer < 0 ? L : 1;
     t.dim[1] = n + o->bos * pieces;
     trace_pieces(&t, w, o->length, o->bos);
-    if (!t.values)
-        end(FAILED, "%s: without a gate there is no 'up' beside the neurons", o->word[0]);
     const bool planes = t.dim[0] > 1;
     npy_write(w->output.file, t.values, planes ? t.dim : t.dim + 1, planes ? 3 : 2);
     free(t.values);
@@ -2664,6 +2742,8 @@ static void check_comparable(const struct options *o, const struct counts *a,
     if (a->layers != b->layers || a->neurons != b->neurons)
         end(FAILED, "%s: of %d x %d neurons, %s of %d x %d", other, b->layers, b->neurons,
             reference, a->layers, a->neurons);
+    if (a->product != b->product)
+        end(FAILED, "%s: one of them counts products of the gate, %s the other", other, reference);
     if (a->n != b->n)
         end(FAILED, "%s: %d languages, %s: %d; --langs chooses", other, b->n, reference, a->n);
     for (int k = 0; k < a->n; k++) {
@@ -2724,9 +2804,10 @@ static void print_vocabulary(const struct checkpoint *m) {
 
 static void print_model(const struct checkpoint *m) {
     const struct config *c = &m->model.config;
-    printf("model: %s\nfamily: %s\nlayers: %d\nwidth: %d\nneurons: %d a layer, %lld in all\n",
-           c->name, family_name(c), c->layers, c->width, c->neurons,
-           (long long)c->layers * c->neurons);
+    printf("model: %s\ndigest: %016llx\nfamily: %s\nlayers: %d\nwidth: %d\nneurons: %d a layer, "
+           "%lld in all\n",
+           c->name, (ull)gguf_digest(&m->model.file), family_name(c), c->layers, c->width,
+           c->neurons, (long long)c->layers * c->neurons);
     printf("heads: %d of %d, %d for keys and values\n", c->heads, c->head_dim, c->kv_heads);
     printf("vocabulary: %d%s%s\n", c->vocab,
            m->tokenizer ? "" : ", takes token ids only: ", m->no_tokenizer.text);
@@ -2738,9 +2819,17 @@ static void print_model(const struct checkpoint *m) {
            tensor_type_name(m->model.embedding.type));
 }
 
+/* Of the model that counts or neurons are of. */
+static void print_digest(uint64_t digest) {
+    printf(digest ? "digest: %016llx\n" : "digest: none, the model is told by its name alone\n",
+           (ull)digest);
+}
+
 static void print_counts(const struct counts *c) {
-    printf("counts of model: %s\nlayers: %d\nneurons: %d a layer\n", c->model, c->layers,
-           c->neurons);
+    printf("counts of model: %s\n", c->model);
+    print_digest(c->digest);
+    printf("layers: %d\nneurons: %d a layer\n", c->layers, c->neurons);
+    if (c->product) printf("active: the product of gate and up\n");
     printf("vocabulary: %d\npiece: %s%llu tokens%s\nnear: %.9g\n", c->vocab,
            c->lines ? "a line, of at most " : "", (ull)c->piece,
            c->bos ? ", the first of them BOS" : "", c->near);
@@ -2754,8 +2843,9 @@ static void print_counts(const struct counts *c) {
 }
 
 static void print_layers(const struct neurons *n) {
-    printf("neurons of model: %s\nlayers: %d\nneurons: %d a layer\n", n->model, n->layers,
-           n->neurons);
+    printf("neurons of model: %s\n", n->model);
+    print_digest(n->digest);
+    printf("layers: %d\nneurons: %d a layer\n", n->layers, n->neurons);
     print_totals(n, stdout);
     printf("layer");
     for (int k = 0; k < n->languages; k++) printf("\t%s", n->label[k]);
@@ -2857,6 +2947,8 @@ static const struct option {
      NULL},
     {"--bos", FLAG, AT(bos), 0, 0, COUNT | PPL | TOKENIZE | TRACE,
      "   begin with the begin-of-sequence token, every piece", NULL},
+    {"--of", NAME, AT(of), 0, 0, COUNT, "what is active above 0: act(x W_gate), or times x W_up (gate)",
+     of_name},
     {"--near", NUMBER, AT(near), 0, 1e6, COUNT, "T   count gates within T of zero, too (0.001)", NULL},
     {"--shard", TEXT, AT(shard), 0, 0, COUNT, "I/N   every N-th piece, from the I-th", NULL},
     {"--minus", TEXT, AT(minus), 0, 0, MERGE, "COUNTS   of some of these tokens, taken away", NULL},
@@ -2879,12 +2971,16 @@ static const struct option {
      "NEURONS   random: as many per layer and language as there", NULL},
     {"--neurons", TEXT, AT(neurons), 0, 0, PPL | GENERATE | BAKE,
      "NEURONS   what `lape find` made", NULL},
-    {"--counts", TEXT, AT(counts), 0, 0, GENERATE, "COUNTS   for the mean activations", NULL},
+    {"--counts", TEXT, AT(counts), 0, 0, PPL | GENERATE, "COUNTS   for the mean activations", NULL},
     {"--off", TEXT, AT(off), 0, 0, GENERATE | BAKE, "LANG   its neurons become 0", NULL},
     {"--on", TEXT, AT(on), 0, 0, GENERATE, "LANG   its neurons are then strengthened", NULL},
     {"--how", NAME, AT(how), 0, 0, GENERATE,
      "a <- X mean, a + X mean, X a,\n"
      "         a + X (mean - mean of the other languages)   (replace)", how_name},
+    {"--how", NAME, AT(off_how), 0, 0, PPL,
+     "a neuron that is off becomes 0, or its mean in the other languages (zero)", off_how_name},
+    {"--off-how", NAME, AT(off_how), 0, 0, GENERATE,
+     "what is off becomes 0, or its mean in the other languages (zero)", off_how_name},
     {"--strength", NUMBER, AT(strength), -1e6, 1e6, GENERATE, "X   (1)", NULL},
     {"--any-model", FLAG, AT(any_model), 0, 0, PPL | GENERATE | BAKE,
      "   take neurons and counts of a model of another name", NULL},

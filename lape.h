@@ -85,6 +85,10 @@ int brief(struct span s);
 /* As a string of one line, cut to `room` with its end. */
 void span_copy(char *to, size_t room, struct span s);
 
+/* FNV-1a: the hash goes on over more bytes. A new one starts from HASH. */
+static const uint64_t HASH = 0xcbf29ce484222325;
+uint64_t hash_on(uint64_t hash, const void *bytes, size_t n);
+
 /* Bytes, or items of one type, that grow. Starts as {0}; free(b.at) ends it. */
 struct buffer {
     void *at;
@@ -187,6 +191,8 @@ int gguf_int(const struct gguf *g, const char *key, int least, int most, int oth
 int gguf_float(const struct gguf *g, const char *key, double least, double most, double otherwise,
                double *to, struct error *e);
 int gguf_string(const struct gguf *g, const char *key, struct span *to, struct error *e);
+/* All 64 bits of a U64; 0 where it is absent. */
+int gguf_u64(const struct gguf *g, const char *key, uint64_t *to, struct error *e);
 
 /* An array of `item`s, NULL with a message when it is absent or holds something else. Its numbers
  * are read with the little-endian readers below. */
@@ -203,6 +209,9 @@ void *gguf_numbers(const struct gguf_value *array);
 int gguf_check_used(const struct gguf *g, const char *prefix, const char *const *harmless,
                     struct error *e);
 int gguf_check_tensors(const struct gguf *g, struct error *e);
+/* A guard against mistakes, not attackers: 64 bits of all values but those of splitting, of the
+ * tensors' names, types and shapes, and of a few of their bytes. Never 0. */
+uint64_t gguf_digest(const struct gguf *g);
 /* ggml's name of a tensor type, "not known here" of a number that is none. */
 const char *tensor_type_name(uint32_t type);
 
@@ -274,6 +283,8 @@ struct config {
 
 /* The name of a model's family as GGUF has it, general.architecture. */
 const char *family_name(const struct config *c);
+/* Whether its feed-forward multiplies what a gate lets through with what goes up. */
+bool has_gate(const struct config *c);
 
 /* A weight matrix as it lies in the file; each row makes one output. */
 struct matrix {
@@ -329,6 +340,7 @@ enum point {
                             feed-forward without a gate */
     AT_ACT,       /* [F]    act of that: the neurons */
     AT_UP,        /* [F]    x W_up, with a gate only */
+    AT_PRODUCT,   /* [F]    act of the gate times that, likewise */
     AT_DOWN,      /* [D]    what the feed-forward adds to the residual stream */
     AT_RESID,     /* [D]    residual stream after the layer */
     AT_LOGITS,    /* [V]    layer L; rows are those asked of logits() */

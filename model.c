@@ -680,6 +680,14 @@ int gguf_string(const struct gguf *g, const char *key, struct span *to, struct e
     return v ? 0 : -1;
 }
 
+int gguf_u64(const struct gguf *g, const char *key, uint64_t *to, struct error *e) {
+    *to = 0;
+    if (!gguf_find(g, key)) return 0;
+    const struct gguf_value *v = want(g, key, 1 << GGUF_U64, "a u64", e);
+    if (v) *to = get_u64(v->data.at);
+    return v ? 0 : -1;
+}
+
 const struct gguf_value *gguf_array(const struct gguf *g, const char *key, enum gguf_type item,
                                     struct error *e) {
     const struct gguf_value *v = want(g, key, 1 << GGUF_ARRAY, "an array", e);
@@ -739,6 +747,26 @@ int gguf_check_tensors(const struct gguf *g, struct error *e) {
             return fail(e, "tensor '%.*s' has no place here: not run without it",
                         brief(g->tensor[i].name), g->tensor[i].name.at);
     return 0;
+}
+
+uint64_t gguf_digest(const struct gguf *g) {
+    uint64_t hash = HASH;
+    for (size_t i = 0; i < g->values; i++) {
+        const struct gguf_value *v = &g->value[i];
+        if (v->key.n >= 6 && !memcmp(v->key.at, "split.", 6)) continue;
+        hash = hash_on(hash_on(hash, v->key.at, v->key.n), v->data.at, v->data.n);
+    }
+    for (size_t i = 0; i < g->tensors; i++) {
+        const struct tensor *t = &g->tensor[i];
+        const size_t n = t->data.n < 16 ? t->data.n : 16; /* from three places */
+        uint8_t shape[40];
+        for (int k = 0; k < 5; k++)
+            for (int b = 0; b < 8; b++)
+                shape[8 * k + b] = (uint8_t)((k < 4 ? t->dim[k] : t->type) >> 8 * b);
+        hash = hash_on(hash_on(hash, t->name.at, t->name.n), shape, sizeof shape);
+        for (int k = 0; k < 3; k++) hash = hash_on(hash, t->data.at + (t->data.n - n) / 2 * k, n);
+    }
+    return hash ? hash : 1;
 }
 
 /* ---- GGUF: writing --------------------------------------------------------------------------- */
@@ -1119,6 +1147,8 @@ static bool is_rotary(const struct family *f) {
 }
 
 const char *family_name(const struct config *c) { return c->family->name; }
+
+bool has_gate(const struct config *c) { return !c->family->plain; }
 
 /* Vectors may be NULL: norms that the family has not, biases that the file has not. */
 struct layer {
@@ -2465,6 +2495,7 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
             product(r, r->up, r->h, T, &w->up); // up [T, F]
             see(hook, AT_UP, l, r->up, T, F);
             each(r, MULTIPLY, r->gate, r->up, F); // gate *= up
+            see(hook, AT_PRODUCT, l, r->gate, T, F);
         }
         product(r, r->y, r->gate, T, &w->down); // y [T, D]
         add_bias(r, r->y, w->down_bias, T, D);

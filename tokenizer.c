@@ -353,16 +353,7 @@ static void normalise(const struct forms *f, struct span text, struct buffer *to
 
 /* ---- The tables ------------------------------------------------------------------------------ */
 
-/* FNV-1a, byte by byte. */
-static const uint64_t HASH = 0xcbf29ce484222325;
-
-static uint64_t hash_on(uint64_t h, char byte) { return (h ^ (uint8_t)byte) * 0x100000001b3; }
-
-static uint64_t hash_of(struct span s) {
-    uint64_t hash = HASH;
-    for (size_t i = 0; i < s.n; i++) hash = hash_on(hash, s.at[i]);
-    return hash;
-}
+static uint64_t hash_of(struct span s) { return hash_on(HASH, s.at, s.n); }
 
 static void table_new(struct table *t, size_t texts, const struct span *text) {
     for (t->slots = 64; t->slots < 2 * texts;) t->slots *= 2;
@@ -420,7 +411,7 @@ static size_t find_word(const struct finder *f, struct span text, int32_t *id) {
     size_t longest = 0;
     if (!f->start[(uint8_t)text.at[0]]) return 0;
     for (size_t n = 1; n <= text.n && n <= f->longest; n++) {
-        hash = hash_on(hash, text.at[n - 1]);
+        hash = hash_on(hash, text.at + n - 1, 1);
         const int32_t found = *find_slot(&f->table, hash, (struct span){text.at, n});
         if (found < 0) continue;
         *id = ((const int32_t *)f->id.at)[found];

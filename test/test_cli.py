@@ -23,6 +23,7 @@ import time
 import unittest
 
 import report
+import tiny
 from paths import DEMO, LAPE, ROOT
 
 LANGUAGES = ["en", "es", "fr", "id", "ja", "vi", "zh"]
@@ -37,17 +38,18 @@ PIECES = {"--seq": (2, 1 << 24), "--tokens": (1, 10 ** 15), "--batch": (1, 1 << 
 OPTIONS = {
     "info": dict(ALL),
     "tokenize": dict(ALL, **{"--bos": FLAG, "--decode": FLAG, "--lines": FLAG}),
-    "count": dict(ALL, **PIECES, **{"--near": (0.0, 1e6), "--shard": TEXT, "--resume": FLAG,
+    "count": dict(ALL, **PIECES, **{"--near": (0.0, 1e6), "--of": TEXT, "--shard": TEXT, "--resume": FLAG,
                                     "--save-every": (0.0, 1e9)}),
     "merge": dict(ALL, **{"-o": TEXT, "--minus": TEXT}),
     "find": dict(ALL, **{"-o": TEXT, "--method": TEXT, "--top": (0.0, 1.0),
                          "--filter": (0.0, 1.0), "--bar": (0.0, 1.0), "--langs": TEXT,
                          "--like": TEXT, "--seed": (0, 10 ** 15), "--penalty": (0.0, 1e6)}),
     "bake": dict(ALL, **{"-o": TEXT, "--neurons": TEXT, "--off": TEXT, "--any-model": FLAG}),
-    "ppl": dict(ALL, **PIECES, **{"--neurons": TEXT, "--any-model": FLAG}),
+    "ppl": dict(ALL, **PIECES, **{"--neurons": TEXT, "--any-model": FLAG, "--counts": TEXT,
+                                  "--how": TEXT}),
     "generate": dict(ALL, **{
         "-o": TEXT, "-t": (1, 1024), "--neurons": TEXT, "--counts": TEXT, "--off": TEXT,
-        "--on": TEXT, "--how": TEXT, "--strength": (-1e6, 1e6), "--any-model": FLAG, "-p": TEXT,
+        "--on": TEXT, "--how": TEXT, "--off-how": TEXT, "--strength": (-1e6, 1e6), "--any-model": FLAG, "-p": TEXT,
         "-f": TEXT, "-n": (1, 1 << 24), "--temp": (0.0, 1e6), "--top-p": (0.0, 1.0),
         "--repeat-penalty": (1e-6, 1e6), "--seed": (0, 10 ** 15)}),
 }
@@ -508,7 +510,8 @@ class Files(Case):
             # Where no text is, the model serves all the same.
             self.assertIn(culprit, self.works("info", path).decode())
             self.assertEqual(self.works("ppl", path, "en=" + ids, "--seq", "64", "-q"), plain)
-            self.works("bake", path, "--neurons", neurons(), "--off", "en", "-o", self.path("out"))
+            self.works("bake", path, "--neurons", neurons(), "--off", "en", "--any-model", "-o",
+                       self.path("out"))
 
     def test_damaged_counts(self):
         data = read(counts())
@@ -788,10 +791,12 @@ class Lists(Case):
         for arguments in ppl, steer:
             self.assertIn("--any-model", self.refused(1, neurons(), *arguments))
             self.works(*arguments, "--any-model")
-        own = self.path("own.tsv", "\n".join(self.with_header("model", "omed")).encode())
+        own = self.path("own.tsv", tiny.without_digest(
+            "\n".join(self.with_header("model", "omed")).encode()))
         steer[steer.index(neurons())] = own
         self.assertIn("--any-model", self.refused(1, counts(), *steer))
-        unnamed = self.path("own.tsv", "\n".join(self.with_header("model", "unknown")).encode())
+        unnamed = self.path("own.tsv", tiny.without_digest(
+            "\n".join(self.with_header("model", "unknown")).encode()))
         self.works(*["ppl", model, "en=" + text_path("en"), "--neurons", unnamed] + few)
 
     def test_name_of_two_lines(self):
@@ -893,8 +898,8 @@ class Info(Case):
     def test_neurons(self):
         shown = self.works("info", neurons(), "-q").decode().split("\n")
         self.assertIn("neurons of model: demo", shown)
-        self.assertEqual(shown[4].split("\t"), ["layer", "en", "fr", "ja"])
-        table = [list(map(int, line.split("\t"))) for line in shown[5:5 + LAYERS]]
+        self.assertEqual(shown[5].split("\t"), ["layer", "en", "fr", "ja"])
+        table = [list(map(int, line.split("\t"))) for line in shown[6:6 + LAYERS]]
         self.assertEqual([row[0] for row in table], list(range(LAYERS)))
         members = selected(read(neurons()))
         for column, language in enumerate(["en", "fr", "ja"], 1):

@@ -480,12 +480,15 @@ static void test_edits(void) {
     char names[2][LABEL_SIZE] = {"a", "b"};
     struct neuron neuron[] = {{0, 1}, {0, 6}, {1, 0}, {1, 3}, {1, 7}};
     bool member[] = {true, false, false, true, true, true, false, false, false, true};
-    struct neurons n = {"small", 2, 8, 2, names, 5, neuron, member, NULL};
+    struct neurons n = {"small", 0, 2, 8, 2, names, 5, neuron, member, NULL};
     const real before[16] = {1, -2, 3, 4, 5, 6, 7, 8, -1, -2, -3, -4, 5, 6, 7, -8};
     struct error e;
     for (int how = REPLACE; how <= DIFFMEAN; how++)
-        for (int which = 1; which < 4; which++) { /* off only, on only, both */
-            struct steer s = {which & 1 ? 0 : -1, which & 2 ? 1 : -1, (enum how)how, 2.5, &c};
+        for (int which = 1; which < 8; which++) { /* off only, on only, both; off to a mean */
+            const bool mean_off = which & 4;
+            if (which == 4) continue;
+            struct steer s = {
+                which & 1 ? 0 : -1, which & 2 ? 1 : -1, (enum how)how, 2.5, &c, mean_off};
             struct edits x;
             CHECK(edits_new(&x, &n, &s, &e) == 0, "%s", e.text);
             for (int layer = 0; layer < 2; layer++) {
@@ -502,7 +505,8 @@ static void test_edits(void) {
                         for (int k = 0; k < 3; k++)
                             mean[k] = (double)c.language[k].of[SUM][layer * 8 + i % 8] / 1048576 /
                                       (double)c.language[k].tokens;
-                        if (s.off == 0 && member[2 * j]) want = 0;
+                        if (s.off == 0 && member[2 * j])
+                            want = mean_off ? (mean[1] + mean[2]) / 2 : 0;
                         if (s.on < 0 || !member[2 * j + 1]) continue;
                         if (how == REPLACE) want = 2.5 * mean[1];
                         if (how == ADD_MEAN) want += 2.5 * mean[1];
@@ -516,10 +520,12 @@ static void test_edits(void) {
             edits_free(&x);
         }
     struct edits x;
-    struct steer s = {-1, 1, REPLACE, 1, &c};
+    struct steer s = {-1, 1, REPLACE, 1, &c, false};
     free(c.language[2].of[SUM]);
     c.language[2].of[SUM] = NULL;
     CHECK(edits_new(&x, &n, &s, &e) < 0, "means out of counts without sums");
+    s = (struct steer){0, -1, REPLACE, 1, &c, true};
+    CHECK(edits_new(&x, &n, &s, &e) < 0, "other languages' means out of counts without sums");
     counts_free(&c);
 }
 

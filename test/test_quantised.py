@@ -152,7 +152,7 @@ class Quantised(Runs):
         ours, wide = self.pair(Model(kinds))
         for run in self.RUNS:
             data = self.made(ours, run)
-            self.assertEqual(data, self.made(wide, run), run)
+            self.assertEqual(*map(tiny.without_digest, (data, self.made(wide, run))), run)
             if run == "logits":
                 self.assertGreater(len(set(unpacked(data[128:]))), 100)
 
