@@ -2972,7 +2972,7 @@ static const struct option {
     {"--neurons", TEXT, AT(neurons), 0, 0, PPL | GENERATE | BAKE,
      "NEURONS   what `lape find` made", NULL},
     {"--counts", TEXT, AT(counts), 0, 0, PPL | GENERATE, "COUNTS   for the mean activations", NULL},
-    {"--off", TEXT, AT(off), 0, 0, GENERATE | BAKE, "LANG   its neurons become 0", NULL},
+    {"--off", TEXT, AT(off), 0, 0, GENERATE | BAKE, "LANG   its neurons become 0, or a mean", NULL},
     {"--on", TEXT, AT(on), 0, 0, GENERATE, "LANG   its neurons are then strengthened", NULL},
     {"--how", NAME, AT(how), 0, 0, GENERATE,
      "a <- X mean, a + X mean, X a,\n"
@@ -2983,7 +2983,7 @@ static const struct option {
      "what is off becomes 0, or its mean in the other languages (zero)", off_how_name},
     {"--strength", NUMBER, AT(strength), -1e6, 1e6, GENERATE, "X   (1)", NULL},
     {"--any-model", FLAG, AT(any_model), 0, 0, PPL | GENERATE | BAKE,
-     "   take neurons and counts of a model of another name", NULL},
+     "   take neurons and counts of a model of another name or digest", NULL},
     {"-p", TEXT, AT(prompt), 0, 0, GENERATE, "TEXT   the prompt", NULL},
     {"-f", TEXT, AT(prompts), 0, 0, GENERATE, "FILE   prompts, one a line; makes a table", NULL},
     {"-n", WHOLE, AT(new_tokens), 1, 1 << 24, GENERATE, "N   tokens to generate (64)", NULL},
@@ -2995,7 +2995,7 @@ static const struct option {
     {"--at", NAME, AT(at), 0, 0, TRACE, "in the order of the forward pass", point_name},
     {"--layer", WHOLE, AT(layer), 0, 1 << 16, TRACE, "N   from 0 (all)", NULL},
     {"--decode", FLAG, AT(decode), 0, 0, TOKENIZE, "   ids to text", NULL},
-    {"--lines", FLAG, AT(lines), 0, 0, COUNT | PPL | TOKENIZE, "   every line is a text of its own", NULL},
+    {"--lines", FLAG, AT(lines), 0, 0, COUNT | PPL | TOKENIZE, "   every line is a piece, or a text, of its own", NULL},
     {"-q", FLAG, AT(quiet), 0, 0, EVERY, "   no progress, no summary", NULL},
     {"-h", FLAG, AT(help), 0, 0, EVERY, "   this help", NULL},
 };
