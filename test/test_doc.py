@@ -62,7 +62,7 @@ COMMAND = re.compile(r"(make|\./lape|lape|python3|tools/\S+|seq|for|[A-Z]+=\S+)(
 
 # Files of others that documents speak of, and files that runs make.
 NOT_HERE = {"activation.py", "identify.py", "ppl.py", "generation.py", "convert_hf_to_gguf.py",
-            "neurons.tsv"}
+            "neurons.tsv", "purity.tsv", "purity-lines.tsv"}
 FOLDERS = ("test", "tools", "demo", "doc", ".ci")
 
 
