@@ -1436,7 +1436,7 @@ static int take_text(struct corpus *c, bool last, struct error *e) {
     size_t used;
     if (c->place == text.n && text.n > 3 && !memcmp(text.at, "PK\3\4", 4))
         return fail(e, "an archive, as torch.save makes it, is no text; token ids are read from "
-                       ".npy, which numpy.save(PATH, torch.load(FILE)) makes");
+                       ".npy, which tools/convert.py ids FILE -o ids.npy makes");
     if (encode_part(c->encoder, text, last, &c->ids, &used, e)) return -1;
     drop_front(&c->bytes, used);
     return 0;

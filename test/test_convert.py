@@ -7,6 +7,7 @@ of the numbers is worked out with struct, one at a time. The last line on stdout
 `N passed, N failed`; what is skipped is listed before it and counted in neither.
 """
 
+import ast
 import contextlib
 import functools
 import io
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import traceback
 import unittest
+import unittest.mock
 import warnings
 import zipfile
 
@@ -2463,6 +2465,153 @@ class Counts(CountsCase):
             self.refuse_counts("en.pt", word, data=data)
 
 
+class Ids(Case):
+    """Token files of the paper's released code become arrays."""
+
+    def ids(self, data):
+        """What comes of a file: numpy's name of the type, and the bytes of the numbers."""
+        out = os.path.join(self.dir, "ids.npy")
+        done = run_forked(["ids", self.write("id.en.train.x", data), "-o", out, "-q"])
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        with open(out, "rb") as file:
+            whole = file.read()
+        end = whole.index(b"\n") + 1
+        self.assertEqual((whole[:8], end % 64), (b"\x93NUMPY\1\0", 0))
+        self.assertEqual(int.from_bytes(whole[8:10], "little"), end - 10)
+        head = ast.literal_eval(whole[10:end].decode())
+        self.assertEqual((sorted(head), head["fortran_order"]), (
+            ["descr", "fortran_order", "shape"], False))
+        kind, raw = head["descr"], whole[end:]
+        self.assertEqual(head["shape"], (len(raw) // int(kind[2:]),))
+        return kind, raw
+
+    def refuse_ids(self, *words, data):
+        done = run_forked(["ids", self.write("id.en", data), "-o", self.out + ".npy"])
+        self.assert_refused(done, *words)
+
+    def of(self, *args, **options):
+        """A file of one tensor."""
+        pt = Pt()
+        return pt.file(pt.tensor(*args, **options))
+
+    def test_types(self):
+        """Every one stays what it is, and so does every number, which lape will judge."""
+        for letter, kind in zip("bBhiq", ("|i1", "|u1", "<i2", "<i4", "<i8")):
+            numbers = [0, 1, 127, *([] if letter == "B" else [-1, -128]),
+                       *([1 << 62, -1 << 63] if letter == "q" else [])]
+            self.assertEqual(self.ids(self.of(numbers, (len(numbers),), letter)), (
+                kind, struct.pack("<%d%s" % (len(numbers), letter), *numbers)))
+
+    def test_views(self):
+        """In row-major order, of whatever part of a storage; places of each by hand."""
+        for shape, offset, strides, places in (
+                ((24,), 0, (1,), range(24)), ((5,), 7, (1,), range(7, 12)),
+                ((6,), 1, (4,), range(1, 24, 4)), ((2, 12), 0, (12, 1), range(24)),
+                ((3, 2), 2, (1, 4), [2, 6, 3, 7, 4, 8]),                  # transposed
+                ((2, 3), 1, (8, 1), [1, 2, 3, 9, 10, 11]),                # columns of it
+                ((2, 2, 2), 0, (2, 12, 1), [0, 1, 12, 13, 2, 3, 14, 15]),
+                ((2, 1, 3), 0, (3, 99, 1), range(6)), ((3, 1), 5, (6, 1), [5, 11, 17]),
+                ((4,), 3, (0,), [3] * 4), ((2, 3), 4, (1, 0), [4, 4, 4, 5, 5, 5]),
+                ((3, 2), 4, (0, 1), [4, 5] * 3), ((), 9, (), [9]), ((1,), 23, (50,), [23])):
+            for letter in "qh":
+                with self.subTest(str((shape, strides, letter))):
+                    numbers = [100 * i - 7 for i in range(24)]
+                    _, raw = self.ids(self.of(numbers, shape, letter, offset, strides))
+                    self.assertEqual(list(struct.unpack("<%d%s" % (len(places), letter), raw)),
+                                     [numbers[place] for place in places])
+
+    def test_pieces(self):
+        """Of more numbers than are read at a time, straight and in steps."""
+        import formats.torch_zip as torch_zip
+        numbers = random.Random(1).sample(range(1 << 40), 1000)
+        path = self.write("x", self.of(numbers, (1000,), "q"))
+        tensor = torch_zip.load(path, lazy=True)
+        for chunk in 1, 56, 8000, 1 << 20:
+            for shape, strides in (((1000,), (1,)), ((333,), (3,)), ((10, 50), (100, 2)),
+                                   ((50, 10), (1, 100)), ((300, 2), (1, 400)), ((40,), (0,))):
+                view = torch_zip.rebuild_tensor(tensor.storage, 0, shape, strides)
+                with unittest.mock.patch.object(torch_zip, "CHUNK", chunk):
+                    pieces = list(torch_zip.bytes_of(path, view))
+                self.assertLessEqual(max(map(len, pieces)), max(8, chunk))
+                wanted = torch_zip.numbers_of(view._replace(storage=view.storage._replace(
+                    numbers=numbers)))
+                self.assertEqual(b"".join(pieces), struct.pack("<%dq" % len(wanted), *wanted))
+        with open(path, "r+b") as file:              # between its reading and its copying
+            file.truncate(4000)
+        with self.assertRaisesRegex(torch_zip.Refused, "became shorter"):
+            list(torch_zip.bytes_of(path, tensor))
+
+    @needs_lape
+    def test_lape_reads_them(self):
+        """It counts them as it counts the same ids otherwise, and says which it does not know."""
+        model = os.path.join(self.dir, "model.gguf")
+        config = self.write("config.json", dict(CONFIG, vocab_size=300))
+        self.assertEqual(run_forked(["random", config, "-o", model, "-q"]).returncode, 0)
+        ids = [i * 7 % 300 for i in range(40)]
+        self.ids(self.of(ids, (2, 20), "q"))
+        said = []
+        for path in os.path.join(self.dir, "ids.npy"), self.write(
+                "ids.bin", struct.pack("<40H", *ids)):
+            said.append(subprocess.run([LAPE, "ppl", model, "xx=" + path, "--seq", "20", "-q"],
+                                       stdout=subprocess.PIPE, check=True).stdout)
+        self.assertEqual(said[0], said[1])
+        for number in -1, 300, 1 << 62, -1 << 63:
+            self.ids(self.of([1, number], (2,), "q"))
+            done = subprocess.run([LAPE, "ppl", model, "xx=" + os.path.join(self.dir, "ids.npy")],
+                                  stderr=subprocess.PIPE)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(b"id %d at place 1 is outside" % number, done.stderr)
+
+    def test_refused(self):
+        """What is no single tensor of integers that are there."""
+        pt = Pt()
+        one = pt.tensor([1], (1,), "q")
+        expected = "a tensor of integers, and nothing else, is expected"
+        for value, word in (
+                ({"ids": one}, "type dict"), ([one], "type list"), ((one, one), "type tuple"),
+                (7, "type int"), (None, "type NoneType"), ("x", "type str"),
+                (Call(Global("collections", "OrderedDict")), "type OrderedDict"),
+                (pt.tensor([1.0], (1,), "f"), "from a FloatStorage"),
+                (pt.tensor([1], (1,), "H"), "from a BFloat16Storage")):
+            self.refuse_ids("id.en: holds", word, expected, data=pt.file(value))
+        self.refuse_ids("holds no ids", data=self.of([], (0,), "q"))
+        self.refuse_ids("holds no ids", data=self.of([1, 2], (2, 0), "q"))
+        newer = Call(Global("torch._utils", "_rebuild_tensor_v3"), 0)
+        self.refuse_ids("came with PyTorch 2, as uint16 did", data=Pt().file(newer))
+        magic = b"\x8a\n" + (0x1950a86a20f9469cfc6c).to_bytes(10, "little")
+        self.refuse_ids("before PyTorch 1.6", data=b"\x80\2" + magic + b".\x80\2M\xe9\3." * 9)
+        whole, big = self.of([1] * 6, (6,), "q"), Pt(">")
+        for name, data in (
+                ("cut", whole[:-30]), ("text", b"1 2 3\n"), ("nothing", b""),
+                ("beyond", self.of([1] * 6, (7,), "q")), ("steps", self.of([1] * 6, (6,), "q", 0,
+                                                                           (2,))),
+                ("offset", self.of([1] * 6, (6,), "q", 1)),
+                ("terabytes", self.of([1] * 6, (1 << 40,), "q", 0, (0,))),
+                ("big-endian", big.file(big.tensor([1], (1,), "q")))):
+            with self.subTest(name):
+                self.refuse_ids("id.en", "damaged", data=data)
+        self.refuse_ids("claims 7 numbers of 8", data=self.of([1] * 6, (6,), "q", claim=7))
+        self.refuse_ids("wants os.system", data=Pt().file(Call(Global("os", "system"), "true")))
+        deep = self.of([1], (1,) * 5000, "q", strides=(2, 3) * 2500)       # dimensions of one
+        self.assertEqual(self.ids(deep), ("<i8", struct.pack("<q", 1)))
+
+    def test_usage(self):
+        path = self.write("x", self.of([1], (1,)))
+        for args in (["ids", path], ["ids", path, "-o", self.out], ["ids", "-o", "x.npy"],
+                     ["ids", path, path, "-o", "x.npy"],
+                     ["ids", path, "-o", "x.npy", "--name", "x"]):
+            done = run_forked(args)
+            self.assertEqual(done.returncode, 2, args)
+            self.assert_no_output()
+        same = os.path.join(self.model, "x.npy")
+        os.rename(path, same)
+        self.assert_refused(run_forked(["ids", same, "-o", same]), "is read as input too")
+        self.assert_refused(run_forked(["ids", path, "-o", self.out + ".npy"]), "No such file")
+        full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))"
+        self.assert_refused(run_forked(["ids", same, "-o", self.out + ".npy"], full),
+                            "File too large")
+
+
 class TorchReader(pickle.Unpickler):
     """What torch.save wrote, a tensor being (type, shape, numbers); for files that are trusted."""
 
@@ -3077,12 +3226,12 @@ class Memory(Case):
 
     WIDTH, VOCAB, BLOCK = 2048, 32000, bytes(1 << 20)
 
-    def peak(self, *args):
+    def peak(self, *args, command=("hf", "-q")):
         """MB that the program needs at most, in an interpreter of its own."""
         code = ("import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]); "
                 "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); "
                 "sys.exit(done.returncode)")
-        done = subprocess.run([sys.executable, "-c", code, sys.executable, CONVERT, "hf", "-q",
+        done = subprocess.run([sys.executable, "-c", code, sys.executable, CONVERT, *command,
                                self.model, "-o", self.out] + list(args), stdout=subprocess.PIPE)
         self.assertEqual(done.returncode, 0)
         return int(done.stdout) / (1 << 20 if sys.platform == "darwin" else 1 << 10)
@@ -3157,6 +3306,22 @@ class Memory(Case):
                     with archive.open("x/data/%d" % number, "w", force_zip64=True) as entry:
                         self.zeros(entry, shape)
         self.check(tensors, 0, "--type", "f16")
+
+
+    def test_ids(self):
+        """Twenty million of them, and every second of these, in less than half of their size."""
+        count = 20 * 10 ** 6
+        self.model, self.out = os.path.join(self.dir, "ids"), os.path.join(self.dir, "ids.npy")
+        for step in 1, 2:
+            pt = Pt()
+            tensor = pt.tensor([], (count // step,), "q", strides=(step,), claim=count)
+            with Sparse(self.model, "w+") as file, zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("x/data.pkl", b"\x80\x02" + pickled(tensor) + b".")
+                with archive.open("x/data/0", "w", force_zip64=True) as entry:
+                    self.zeros(entry, (2 * count,))
+            self.assertLess(self.peak(command=("ids", "-q")), 70)
+            self.assertEqual(os.path.getsize(self.out), 128 + 8 * count // step)
+            os.remove(self.out)
 
 
 class Output(Case):

@@ -62,7 +62,7 @@ COMMAND = re.compile(r"(make|\./lape|lape|python3|tools/\S+|seq|for|[A-Z]+=\S+)(
 
 # Files of others that documents speak of, and files that runs make.
 NOT_HERE = {"activation.py", "identify.py", "ppl.py", "generation.py", "convert_hf_to_gguf.py",
-            "neurons.tsv"}
+            "neurons.tsv", "purity.tsv", "purity-lines.tsv"}
 FOLDERS = ("test", "tools", "demo", "doc", ".ci")
 
 
@@ -198,7 +198,7 @@ class Tree:
 
     def begin(self, document):
         """What a document's examples start from: counts and neurons, another program's counts and
-        tensors, which are the same, and a Hugging Face folder."""
+        tensors, which are the same, a token file and a Hugging Face folder."""
         self.files()
         if document == self.document:
             return
@@ -213,6 +213,10 @@ class Tree:
             with open(self.of(name + ".npy"), "wb") as file:
                 file.write(arrays.npy(bytes(counts.bytes_of(name + ".positive")), "<i8",
                                       (rows, columns)))
+        ids = list(map(int, self.run("./lape tokenize model.gguf < en.txt").stdout.split()))
+        pt = test_convert.Pt()
+        with open(self.of("id.en.train.llama"), "wb") as file:
+            file.write(pt.file(pt.tensor(ids, (len(ids),), "q")))
         for folder in "ours", "Llama-2-7b-hf":
             os.makedirs(self.of(folder), exist_ok=True)
         if not os.path.islink(self.of("theirs")):

@@ -7,6 +7,7 @@ what `lape` itself says when asked directly, its messages.
 Standard library only; the demo model with tiny settings.
 """
 
+import collections
 import contextlib
 import functools
 import hashlib
@@ -28,7 +29,7 @@ import experiments
 import report
 import reproduce
 from formats.npy import write_npy
-from studies import ablation, bayes, common, selection, steering, tables
+from studies import ablation, bayes, common, purity, selection, steering, tables
 from studies import report as study_report
 from studies.program import Program
 from studies.second import Second
@@ -196,6 +197,17 @@ class NaiveBayes(unittest.TestCase):
         self.assertEqual(self.bayes.classify([1, 0, 1]), "b")
         self.assertEqual(self.bayes.classify([2]), "a")     # equals: the first
         self.assertEqual(self.bayes.classify([]), "-")
+
+    def test_without(self):
+        """What is left out has to be in the histogram; by hand."""
+        self.assertAlmostEqual(self.bayes.likelihood("a", [0, 1]),
+                               math.log(8.1 / 10.3) + math.log(2.1 / 10.3))
+        self.assertAlmostEqual(self.bayes.without("a", [0, 0, 1], 1),
+                               2 * math.log(6.1 / 7.3) + math.log(1.1 / 7.3))
+        self.assertAlmostEqual(self.bayes.without("a", [0, 0, 1], 2),
+                               2 * math.log(4.1 / 4.3) + math.log(0.1 / 4.3))
+        self.assertAlmostEqual(self.bayes.without("a", [0, 1, 2], 0),
+                               self.bayes.likelihood("a", [0, 1, 2]))
 
     def test_confusion(self):
         table = bayes.confusion(self.bayes, {"a": [0, 0, 1, 1, 0], "b": [1, 1]}, 2)
@@ -732,6 +744,198 @@ class Selection(unittest.TestCase):
                             row["correlation"])
 
 
+def lines_of(language, kind="count"):
+    with open("%s/demo/text/%s.%s.txt" % (ROOT, language, kind), encoding="utf-8") as file:
+        return file.read().split("\n")[:-1]
+
+
+def ids_of(lines):
+    said = subprocess.run([LAPE, "tokenize", DEMO, "--lines"], input="\n".join(lines).encode(),
+                          check=True, stdout=subprocess.PIPE).stdout.decode()
+    return [[int(word) for word in line.split()] for line in said.split("\n")[:len(lines)]]
+
+
+def odds(own, other, ids, vocabulary=4096):
+    """How much likelier tokens are in the text `other` than in `own`, lists of lines of ids: the
+    sum over tokens, one at a time, of what each has of them."""
+    def log(lines, i):
+        of_it = sum(line.count(i) for line in lines)
+        return math.log((of_it + 0.1) / (sum(map(len, lines)) + 0.1 * vocabulary))
+    return sum(log(other, i) - log(own, i) for i in ids)
+
+
+class Purity(unittest.TestCase):
+    """Lines of another language in a text."""
+
+    SEVEN = "en zh fr es vi id ja".split()
+
+    def sift(self, given, *more):
+        """The rows of both tables, of texts that are lists of lines."""
+        words = ["%s=%s" % (name, write(name + ".mixed", "\n".join(lines) + "\n"))
+                 for name, lines in given.items()]
+        folder = made("purity", "purity", DEMO, *words, *more)
+        return {row["language"]: row for row in rows(folder, "purity")}, rows(
+            folder, "purity-lines")
+
+    def test_known_mixture(self):
+        """English lines at known places of a Vietnamese text, few or as many as its own: all are
+        found there, and no others; and of pure texts none."""
+        pure = {name: lines_of(name) for name in ("en", "vi", "fr", "id")}
+        table, foreign = self.sift(pure)
+        self.assertEqual([(row["lines"], row["judged"], row["foreign"], row["share"])
+                          for row in table.values()], [("200", "200", "0", "0")] * 4)
+        self.assertEqual(foreign, [])
+        for every, many in ((20, 10), (4, 50), (2, 100)):
+            english, mixed, places = lines_of("en", "eval")[:many], [], []
+            for i, line in enumerate(pure["vi"]):
+                if i % every == 0:
+                    mixed.append(english[i // every])
+                    places.append(str(len(mixed)))
+                mixed.append(line)
+            table, foreign = self.sift(dict(pure, vi=mixed))
+            self.assertEqual([row["line"] for row in foreign], places)
+            self.assertEqual([row["text"] for row in foreign], english)
+            self.assertEqual({(row["language"], row["like"]) for row in foreign}, {("vi", "en")})
+            row = table.pop("vi")
+            self.assertEqual((row["lines"], row["foreign"], row["en"], row["vi"], row["fr"]),
+                             (str(200 + many), str(many), str(many), "200", "0"))
+            self.assertAlmostEqual(float(row["share"]), many / (200 + many), 5)
+            self.assertEqual({row["foreign"] for row in table.values()}, {"0"})
+
+    def test_each_line_by_the_others(self):
+        """Against histograms that are made anew for every line, of all that are not the same."""
+        given = {"fr": lines_of("fr")[:12] + lines_of("es")[:6] + lines_of("fr")[:2],
+                 "es": lines_of("es")[6:20] + lines_of("fr")[12:15] + lines_of("en")[:1] * 3,
+                 "en": lines_of("en")[1:12]}
+        ids = {name: ids_of(lines) for name, lines in given.items()}
+        table, foreign = self.sift(given, "--shortest", "1")
+        found = {(row["language"], int(row["line"])): row for row in foreign}
+        expected = 0
+        for own in given:
+            for number, line in enumerate(ids[own], 1):
+                rest = [other for other in ids[own] if other != line]
+                ahead = {name: odds(rest, ids[name], line) for name in given if name != own}
+                like = max(ahead, key=ahead.get)
+                if ahead[like] > 0:
+                    row, expected = found[own, number], expected + 1
+                    self.assertEqual((row["like"], row["tokens"]), (like, str(len(line))))
+                    self.assertAlmostEqual(float(row["margin"]), ahead[like], delta=1e-3)
+        self.assertEqual(expected, len(found))
+        self.assertGreater(expected, 10)
+        self.assertEqual(sum(int(row["foreign"]) for row in table.values()), expected)
+        self.assertEqual([row["like"] for row in foreign if row["language"] == "es"][-3:],
+                         ["en"] * 3)
+
+    def test_of_equals(self):
+        """A line is its own text's; else the first's that is named."""
+        known = bayes.Bayes({name: [2, 2] for name in "abc"})
+        self.assertEqual(purity.judged(known, "b", [0, 1], 0), ("b", 0))
+        self.assertEqual(purity.judged(known, "b", [0, 0], 1)[0], "a")
+
+    def test_copies(self):
+        """A line does not vouch for its copies, however many there are."""
+        same = lines_of("en", "eval")[3]
+        _, foreign = self.sift({"vi": lines_of("vi") + [same] * 300, "en": lines_of("en")})
+        self.assertEqual([int(row["line"]) for row in foreign], list(range(201, 501)))
+        self.assertEqual(len({row["margin"] for row in foreign}), 1)
+
+    def test_counts(self):
+        """By the histograms of counts, of all their languages, as they are."""
+        given = {"fr": lines_of("fr", "eval")[:20] + lines_of("zh", "eval")[:5]
+                 + lines_of("en", "eval")[:5]}
+        table, foreign = self.sift(given, "--counts", counts())
+        self.assertEqual([(row["line"], row["like"]) for row in foreign],
+                         [(str(i), "zh" if i < 26 else "en") for i in range(21, 31)])
+        self.assertEqual((table["fr"]["fr"], table["fr"]["zh"], table["fr"]["en"]),
+                         ("20", "5", "5"))
+        read = tables.Counts(counts())
+        for row, line in zip(foreign, ids_of(given["fr"][20:])):
+            own, other = (list(read.histogram(name)) for name in ("fr", row["like"]))
+            margin = sum(math.log((other[i] + 0.1) / (sum(other) + 409.6))
+                         - math.log((own[i] + 0.1) / (sum(own) + 409.6)) for i in line)
+            self.assertAlmostEqual(float(row["margin"]), margin, delta=1e-3)
+
+    def test_short_lines(self):
+        """Are not judged, and make mistakes where they are: fewer, the longer they are."""
+        line = lines_of("en", "eval")[0]
+        size = len(ids_of([line])[0])
+        given = {"vi": ["", "Anh", line, ""] + lines_of("vi"), "en": lines_of("en")}
+        for shortest, judged in ((size, "1"), (size + 1, "0")):
+            table, foreign = self.sift(given, "--shortest", str(shortest))
+            self.assertEqual((table["vi"]["lines"], table["vi"]["foreign"]), ("204", judged))
+            self.assertEqual([row["line"] for row in foreign], ["3"] * int(judged))
+        table, foreign = self.sift(given, "--shortest", "2000")
+        self.assertEqual((table["vi"]["judged"], table["vi"]["share"], foreign), ("0", "nan", []))
+        wrong = []
+        for size in 8, 12, 16:                       # as doc/results.md tells
+            cut = {}
+            for name in "en fr es vi id".split():
+                ids = "\n".join(" ".join(map(str, ids[:size])) for ids in ids_of(
+                    lines_of(name, "eval")))
+                cut[name] = subprocess.run([LAPE, "tokenize", DEMO, "--decode", "--lines"],
+                                           input=ids.encode(), check=True, stdout=subprocess.PIPE
+                                           ).stdout.decode().split("\n")[:-1]
+            _, foreign = self.sift(cut, "--counts", self.all_counts(), "--shortest", "1")
+            wrong.append(len(foreign))
+            self.assertLess(max(float(row["margin"]) for row in foreign), 5)
+        self.assertEqual(wrong, [22, 7, 2])
+
+    @functools.lru_cache(None)
+    def all_counts(self):
+        lape("count", DEMO, *["%s=%s/demo/text/%s.count.txt" % (name, ROOT, name)
+                              for name in self.SEVEN], "-o", shared("all.gguf"))
+        return shared("all.gguf")
+
+    def test_limits(self):
+        """What doc/results.md tells of them."""
+        pure, english = {name: lines_of(name) for name in self.SEVEN}, lines_of("en", "eval")
+        for own, found, others, least in ((200, 100, {}, 16.7), (100, 100, {}, 7.7),
+                                          (50, 100, {}, 1.9), (25, 96, {("en", "vi"): 7}, 0.2),
+                                          (5, 81, {("en", "vi"): 36, ("vi", "fr"): 1}, 0)):
+            table, foreign = self.sift(dict(pure, vi=pure["vi"][:own] + english))
+            margins = [float(row["margin"]) for row in foreign if row["text"] in english]
+            self.assertEqual(len(margins), found)
+            self.assertAlmostEqual(min(margins), least, delta=0.1)
+            self.assertEqual(collections.Counter((row["language"], row["like"]) for row in foreign
+                                                 if row["text"] not in english), others)
+            self.assertEqual(int(table["vi"]["foreign"]), found + others.get(("vi", "fr"), 0))
+        pages = ["Page %d of 100: read more of this on the next page" % i for i in range(1, 101)]
+        _, foreign = self.sift(dict(pure, vi=pure["vi"] + pages))
+        self.assertEqual(foreign, [])
+        _, foreign = self.sift({"vi": pure["vi"] + english[:50], "fr": pure["fr"],
+                                "ja": pure["ja"]})
+        self.assertEqual(len(foreign), 1)
+
+    def test_cells(self):
+        """A line stands in the table as it is found, whatever parts cells and lines."""
+        line = "\tThe window is open, and\tthe children\u2028play in it.\r"
+        table, (row,) = self.sift({"vi": lines_of("vi") + [line], "en": lines_of("en")})
+        self.assertEqual(row["text"], line.replace("\t", "\\t").replace("\r", "\\r"))
+        self.assertEqual((row["line"], table["vi"]["lines"]), ("201", "201"))
+
+    def test_refused(self):
+        folder = shared("impure")
+        en, fr = (text for text in texts("count") if "/fr" in text or "/en" in text)
+        bad = shared("bad.txt")
+        with open(bad, "wb") as file:
+            file.write(b"The window\n\xff\n")
+        for word, words in (
+                ("texts of two languages", [DEMO, en]),
+                ("has no counts of 'vi'", [DEMO, "vi=" + bad, "--counts", counts()]),
+                ("has no tokenizer", [counts(), en, fr]), ("nowhere", ["nowhere", en, fr]),
+                ("no counts", [DEMO, en, fr, "--counts", DEMO]),
+                ("LANG being no column", [DEMO, en, "share" + fr[2:]]),
+                ("experiments.py: %s: line 2: byte 0 (0xFF) is not valid" % bad,
+                 [DEMO, en, "vi=" + bad])):
+            status, said = run("purity", *words, "-o", folder, "-q")
+            self.assertEqual((status, said.count("\n")), (1, 1), said)
+            self.assertIn(word, said)
+            self.assertEqual(os.listdir(folder), [])
+        self.assertEqual(run("purity", DEMO, en, fr, "-o", folder, "--shortest", "0")[0], 2)
+        with self.assertRaisesRegex(tables.Refused, "vocabulary of 4096, and m has one of 9"):
+            purity.known_from_counts(counts(), ["en"], "m", 9)
+
+
 class Complaints(unittest.TestCase):
     """One line, status 1 or 2, and no table."""
 
@@ -843,7 +1047,8 @@ class Complaints(unittest.TestCase):
         self.refused(2, "COMMAND", )
 
     def test_help(self):
-        for name in ("matrix", "dose", "steer", "fallback", "reliability", "layers", "sweep"):
+        for name in ("matrix", "dose", "steer", "fallback", "reliability", "layers", "sweep",
+                     "purity"):
             with self.assertRaises(SystemExit) as end, open(os.devnull, "w") as nothing:
                 sys.stdout, keep = nothing, sys.stdout
                 try:

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Other programs' checkpoints, activation counts and lists of neurons in, the last two also out.
+"""Other programs' checkpoints, token ids, counts and lists of neurons in, the last two also out.
 
     convert.py hf DIR -o model.gguf [--type keep|f32|f16|bf16|q8_0] [--name NAME] [--no-tokenizer]
     convert.py random CONFIG.json -o model.gguf [--type bf16|f16|f32] [--seed N] [--name NAME]
+    convert.py ids FILE -o ids.npy
     convert.py counts LANG=FILE.pt ... -o counts.gguf [--name MODELNAME]
     convert.py counts LANG=FILE.npy ... --tokens LANG=N ... -o counts.gguf [--name MODELNAME]
     convert.py counts counts.gguf -o activation.LANG.pt
@@ -39,6 +40,7 @@ from formats.activations import convert_counts
 from formats.gguf import BOOL, F32, FILE_TYPES, STRING, TYPES, U32, Output, write_new
 from formats.neuron_lists import convert_neurons
 from formats.stored import length_of
+from formats.token_ids import convert_ids
 from guard import LABELS_ARE, Refused, complain, doubt, is_label, warnings_are_errors
 
 TOOL = "convert.py"
@@ -507,6 +509,10 @@ def parse_arguments(argv):
                        help="of the matrices (default: bf16)")
     noise.add_argument("--seed", type=int, default=0, help="of the numbers (default: 0)")
     noise.set_defaults(run=convert_random)
+    ids = commands.add_parser("ids", help="a token file of the paper's code, one tensor of "
+                              "integers, becomes an array of token ids")
+    ids.add_argument("file", metavar="FILE", help="id.LANG.train.MODEL, as torch.save made it")
+    ids.set_defaults(run=convert_ids)
     counts = commands.add_parser("counts", help="activation counts (.pt, .npy) become a counts "
                                  "file, or FILE.gguf becomes .pt files")
     counts.add_argument("files", metavar="LANG=FILE", nargs="+", type=language_file,
@@ -523,10 +529,13 @@ def parse_arguments(argv):
                          help="a layer of the model, which lists do not say")
     neurons.set_defaults(run=convert_neurons)
     for command in (hf, noise, counts, neurons):
-        command.add_argument("-o", dest="output", metavar="FILE", required=True)
         command.add_argument("--name", help="of the model, for general.name")
+    for command in (hf, noise, ids, counts, neurons):
+        command.add_argument("-o", dest="output", metavar="FILE", required=True)
         command.add_argument("-q", dest="quiet", action="store_true", help="no progress, no notes")
     args = parser.parse_args(argv)
+    if args.command == "ids" and not args.output.endswith(".npy"):
+        ids.error("-o FILE.npy is wanted: by that name lape knows that it holds ids")
     if args.command == "counts" and len(dict(args.files)) < len(args.files):
         counts.error("a language is given twice")
     if args.command == "counts" and args.files[0][0] is None:

@@ -8,6 +8,7 @@
     experiments.py reliability MODEL LANG=TEXT... -o DIR
     experiments.py layers NEURONS [--counts C] -o DIR
     experiments.py sweep MODEL LANG=TEXT... --counts C -o DIR
+    experiments.py purity MODEL LANG=TEXT... [--counts C] -o DIR
 
 Each writes tables into DIR, tab-separated, with a header that says how they were made; `-h` after a
 command lists its options. tools/plot.py draws them. Python's standard library alone.
@@ -20,6 +21,7 @@ import sys
 from guard import Refused, doubt, status_of, warnings_are_errors
 from studies.ablation import dose, matrix, sweep
 from studies.program import Failed
+from studies.purity import purity
 from studies.selection import layers, reliability
 from studies.steering import fallback, steer
 
@@ -174,6 +176,12 @@ def parse_arguments(argv):
                           ("bar", "0.95,0.97,0.99")):
         sub.add_argument("--" + name, dest=name + "s", type=numbers(float, 0, 1),
                          default=default, metavar="R,S", help="to be tried (%s)" % default)
+    sub = command(purity, model_and_texts, "lines of texts that look like another language, before "
+                                           "they are counted")
+    sub.add_argument("--counts", metavar="C", help="what `lape count` made of other text, to know "
+                                                   "the languages by (the texts themselves)")
+    sub.add_argument("--shortest", type=number(int, 1, 1 << 24), default=12, metavar="N",
+                     help="tokens of a line that is judged; shorter ones are not (12)")
     args, more = parser.parse_known_args(argv)
     if any(word.startswith("-") for word in more):
         parser.error("unknown option: " + next(word for word in more if word.startswith("-")))

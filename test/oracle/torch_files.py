@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""The files of the paper's released code, written by tools/convert.py, as PyTorch reads them.
+"""The files of the paper's released code, written by tools/convert.py, as PyTorch reads them, and
+as PyTorch writes them, read by it.
 
     python test/oracle/torch_files.py
 
 Lists of neurons (.neuron.pth) go to a table and back, counts (.pt) to a counts file and back:
 torch.load(weights_only=True) has to find the same nesting, types, shapes and numbers. On random
-files that torch.save writes, and on the published ones where they lie. The last line on stdout is
-`N passed, N failed`.
+files that torch.save writes, and on the published ones where they lie. Token files become arrays:
+numpy has to load the numbers, of the type, that PyTorch has. The last line on stdout is `N passed,
+N failed`.
 """
 
 import os
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 
+import numpy
 import torch
 
 from paths import ROOT, SHARED
@@ -62,6 +65,43 @@ def counts_come_back(path, folder):
     return same(there, again)
 
 
+def ids_are_the_same(path, folder):
+    array = os.path.join(folder, "ids.npy")
+    convert("ids", path, "-o", array)
+    there, here = torch.load(path, weights_only=True).numpy().reshape(-1), numpy.load(array)
+    return here.dtype == there.dtype and numpy.array_equal(here, there)
+
+
+def token_files(folder):
+    """(check, file, options) of token files, as the released code saves them and otherwise."""
+    torch.manual_seed(2)
+    ids = torch.randint(32000, (60000,))
+    views = {"long": ids, "long-of-all": torch.tensor([-1 << 63, (1 << 63) - 1, -1, 0]),
+             "part": ids[777:5000], "steps": ids[5::7], "table": ids.view(300, 200),
+             "transposed": ids.view(300, 200).T, "columns": ids.view(300, 200)[:, 3:50:2],
+             "planes": ids.view(30, 20, 100).permute(2, 0, 1), "repeated": ids[:3].expand(7, 3),
+             "one": ids[9], "parameter": torch.nn.Parameter(ids, requires_grad=False)}
+    for kind in torch.int8, torch.uint8, torch.int16, torch.int32:
+        views[str(kind)[6:]] = ids.to(kind)
+    for name, view in views.items():
+        path = os.path.join(folder, "id.en.train." + name)
+        torch.save(view, path)
+        yield ids_are_the_same, path, []
+
+
+def refused_files(folder):
+    """(file, word) of what torch.save writes that is no token file."""
+    ids = torch.arange(9)
+    for name, value, word, options in (
+            ("floats", ids.float(), "FloatStorage", {}), ("bools", ids > 3, "BoolStorage", {}),
+            ("dict", {"ids": ids}, "type dict", {}), ("list", [ids], "type list", {}),
+            ("none", ids[:0], "no ids", {}), ("uint16", ids.to(torch.uint16), "PyTorch 2", {}),
+            ("before-1.6", ids, "1.6", {"_use_new_zipfile_serialization": False})):
+        path = os.path.join(folder, "refused." + name)
+        torch.save(value, path, **options)
+        yield path, word
+
+
 def random_files(folder):
     """(check, file, options) of files that torch.save writes here."""
     torch.manual_seed(1)
@@ -88,11 +128,19 @@ def random_files(folder):
 def main():
     checks = Checks()
     with tempfile.TemporaryDirectory() as folder:
-        for check, path, options in random_files(folder):
+        for check, path, options in [*random_files(folder), *token_files(folder)]:
             def there_and_back():
                 good = check(path, folder, *options)
                 return good, "comes back" if good else "comes back otherwise"
             checks.check(os.path.basename(path), there_and_back)
+        for path, word in refused_files(folder):
+            def refused():
+                try:
+                    ids_are_the_same(path, folder)
+                except RuntimeError as problem:
+                    return word in str(problem), problem
+                return False, "is read"
+            checks.check(os.path.basename(path), refused)
     return checks.end()
 
 

@@ -29,10 +29,15 @@ def load_npy(path):
                                 numbers)
 
 
+def npy_head(kind, count):
+    """What stands before the numbers of an array of one dimension; kind: '<i4', for example."""
+    head = "{'descr': '%s', 'fortran_order': False, 'shape': (%d,), }" % (kind, count)
+    head += " " * (-(11 + len(head)) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode()
+
+
 def write_npy(path, ids):
     """Integers of 32 bits in numpy's format."""
-    head = "{'descr': '<i4', 'fortran_order': False, 'shape': (%d,), }" % len(ids)
-    head += " " * (-(11 + len(head)) % 64) + "\n"
     with open(path, "wb") as file:
-        file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode())
+        file.write(npy_head("<i4", len(ids)))
         file.write(struct.pack("<%di" % len(ids), *ids))

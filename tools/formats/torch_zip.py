@@ -1,8 +1,8 @@
 """PyTorch's files, without PyTorch: zip archives of a pickle and of the numbers of its tensors.
 
-load() gives what torch.save wrote, save() writes what torch.load reads. A pickle is a program: it
-is looked through before it is run, and can do no more than make tensors, dicts, lists, tuples and
-plain values.
+load() gives what torch.save wrote, save() writes what torch.load reads; bytes_of() gives a large
+tensor's numbers piece by piece. A pickle is a program: it is looked through before it is run, and
+can do no more than make tensors, dicts, lists, tuples and plain values.
 """
 
 import collections
@@ -14,6 +14,7 @@ import pickletools
 import struct
 import zipfile
 
+from formats.stored import CHUNK
 from guard import Refused, is_count, no_warnings
 
 # The storages that torch.save names, as struct's letters; H of bfloat16 needs a step more.
@@ -22,6 +23,7 @@ STORAGES = {"ByteStorage": "B", "CharStorage": "b", "ShortStorage": "h", "IntSto
             "FloatStorage": "f", "DoubleStorage": "d"}
 NAMES = {letter: name for name, letter in STORAGES.items()}
 INTEGERS = "Bbhiq"
+BEFORE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."     # how the files of PyTorch before 1.6 begin
 
 # A storage: its letter, its length, its numbers, or where in the file they start.
 Storage = collections.namedtuple("Storage", "code count numbers start", defaults=(None, None))
@@ -44,6 +46,50 @@ def numbers_of(tensor):
     for length, stride in zip(tensor.shape, tensor.strides):
         places = [place + i * stride for place in places for i in range(length)]
     return [tensor.storage.numbers[place] for place in places]
+
+
+def merged(tensor):
+    """[(length, stride)] that lead to a Tensor's numbers in the same order, as few as can be: one
+    of stride 1 where the numbers follow each other. No more than 62, since none is of length 1."""
+    found = []
+    for length, stride in zip(tensor.shape, tensor.strides):
+        if found and found[-1][1] == length * stride:
+            found[-1] = found[-1][0] * length, stride
+        elif length != 1:
+            found.append((length, stride))
+    return found or [(1, 1)]
+
+
+def places(start, dims):
+    """From a start, the places that [(length, stride)] lead to, in order."""
+    if not dims:
+        yield start
+        return
+    length, stride = dims[0]
+    for i in range(length):
+        yield from places(start + i * stride, dims[1:])
+
+
+def bytes_of(path, tensor):
+    """The bytes of the integers of a Tensor that load() left in the file, in row-major order, piece
+    by piece."""
+    code, size = tensor.storage.code, struct.calcsize("=" + tensor.storage.code)
+    *outer, (length, stride) = merged(tensor)
+    most = max(1, CHUNK // (size * max(1, stride)))
+    with open(path, "rb") as file:
+        for start in places(tensor.offset, outer):
+            for at in range(0, length, most):
+                count = min(most, length - at)
+                wanted = size * ((count - 1) * stride + 1)
+                file.seek(tensor.storage.start + size * (start + at * stride))
+                raw = file.read(wanted)
+                if len(raw) < wanted:
+                    raise Refused(path, "became shorter while it was read")
+                if stride == 0:                      # one number, again and again
+                    raw *= count
+                elif stride > 1:
+                    raw = memoryview(raw).cast(code)[::stride].tobytes()
+                yield raw
 
 
 # ---- Reading --------------------------------------------------------------------------------
@@ -153,6 +199,9 @@ class Unpickler(pickle.Unpickler):
             last = last if put or name in ("PROTO", "FRAME") else name
 
     def find_class(self, module, name):
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v3"):
+            raise Refused(self.path, "holds numbers of a type that came with PyTorch 2, as uint16 "
+                          "did: those that it had before are read")
         if (module, name) not in GLOBALS:
             raise Refused(self.path, "refused: the pickle wants %s.%s: only tensors in dicts, "
                           "lists and tuples are read" % (module, name))
@@ -214,6 +263,9 @@ class Unpickler(pickle.Unpickler):
 def load(path, lazy=False):
     """What torch.save wrote to path: dicts, lists, tuples, plain values, and Tensors."""
     with open(path, "rb") as file:
+        if file.read(len(BEFORE)) == BEFORE:
+            raise Refused(path, "is as torch.save wrote before PyTorch 1.6: expected is an "
+                          "archive, as torch.save(torch.load(FILE), NEW) of a later one makes it")
         try:
             with no_warnings(path), zipfile.ZipFile(file) as archive:
                 return Unpickler(path, archive, lazy).load()

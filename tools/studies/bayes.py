@@ -4,6 +4,7 @@ A language's probability of a token is (its count + ALPHA) / (all its counts + A
 language is as likely as the others beforehand. Standard library only.
 """
 
+import collections
 import math
 
 ALPHA = 0.1      # less than Laplace's 1: counts of some thousand tokens are not drowned by it
@@ -12,16 +13,28 @@ ALPHA = 0.1      # less than Laplace's 1: counts of some thousand tokens are not
 class Bayes:
     def __init__(self, histograms):
         """histograms: of each language, its tokens by id; all of one vocabulary."""
-        self.log, self.languages = {}, list(histograms)
+        self.histograms, self.languages = histograms, list(histograms)
+        self.log, self.whole = {}, {}
         for language, counts in histograms.items():
-            whole = sum(counts) + ALPHA * len(counts)
+            whole = self.whole[language] = sum(counts) + ALPHA * len(counts)
             self.log[language] = [math.log((n + ALPHA) / whole) for n in counts]
+
+    def likelihood(self, language, ids):
+        """The logarithm of the tokens' probability in a language."""
+        return math.fsum(self.log[language][i] for i in ids)
+
+    def without(self, language, ids, times):
+        """The same, had the language's histogram been made without these tokens, which are in it so
+        many times."""
+        counts, whole = self.histograms[language], self.whole[language] - times * len(ids)
+        return math.fsum(n * math.log((counts[i] - times * n + ALPHA) / whole)
+                         for i, n in collections.Counter(ids).items())
 
     def classify(self, ids):
         """The likeliest language, the first of equals; "-" of no tokens."""
         if not ids:
             return "-"
-        return max(self.languages, key=lambda name: math.fsum(self.log[name][i] for i in ids))
+        return max(self.languages, key=lambda name: self.likelihood(name, ids))
 
 
 def pieces(ids, length):

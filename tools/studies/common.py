@@ -13,8 +13,8 @@ from studies.program import Program
 from studies.tables import write_table
 
 # Columns that stand beside the languages' in tables of these experiments, or of `lape ppl`.
-COLUMNS = ("distinct", "language", "layer", "most", "off", "perplexity", "prompt", "quarter",
-           "step")
+COLUMNS = ("distinct", "foreign", "judged", "language", "layer", "lines", "most", "off",
+           "perplexity", "prompt", "quarter", "share", "step")
 
 
 def say(args, text):

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import re
 import subprocess
 import tempfile
 
@@ -28,12 +29,15 @@ class Program:
         """The path of a new file that goes when the program ends."""
         return os.path.join(self.folder.name, "%d-%s" % (next(self.files), name))
 
-    def run(self, *words, quiet=False, **options):
-        words = [self.path, *words] + (["-q"] if quiet or self.quiet else [])
+    def start(self, *words, how=subprocess.Popen, **options):
         try:
-            done = subprocess.run(words, check=False, **options)
+            return how([self.path, *words], **options)
         except OSError as problem:
             raise Refused("%s: cannot be run: %s" % (self.path, problem.strerror))
+
+    def run(self, *words, quiet=False, **options):
+        done = self.start(*words, *(["-q"] if quiet or self.quiet else []), how=subprocess.run,
+                          check=False, **options)
         if done.returncode:
             raise Failed()
         return done
@@ -92,6 +96,19 @@ class Program:
         with open(path, "rb") as text:
             done = self.run("tokenize", model, stdin=text, stdout=subprocess.PIPE, quiet=True)
         return [int(word) for word in done.stdout.split()]
+
+    def tokenize_lines(self, model, path):
+        """The ids of every line of a text, a line at a time. What `lape` says of standard input,
+        one line at most, becomes a refusal of the text."""
+        with open(path, "rb") as text:
+            process = self.start("tokenize", model, "--lines", "-q", stdin=text,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        with process:
+            for line in process.stdout:
+                yield [int(word) for word in line.split()]
+            said = process.stderr.read().decode("utf-8", "replace").strip()
+        if process.returncode:
+            raise Refused(path, re.sub("^lape: ", "", said) or "lape tokenize failed")
 
     def fluency(self, model, outputs):
         """outputs: by key, lists of ids. By key, the plain model's perplexity of them: as

@@ -177,6 +177,14 @@ def begins_with_bos(path):
             and "tokenizer.ggml.bos_token_id" in values)
 
 
+def vocabulary_of(path):
+    """How many tokens the model of a GGUF file knows, which must have a tokenizer."""
+    tokens = Gguf(path).values.get("tokenizer.ggml.tokens")
+    if not isinstance(tokens, list):
+        raise Refused(path, "has no tokenizer, by which texts become tokens")
+    return len(tokens)
+
+
 class Counts(Gguf):
     """Counts of activations: tokens of every language; arrays are read when wanted."""
 
