@@ -28,7 +28,7 @@ import experiments
 import report
 import reproduce
 from formats.npy import write_npy
-from studies import ablation, bayes, common, selection, steering, tables
+from studies import ablation, bayes, common, confusion, selection, steering, tables
 from studies import report as study_report
 from studies.program import Program
 from studies.second import Second
@@ -201,6 +201,62 @@ class NaiveBayes(unittest.TestCase):
         table = bayes.confusion(self.bayes, {"a": [0, 0, 1, 1, 0], "b": [1, 1]}, 2)
         self.assertEqual(table, {"a": {"a": 1, "b": 1}, "b": {"a": 0, "b": 1}})
         self.assertEqual(bayes.accuracy(table), 0.75)
+
+
+class Lines(unittest.TestCase):
+    """The line-level pass rate, by hand."""
+
+    def test_words(self):
+        for line, words in (("", 0), (" - — ... ", 0), ("It's well-known, isn't it?", 4),
+                            ("No. 5 is here", 4), ("我们打开窗户。", 3), ("ひらがな カー!", 3),
+                            ("我用Python 3写", 3.5), ("ภาษา", 2), ("Xin chào các bạn nhé", 5)):
+            self.assertEqual(confusion.words_in(line), words, line)
+
+    def test_lines(self):
+        self.assertEqual(confusion.lines_of(" is open and we sing\n\nso\nit is a new day\n"),
+                         [" is open and we sing", "it is a new day"])
+        self.assertEqual(confusion.lines_of("only four words here\n"), [])
+        self.assertEqual(len(confusion.lines_of("我" * 10 + "\n" + "我" * 9)), 1)
+
+    def test_languages(self):
+        """Every line's answer comes to the line; all are asked at once."""
+        asked = []
+
+        def tell(lines):
+            asked.append(lines)
+            return [line[0] for line in lines]
+
+        told = confusion.line_languages({
+            "k": ["a b c d e\nf g h i j", "too short"], "l": ["k l m n o\nx\np q r s t"]}, tell)
+        self.assertEqual(told, {"k": [["a", "f"], []], "l": [["k", "p"]]})
+        self.assertEqual(len(asked), 1)
+
+    def test_pass_rate(self):
+        outputs = [["en", "en"], ["en", "fr"], ["fr"], []]
+        self.assertAlmostEqual(confusion.pass_rate(outputs, "en"), 100 / 3)
+        self.assertEqual(confusion.judged(outputs), 3)
+        self.assertTrue(math.isnan(confusion.pass_rate([[], []], "en")))
+
+    def test_over_pairs(self):
+        """A pair without a line to judge has no say; the perplexity's mean is geometric."""
+        self.assertEqual(steering.over_pairs("lpr", [50, math.nan, 100]), 75)
+        self.assertEqual(steering.over_pairs("second_lpr", [50, "-"]), "-")
+        self.assertAlmostEqual(steering.over_pairs("perplexity", [2, 8]), 4)
+        self.assertTrue(math.isnan(steering.over_pairs("distinct", [1, math.nan])))
+
+    def test_unescaped(self):
+        """What the program escapes."""
+        self.assertEqual(tables.unescaped(r"a\nb\tc\rd\\ne\\\nf"), "a\nb\tc\rd\\ne\\\nf")
+
+    def test_tokens_of_lines(self):
+        """Each line's as if it stood alone."""
+        lines = ["The window is open.", "我们", " x"]
+        alone = [[int(word) for word in subprocess.run(
+            [LAPE, "tokenize", DEMO], input=line.encode(), check=True,
+            stdout=subprocess.PIPE).stdout.split()] for line in lines]
+        program = Program(LAPE, quiet=True)
+        self.assertEqual(program.tokenize_lines(DEMO, lines), alone)
+        self.assertEqual(program.tokenize_lines(DEMO, []), [])
 
 
 class Files(unittest.TestCase):
@@ -515,6 +571,11 @@ class Steering(unittest.TestCase):
                     and one["prompt"] == row["prompt"]
                     and all(one[key] == value for key, value in wanted.items())]
             self.assertEqual(float(row["success"]), 100 * mine.count(row["wanted"]) / 2)
+        self.lines(rows(folder, "steer"), lambda row: (
+            [one["output"] for one in kept if (one["mode"], one["prompt"]) == (
+                row["mode"], row["prompt"]) and one["wanted"] in ("-", row["wanted"])],
+            row["wanted"]))
+        self.assertLessEqual({"0", "100"}, {row["lpr"] for row in rows(folder, "steer")})
         said = lape("generate", DEMO, "-f", prompts()[1].split("=")[1], "-n", "12",
                     "--repeat-penalty", "1.2", "--neurons", neurons(), "--counts", counts(),
                     "--off", "en", "--on", "zh", "--how", "add", "--strength", "20")
@@ -532,6 +593,25 @@ class Steering(unittest.TestCase):
         value = lape("ppl", DEMO, "x=" + shared("same.npy"), "--seq", "12").split("\n")[1]
         row, = rows(folder, "steer", mode="off+on", prompt="en", wanted="zh")
         self.assertAlmostEqual(float(row["perplexity"]) / float(value.split("\t")[1]), 1, 5)
+
+    def lines(self, table, outputs_of):
+        """Line-level pass rates of a table's rows, from the outputs that are kept: of every line
+        by itself. outputs_of: a row's outputs, and its wanted language."""
+        judge_of = bayes.Bayes({name: tables.Counts(counts()).histogram(name)
+                                for name in LANGUAGES})
+        for row in table:
+            outputs, wanted = outputs_of(row)
+            good, judged = 0, 0
+            for output in outputs:
+                said = output.replace("\\\\", "\0").replace("\\n", "\n").replace("\0", "\\")
+                lines = [line for line in said.split("\n") if confusion.words_in(line) >= 5]
+                told = [judge_of.classify([int(word) for word in subprocess.run(
+                    [LAPE, "tokenize", DEMO], input=line.encode(), check=True,
+                    stdout=subprocess.PIPE).stdout.split()]) for line in lines]
+                judged += bool(lines)
+                good += bool(lines) and all(name == wanted for name in told)
+            self.assertEqual(float(row["judged"]), 100 * judged / len(outputs))
+            self.assertEqual(row["lpr"], "%.6g" % (100 * good / judged) if judged else "nan")
 
     def test_modes(self):
         """Only those that are wanted, without perplexities."""
@@ -574,6 +654,11 @@ class LanguageIdentifier:
                              50 * sum(one["second"] == row["wanted"] for one in mine))
             self.assertEqual(float(row["agree"]),
                              50 * sum(one["second"] == one["language"] for one in mine))
+            rate = confusion.pass_rate([
+                ["zh" if any(c > "\u3000" for c in line) else "fr"
+                 for line in confusion.lines_of(tables.unescaped(one["output"]))]
+                for one in mine], row["wanted"])
+            self.assertEqual(row["second_lpr"], "%.6g" % rate)
         summary, = rows(folder, "steer-summary", mode="off+on")
         self.assertAlmostEqual(float(summary["agree"]), common.mean(
             float(row["agree"]) for row in rows(folder, "steer", mode="off+on")), 3)
@@ -585,7 +670,7 @@ class LanguageIdentifier:
         """Not installed, or ignorant of a language: its cells say nothing."""
         with unittest.mock.patch.dict(sys.modules, {"py3langid": None, "py3langid.langid": None}):
             second = Second(["en", "fr"])
-        self.assertEqual(second.classify("The window is open."), "-")
+        self.assertEqual(second.tell(["The window is open."]), ["-"])
         self.assertEqual(second.about(), "second: -, since py3langid is not installed")
         fake = types.SimpleNamespace(MODEL_FILE="", LanguageIdentifier=types.SimpleNamespace(
             from_model_file=lambda path: types.SimpleNamespace(labels=["en"])))
@@ -595,6 +680,82 @@ class LanguageIdentifier:
                              "second: -, since py3langid does not know 'fr'")
         self.assertEqual(steering.beside(["en", "fr"], ["-", "-"], "en"), ("-", "-"))
         self.assertEqual(steering.beside(["en", "fr"], ["en", "en"], "en"), (100, 50))
+
+    def test_judge(self):
+        """A command in py3langid's place: it is asked for real texts, one a line, and its answers
+        are in its columns, its accuracy beside them."""
+        command = ("tee -a '%s' | %s -c 'import sys\nfor x in sys.stdin: "
+                   "print(\"zh\" if any(c > \"\\u3000\" for c in x) else \"fr\")'" % (
+                       shared("asked"), sys.executable))
+        given = [prompts()[1], "--check", *texts("eval"), "-n", "12", "--counts", counts(),
+                 "--neurons", neurons(), "--no-perplexity", "--judge", command]
+        folder = made("judge", "steer", DEMO, *given, "--how", "add", "--strength", "20")
+        kept = rows(folder, "steer-generations")
+        for row in kept:
+            self.assertEqual(row["second"], "zh" if any(c > "\u3000" for c in row["output"])
+                             else "fr")
+        with open(shared("asked"), encoding="utf-8") as file:
+            asked = file.read().split("\n")
+        self.assertIn(tables.unescaped(kept[0]["output"]).replace("\n", " "), asked)
+        results = study_report.Results(folder)
+        self.assertAlmostEqual(float(results.made("steer-check", "second")), 2 / 3, 5)
+        self.assertIn("what --judge tee -a '%s' | " % shared("asked"),
+                      results.made("steer-generations", "second"))
+        for row in rows(folder, "steer", mode="off+on"):
+            self.assertEqual(float(row["second"]), 50 * sum(
+                one["second"] == row["wanted"] for one in kept
+                if (one["mode"], one["wanted"]) == ("off+on", row["wanted"])))
+        folder = made("judge-fallback", "fallback", DEMO, *given)
+        for row in rows(folder, "fallback"):
+            self.assertIn(row["second_lpr"], ("0", "nan"))          # en is none of its answers
+        self.assertEqual({row["second"] for row in rows(folder, "fallback-generations")} - {"zh"},
+                         {"fr"})
+
+    def test_lines_in_report(self):
+        """Of a real model by both judges; nothing of tables that lack the rates."""
+        folder = shared("lines-report")
+        os.makedirs(folder)
+        names = ["mode", "how", "strength", "lpr", "second_lpr", "judged"]
+        tables.write_table(os.path.join(folder, "steer-summary.tsv"), [], names,
+                           [["none", "-", "-", 25.0, "-", 100.0], ["on", "add", 2, 50.0, 75.0, 80.0]])
+        said = study_report.lines_table(study_report.Results(folder)).split("\n")
+        self.assertEqual(said[2:4], ["| none | - | 25.0 % | 100.0 % |",
+                                     "| on | add 2 | 50.0 % | 80.0 % |"])
+        tables.write_table(os.path.join(folder, "model.tsv"), [], ["file"], [["x"]])
+        said = study_report.lines_table(study_report.Results(folder)).split("\n")
+        self.assertEqual(said[2:4], ["| none | - | 25.0 % | - | 100.0 % |",
+                                     "| on | add 2 | 50.0 % | 75.0 % | 80.0 % |"])
+        tables.write_table(os.path.join(folder, "steer-summary.tsv"), [], names[:3], [names[:3]])
+        self.assertEqual(study_report.lines_table(study_report.Results(folder)), "")
+
+    def test_judge_of_odd_texts(self):
+        """Line ends within a text are spaces, whatever ends lines; no text is not asked for."""
+        second = Second(["a"], "tee '%s' | sed 's/.*/x/'" % shared("odd"))
+        self.assertEqual(second.tell(["a\nb\rc\u2028d\x0be", " \n", "", "\u00e9"]),
+                         ["x", "-", "-", "x"])
+        with open(shared("odd"), encoding="utf-8", newline="") as file:
+            self.assertEqual(file.read(), "a b c d e\n\u00e9\n")
+        self.assertEqual(second.tell([""]), ["-"])
+        self.assertEqual(Second(["a"], "exit 3").tell([]), [])
+
+    def test_judge_refused(self):
+        """What a command does wrong is one line, with the last that it said itself."""
+        for command, word in (
+                ("echo de; echo worse >&2; exit 3", "exit status 3: worse"),
+                ("nowhere-at-all", "exit status 127"), ("true", "answers nothing to 2 texts"),
+                ("head -n 1", "answers 1 lines to 2 texts"), ("sed p", "answers 4 lines"),
+                ("cat; echo much >&2", "line 1 of its answer is no language's label: 'a b'"),
+                ("sed 's/.*//'", "no language's label: ''")):
+            with self.assertRaisesRegex(tables.Refused, "--judge .*" + word) as told:
+                Second(["a"], command).tell(["a b", "c d"])
+            self.assertNotIn("\n", str(told.exception))
+        folder = shared("judge-refused")
+        status, said = run("steer", DEMO, *prompts(), "--check", *texts("eval"), "-n", "12",
+                           "--counts", counts(), "--neurons", neurons(), "--no-perplexity", "-q",
+                           "-o", folder, "--judge", "cat >&2; false")
+        self.assertEqual((status, said.count("\n")), (1, 1), said)
+        self.assertIn("--judge cat >&2; false: exit status 1", said)
+        self.assertEqual(os.listdir(folder), [])
 
     def test_fluency_behind_bos(self):
         """Pieces with a BOS are a token longer, and the output's first token is predicted."""
@@ -641,6 +802,9 @@ class LanguageIdentifier:
             self.assertEqual(len(off), int(row["step"]))
             self.assertEqual(off[:1], [row["prompt"]][:len(off)])
             self.assertEqual(sum(int(row[name]) for name in LANGUAGES), 2)
+        self.lines(steps, lambda row: (
+            [one["output"] for one in rows(folder, "fallback-generations", prompt=row["prompt"],
+                                           step=row["step"])], row["prompt"]))
         # the union of two languages is off, not the last alone
         found = tables.NeuronList(neurons())
         row = next(row for row in steps if row["prompt"] == "en" and row["step"] == "2")

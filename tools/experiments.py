@@ -104,6 +104,10 @@ def add_outputs(parser):
                              "begin-of-sequence token")
     parser.add_argument("--no-perplexity", action="store_true",
                         help="of outputs and of held-out text: their columns are nan")
+    parser.add_argument("--judge", metavar="COMMAND",
+                        help="a second judge beside naive Bayes: a command of the shell that reads "
+                             "texts, one a line, and prints the label of each, one a line "
+                             "(py3langid, where it is installed)")
     parser.add_argument("--repeat-penalty", type=number(float, 1e-6, 1e6), default=1.2, metavar="R",
                         help="on tokens seen before (1.2; 1: none)")
 

@@ -93,6 +93,12 @@ class Program:
             done = self.run("tokenize", model, stdin=text, stdout=subprocess.PIPE, quiet=True)
         return [int(word) for word in done.stdout.split()]
 
+    def tokenize_lines(self, model, lines):
+        """The ids of every line, each encoded by itself."""
+        done = self.run("tokenize", model, "--lines", stdout=subprocess.PIPE, quiet=True,
+                        input="".join(line + "\n" for line in lines).encode())
+        return [[int(word) for word in ids.split()] for ids in done.stdout.splitlines()]
+
     def fluency(self, model, outputs):
         """outputs: by key, lists of ids. By key, the plain model's perplexity of them: as
         `lape ppl` has it, every output being a piece, behind a BOS where pieces have one. A key

@@ -7,6 +7,7 @@ import math
 import os
 
 from studies import tables
+from studies.common import COLUMNS
 from studies.second import NAME
 from studies.tables import in_order
 
@@ -370,6 +371,19 @@ def second_says(r, best):
                                       push_of(best), float(best["agree"])))
 
 
+def lines_table(r):
+    """The line-level pass rates, where the tables have them."""
+    rows = r.rows("steer-summary")
+    if "lpr" not in rows[0]:
+        return ""
+    two = r.has("model")
+    return markdown(["neurons", "push", "all lines in the wanted language"]
+                    + two * ["by " + NAME] + ["outputs with a line that is judged"],
+                    [[row["mode"], push_of(row)] + [
+                        percent_or_not(row[name]) for name in ["lpr"] + two * ["second_lpr"]
+                        + ["judged"]] for row in rows])
+
+
 def best_rows(r, mode):
     """Of the best push: its summary, and its pairs."""
     how, strength = r.made("steer-summary", "best").split()
@@ -438,8 +452,7 @@ def fallback_steps(r):
 
 def tally(row):
     """en 5, fr 1"""
-    names = [name for name in row if name not in ("prompt", "step", "off", "most", "perplexity",
-                                                  "distinct")]
+    names = [name for name in row if name not in COLUMNS]
     found = sorted(((int(row[name]), name) for name in names if row[name] != "0"),
                    key=lambda pair: -pair[0])
     return ", ".join("%s %d" % (name, n) for n, name in found)
@@ -486,8 +499,8 @@ PARTS = [  # title, tables, what they show, pictures
                                            summary_table], matrix_says, ["matrix", "baselines"]),
     ("How many of them?", [dose_table], dose_says, ["dose"]),
     ("Would other text select the same?", [reliability_table], reliability_says, ["reliability"]),
-    ("Can the output's language be chosen?", [check_table, steer_table, pairs_table], steer_says,
-     ["steer"]),
+    ("Can the output's language be chosen?", [check_table, steer_table, lines_table, pairs_table],
+     steer_says, ["steer"]),
     ("Where does the output fall back to?", [fallback_table], fallback_says, []),
 ]
 IN_RESULTS = {"Does a language need its neurons?": [contrast_table, summary_table],

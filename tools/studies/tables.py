@@ -14,6 +14,9 @@ from guard import Refused, is_label, new_file
 
 # ---- Tables: `#` lines that say how they were made, the columns' names, rows -------------------
 
+ESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}        # in texts, by what is behind a \
+
+
 def show(value):
     """A cell; six digits tell all that these experiments can."""
     return "%.6g" % value if isinstance(value, float) else str(value)
@@ -53,6 +56,11 @@ def read_lines(path):
             return file.read().split("\n")
     except OSError as problem:
         raise Refused("%s: cannot be read: %s" % (path, problem.strerror))
+
+
+def unescaped(cell):
+    """Text that `lape generate` has put into a table's cell, as it was."""
+    return re.sub(r"\\([tnr\\])", lambda found: ESCAPED[found[1]], cell)
 
 
 def in_order(rows, column):
