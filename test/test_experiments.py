@@ -7,6 +7,7 @@ what `lape` itself says when asked directly, its messages.
 Standard library only; the demo model with tiny settings.
 """
 
+import array
 import contextlib
 import functools
 import hashlib
@@ -27,8 +28,8 @@ from paths import DEMO, LAPE, ROOT
 import experiments
 import report
 import reproduce
-from formats.npy import write_npy
-from studies import ablation, bayes, common, confusion, selection, steering, tables
+from formats.npy import Floats, write_npy
+from studies import ablation, bayes, common, confusion, contexts, selection, steering, tables
 from studies import report as study_report
 from studies.program import Program
 from studies.second import Second
@@ -717,7 +718,8 @@ class LanguageIdentifier:
         os.makedirs(folder)
         names = ["mode", "how", "strength", "lpr", "second_lpr", "judged"]
         tables.write_table(os.path.join(folder, "steer-summary.tsv"), [], names,
-                           [["none", "-", "-", 25.0, "-", 100.0], ["on", "add", 2, 50.0, 75.0, 80.0]])
+                           [["none", "-", "-", 25.0, "-", 100.0],
+                            ["on", "add", 2, 50.0, 75.0, 80.0]])
         said = study_report.lines_table(study_report.Results(folder)).split("\n")
         self.assertEqual(said[2:4], ["| none | - | 25.0 % | 100.0 % |",
                                      "| on | add 2 | 50.0 % | 80.0 % |"])
@@ -896,6 +898,209 @@ class Selection(unittest.TestCase):
                             row["correlation"])
 
 
+class Contexts(unittest.TestCase):
+    """Places of large activations, against those of one `lape trace` of the whole text."""
+
+    SEQ, TOKENS = 64, 300
+
+    def contexts(self, name, *words, most=contexts.MOST):
+        """The rows of the table, made in calls of no more than so many bytes."""
+        with unittest.mock.patch.object(contexts, "MOST", most):
+            status = experiments.main([
+                "contexts", DEMO, *texts("eval"), "--neurons", neurons(), "--lape", LAPE, "--seq",
+                str(self.SEQ), "--tokens", str(self.TOKENS), "-q", "-o", shared(name), *words])
+        self.assertEqual(status, 0)
+        return rows(shared(name), "contexts")
+
+    @functools.lru_cache(None)
+    def ids(self, language):
+        with open("%s/demo/text/%s.eval.txt" % (ROOT, language), "rb") as text:
+            said = subprocess.run([LAPE, "tokenize", DEMO], stdin=text, check=True,
+                                  stdout=subprocess.PIPE).stdout
+        return said.decode().split()[:self.TOKENS]
+
+    def traced(self, language, bos):
+        """Of a text, activations by layer, token and neuron; without those of a BOS."""
+        path = shared("%s.npy" % language)
+        lape("trace", DEMO, "%s/demo/text/%s.eval.txt" % (ROOT, language), "--at", "act", "--seq",
+             str(self.SEQ), "--tokens", str(self.TOKENS), *["--bos"] * bos, "-o", path)
+        with open(path, "rb") as file:
+            numbers = array.array("f", file.read()[128:])
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        kept = []
+        for token in range(self.TOKENS):
+            if bos and token % (self.SEQ - 1) == 0:
+                kept.append(None)                              # a BOS has a row of its own
+            kept.append(token)
+        self.assertEqual(len(numbers), 6 * len(kept) * 1024)
+        return lambda layer, neuron: [
+            numbers[(layer * len(kept) + row) * 1024 + neuron]
+            for row, token in enumerate(kept) if token is not None]
+
+    def check(self, table, bos, top, places):
+        found = tables.NeuronList(neurons())
+        traced = {language: self.traced(language, bos) for language in LANGUAGES}
+        wanted = []
+        for language in LANGUAGES:
+            for place in ablation.lowest_first(found, language)[:top]:
+                line = [(-value, LANGUAGES.index(text), token, text) for text in LANGUAGES
+                        for token, value in enumerate(traced[text](*place))]
+                wanted += [[language, *map(str, place), str(number), "%.6g" % -value, text,
+                            str(token)]
+                           for number, (value, _, token, text) in enumerate(sorted(line)[:places],
+                                                                            1)]
+        self.assertEqual([[row[name] for name in ("language", "layer", "neuron", "place",
+                                                  "activation", "text", "token")]
+                          for row in table], wanted)
+
+    def test_places(self):
+        """In one call, in several of all layers, in one for each layer and piece."""
+        whole = self.contexts("whole", "--bos", "--top", "30", "--places", "6")
+        self.check(whole, True, 30, 6)
+        piece = 4 * self.SEQ * 1024
+        for name, most in (("pieces", 2 * 6 * piece), ("layers", 6 * piece - 1),
+                           ("least", 1)):
+            self.assertEqual(self.contexts(name, "--bos", "--top", "30", "--places", "6",
+                                           most=most), whole)
+        self.assertGreater(len({row["layer"] for row in whole}), 1)
+
+    def test_without_bos(self):
+        table = self.contexts("without", "--top", "2", "--places", "3", most=1 << 20)
+        self.check(table, False, 2, 3)
+        self.assertEqual({row["mean"] for row in table}, {"-"})
+
+    def test_equals(self):
+        """Of equal activations, the first."""
+        with unittest.mock.patch.object(contexts, "activations", side_effect=lambda *_: [
+                (1, first, lambda index: [2.0, 3.0, 2.0]) for first in (0, 3)]):
+            best = contexts.largest(types.SimpleNamespace(places=4, words=[None], quiet=True), None,
+                                    None, None, {"a": [], "b": []}, [(1, 5)])
+        self.assertEqual([tuple(one) for one in best[1, 5]],
+                         [(3, 0, 1), (3, 0, 4), (3, 1, 1), (3, 1, 4)])
+
+    def test_calls(self):
+        """No more bytes in one than MOST, but for a piece that is longer."""
+        found = types.SimpleNamespace(layers=8, neurons=1 << 10)
+        for most, layers, together, tokens in (
+                (1 << 20, {1, 2}, False, 4 * 63), (1 << 22, {1, 2}, True, 2 * 63),
+                (1 << 22, {1}, False, 16 * 63), (1, {1, 2}, False, 63)):
+            with unittest.mock.patch.object(contexts, "MOST", most):
+                pieces = contexts.Pieces(types.SimpleNamespace(bos=True, seq=64), found, 99, layers)
+            self.assertEqual((pieces.together, pieces.at_once), (together, tokens), most)
+        pieces = contexts.Pieces(types.SimpleNamespace(bos=False, seq=None), found, 99, {1})
+        self.assertEqual((pieces.seq, pieces.tokens), (99, 99))
+
+    def test_context(self):
+        """The token in brackets, behind those of its piece, before five more of the text."""
+        starts = 0
+        for row in self.contexts("context", "--top", "8", "--bos"):
+            ids, token = self.ids(row["text"]), int(row["token"])
+            piece = token // (self.SEQ - 1) * (self.SEQ - 1)
+            start = max(piece, token - contexts.BEFORE)
+            said = [subprocess.run([LAPE, "tokenize", DEMO, "--decode"], check=True, input=" ".join(
+                ids[start:end]).encode(), stdout=subprocess.PIPE).stdout
+                    for end in (token, token + 1, token + 6)]
+            before, rest = tables.unescaped(row["context"]).split("\u27e6")
+            inside, after = rest.split("\u27e7")
+            for text, wanted in ((before, said[0]), (inside, said[1][len(said[0]):]),
+                                 (after, said[2][len(said[1]):])):
+                self.assertEqual(text, wanted.decode("utf-8", "replace"))
+            starts += start == piece
+        self.assertGreater(starts, 0)
+
+    def test_mean(self):
+        """As `generate` takes it: of the counts, in the text's language."""
+        read = tables.Counts(counts())
+        for row in self.contexts("mean", "--top", "2", "--places", "2", "--counts", counts()):
+            at = int(row["layer"]) * read.neurons + int(row["neuron"])
+            self.assertEqual(row["mean"], "%.6g" % (
+                read.numbers(row["text"] + ".sum")[at] / 2 ** 20 / 3072))
+
+    def test_decode(self):
+        """Each list by itself, line ends and none among them, and parts of characters."""
+        program = Program(LAPE, quiet=True)
+        line_end, = program.tokenize_lines(DEMO, ["The end"])
+        lists = [[], [13], [13, 13], [300, 13, 400], line_end, [3 + 0xe6], []]
+        alone = [subprocess.run([LAPE, "tokenize", DEMO, "--decode"], check=True, input=" ".join(
+            map(str, ids)).encode(), stdout=subprocess.PIPE).stdout for ids in lists]
+        self.assertIn(b"\n", alone[1])
+        self.assertEqual(program.decode(DEMO, lists), alone)
+        self.assertEqual(program.decode(DEMO, []), [])
+        with self.assertRaisesRegex(tables.Refused, "as what texts hold, too"):
+            mark, = program.tokenize_lines(DEMO, ["lape:mark:lape"])
+            program.decode(DEMO, [mark])
+
+    def test_report(self):
+        folder = shared("seen")
+        os.makedirs(folder)
+        names = ["language", "layer", "neuron", "lape", "languages", "place", "activation", "text",
+                 "context"]
+        cells = [["en", 1, 2, 0.5, "en", 1, 2.25, "en", "a \u27e6b|\u27e7 \\n<c>_"],
+                 ["en", 1, 2, 0.5, "en", 2, 2.0, "fr", "d"],
+                 ["fr", 3, 4, 0.6, "en,fr", 1, 1.5, "f", "e"]]
+        tables.write_table(os.path.join(folder, "contexts.tsv"), [], names, cells)
+        results = study_report.Results(folder)
+        self.assertIn("| en | 1 / 2 | 0.50 | 1 of 2 | 2.25 en: a \u27e6b&#124;\u27e7 &#92;n&#60;"
+                      "c&#62;&#95;<br>2.00 fr: d |\n", study_report.contexts_table(results))
+        said = study_report.contexts_says(results)
+        self.assertIn("Of the 3 places at which these 2 neurons, of lowest LAPE, are most active, "
+                      "1 are in text of a language that the neuron belongs to, 2 in other", said)
+        self.assertIn("Most active in other text alone: 3 / 4. ", said)
+
+    def test_arrays(self):
+        """Of `lape trace`, and no others."""
+        path = shared("act.npy")
+        lape("trace", DEMO, prompts()[1][3:], "--at", "act", "--layer", "2", "-o", path)
+        with open(path, "rb") as file:
+            good = file.read()
+        rows_here = (len(good) - 128) // 4096
+        one = Floats(path)
+        self.assertEqual(one.shape, (rows_here, 1024))
+        self.assertEqual(one.column(0, 7, [1]), [
+            struct.unpack_from("<f", good, 128 + 4 * (1024 + 7))[0]])
+        doubles = good[:128].replace(b"<f4", b"<f8") + struct.pack(
+            "<%dd" % (rows_here * 1024), *range(rows_here * 1024))
+        for bad in good[:-1], good + b"x", good[:100], good.replace(b"<f4", b"<i4"), b"no", doubles:
+            with open(path, "wb") as file:
+                file.write(bad)
+            if bad is doubles:
+                self.assertEqual(Floats(path).column(0, 3, [2]), [2051])
+                continue
+            with self.assertRaisesRegex(tables.Refused, "act.npy: is not as"):
+                Floats(path)
+
+    def test_refused(self):
+        """One line each."""
+        given = ["--seq", "64", "--tokens", "64", "-q", "-o", shared("refused-contexts")]
+        text = texts("eval")[0]
+        with open(neurons(), encoding="utf-8") as file:
+            good = file.read()
+        fields = good.split("\n")
+        head = [i for i, line in enumerate(fields) if not line.startswith("#")][0]
+        bare = "\n".join(fields[:head + 1]) + "\n"
+        other = ("# model: demo\n# layers: 6\n# neurons: 512\n# languages: fr\n"
+                 "layer\tneuron\tlape\tlanguages\n0\t1\t0.5\tfr\n")
+        for word, list_of, more in (
+                ("has no neurons of fr", bare, []),
+                ("has no LAPE to order by", other.replace("0.5", "-"), []),
+                ("has no LAPE to order by", other.replace("0.5", "nan"), []),
+                ("made from x, the model is demo", other.replace("model: demo", "model: x"), []),
+                ("is of another model: the activations", other, []),
+                ("has no neurons of 'en'", other, [texts("eval")[1]]),
+                ("no counts", good, ["--counts", DEMO]),
+                ("the file is empty", good, ["zh=" + write("empty.txt", "")]),
+                ("no file of ids", good, ["zh=" + write("ids.npy", "x")])):
+            status, said = run("contexts", DEMO, text, *more, "--neurons",
+                               write("given.tsv", list_of), *given)
+            self.assertEqual((status, said.count("\n")), (1, 1), said)
+            self.assertIn(word, said)
+            self.assertEqual(os.listdir(shared("refused-contexts")), [])
+        self.assertEqual(run("contexts", DEMO, text, *given)[0], 2)             # --neurons
+        self.assertEqual(run("contexts", DEMO, text, "--neurons", neurons(), "--top", "0",
+                             *given)[0], 2)
+
+
 class Complaints(unittest.TestCase):
     """One line, status 1 or 2, and no table."""
 
@@ -986,12 +1191,12 @@ class Complaints(unittest.TestCase):
         with unittest.mock.patch.object(run, "stage") as stage:
             reproduce.run_all(run)
         calls = {call.args[0]: call.args[3] for call in stage.call_args_list}
-        self.assertEqual(list(calls), ["count", "find", "layers", "matrix", "reliability", "dose",
-                                       "fallback", "steer"])
+        self.assertEqual(list(calls), ["count", "find", "layers", "matrix", "contexts",
+                                       "reliability", "dose", "fallback", "steer"])
         self.assertEqual({name for name in calls if "--bos" in calls[name]},
                          set(calls) - {"find", "layers"})
         self.assertEqual({name for name in calls if "--seq" in calls[name]},
-                         {"count", "matrix", "reliability", "dose"})
+                         {"count", "matrix", "contexts", "reliability", "dose"})
         for name in "find", "reliability":
             self.assertIn("--top 0.01 --filter 0.95 --bar 0.95", " ".join(calls[name]))
         file, = rows(run.tables, "model")
@@ -1007,7 +1212,8 @@ class Complaints(unittest.TestCase):
         self.refused(2, "COMMAND", )
 
     def test_help(self):
-        for name in ("matrix", "dose", "steer", "fallback", "reliability", "layers", "sweep"):
+        for name in ("matrix", "dose", "steer", "fallback", "reliability", "layers", "contexts",
+                     "sweep"):
             with self.assertRaises(SystemExit) as end, open(os.devnull, "w") as nothing:
                 sys.stdout, keep = nothing, sys.stdout
                 try:
