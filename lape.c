@@ -2366,7 +2366,7 @@ static void ppl_command(struct work *w, struct options *o) {
     const struct neurons *n = &w->neurons;
     struct error e;
     if (o->off_how && (!o->neurons || !o->counts))
-        end(USAGE, "--how mean goes with --neurons, and --counts for the means");
+        end(USAGE, "--off-how mean goes with --neurons, and --counts for the means");
     open_corpora(w, o);
     if (o->neurons) open_neurons(w, o);
     if (o->off_how) open_means(w, o);
@@ -2977,9 +2977,7 @@ static const struct option {
     {"--how", NAME, AT(how), 0, 0, GENERATE,
      "a <- X mean, a + X mean, X a,\n"
      "         a + X (mean - mean of the other languages)   (replace)", how_name},
-    {"--how", NAME, AT(off_how), 0, 0, PPL,
-     "a neuron that is off becomes 0, or its mean in the other languages (zero)", off_how_name},
-    {"--off-how", NAME, AT(off_how), 0, 0, GENERATE,
+    {"--off-how", NAME, AT(off_how), 0, 0, PPL | GENERATE,
      "what is off becomes 0, or its mean in the other languages (zero)", off_how_name},
     {"--strength", NUMBER, AT(strength), -1e6, 1e6, GENERATE, "X   (1)", NULL},
     {"--any-model", FLAG, AT(any_model), 0, 0, PPL | GENERATE | BAKE,

@@ -114,8 +114,8 @@ class Mean(Case):
         counts, listed = self.count(model), self.listed()
         text = "xx=" + self.ids()
         found = self.table(model, text, "--seq", "16", "--neurons", listed, "--counts", counts,
-                           "--how", "mean")
-        zero = self.table(model, text, "--seq", "16", "--neurons", listed, "--how", "zero")
+                           "--off-how", "mean")
+        zero = self.table(model, text, "--seq", "16", "--neurons", listed, "--off-how", "zero")
         self.assertEqual(zero, self.table(model, text, "--seq", "16", "--neurons", listed))
         self.assertEqual(found["none"], zero["none"])
         means = self.means(counts)
@@ -154,15 +154,15 @@ class Mean(Case):
         _, model = self.model()
         counts, listed = self.count(model), self.listed()
         text = ["ppl", model, "xx=" + self.ids(), "--seq", "16"]
-        self.refused("--counts", *text, "--neurons", listed, "--how", "mean", status=2)
-        self.refused("--neurons", *text, "--counts", counts, "--how", "mean", status=2)
-        self.refused("zero mean", *text, "--how", "median", status=2)
+        self.refused("--counts", *text, "--neurons", listed, "--off-how", "mean", status=2)
+        self.refused("--neurons", *text, "--counts", counts, "--off-how", "mean", status=2)
+        self.refused("zero mean", *text, "--off-how", "median", status=2)
         one = self.path("one")
         self.run_lape("count", model, "aa=" + self.ids(), "--seq", "16", "-q", "-o", one)
         only = self.listed({"aa": MEMBERS["aa"]})
-        self.refused("no other language", *text, "--neurons", only, "--counts", one, "--how", "mean")
+        self.refused("no other language", *text, "--neurons", only, "--counts", one, "--off-how", "mean")
         lacks = self.listed({"aa": MEMBERS["aa"], "dd": MEMBERS["bb"]})
-        self.refused("lack language dd", *text, "--neurons", lacks, "--counts", counts, "--how",
+        self.refused("lack language dd", *text, "--neurons", lacks, "--counts", counts, "--off-how",
                      "mean")
         worded = self.path("worded", tiny.to_bytes(tiny.with_tokenizer(tiny.sentencepiece())))
         self.refused("--off-how mean", "generate", worded, "-p", "a", "--neurons", self.listed(),
@@ -208,7 +208,7 @@ class Product(Case):
         self.refused("products, near", "merge", gate, product, "-o", self.path("out"))
         self.refused("products of the gate", "diff", gate, product)
         self.refused("means of neurons", "ppl", model, "xx=" + self.ids(), "--seq", "16",
-                     "--neurons", self.listed(), "--counts", product, "--how", "mean")
+                     "--neurons", self.listed(), "--counts", product, "--off-how", "mean")
         self.run_lape("find", product, "-q", "-o", self.path("found"))
         _, plain = self.model("plain", "gpt2")
         for words in (["count", plain, "xx=" + self.ids(), "--seq", "16", "--of", "product"],
@@ -268,7 +268,7 @@ class Digest(Case):
             old = self.path("old", tiny.without_digest(file.read()))
         words[-1] = old
         self.run_lape("ppl", other, *words)
-        self.refused("counts", "ppl", other, *words, "--counts", counts, "--how", "mean")
+        self.refused("counts", "ppl", other, *words, "--counts", counts, "--off-how", "mean")
         self.assertIn("by its name alone", self.run_lape("info", old))
         self.refused("another model of the name tiny", "merge", counts, self.count(other, "more"),
                      "-o", self.path("out"))

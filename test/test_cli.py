@@ -46,7 +46,7 @@ OPTIONS = {
                          "--like": TEXT, "--seed": (0, 10 ** 15), "--penalty": (0.0, 1e6)}),
     "bake": dict(ALL, **{"-o": TEXT, "--neurons": TEXT, "--off": TEXT, "--any-model": FLAG}),
     "ppl": dict(ALL, **PIECES, **{"--neurons": TEXT, "--any-model": FLAG, "--counts": TEXT,
-                                  "--how": TEXT}),
+                                  "--off-how": TEXT}),
     "generate": dict(ALL, **{
         "-o": TEXT, "-t": (1, 1024), "--neurons": TEXT, "--counts": TEXT, "--off": TEXT,
         "--on": TEXT, "--how": TEXT, "--off-how": TEXT, "--strength": (-1e6, 1e6), "--any-model": FLAG, "-p": TEXT,

@@ -54,7 +54,7 @@ NOT_RUN = [
 ]
 # Examples that are run where this is installed: a program, or a module of python3.
 WANTED = [(r"parallel ", "parallel"), (r"tools/tensors\.py ", "numpy"),
-          (r"tools/plot\.py ", "matplotlib")]
+          (r"tools/plot\.py ", "matplotlib"), (r"--judge .*py3langid", "py3langid")]
 # Blocks that are no commands, by how they begin.
 NO_COMMANDS = ("FFN(x) = ", "p_k  = ", "[positive - near_above, ", "positive - near_above ",
                "@inproceedings{", "1. Count: ", "h = LayerNorm", "JSD = ")

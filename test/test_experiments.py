@@ -7,6 +7,7 @@ what `lape` itself says when asked directly, its messages.
 Standard library only; the demo model with tiny settings.
 """
 
+import array
 import collections
 import contextlib
 import functools
@@ -28,8 +29,9 @@ from paths import DEMO, LAPE, ROOT
 import experiments
 import report
 import reproduce
-from formats.npy import write_npy
-from studies import ablation, bayes, common, purity, selection, steering, tables
+from formats.npy import Floats, write_npy
+from studies import (ablation, bayes, common, confusion, contexts, purity, selection, steering,
+                     tables)
 from studies import report as study_report
 from studies.program import Program
 from studies.second import Second
@@ -213,6 +215,62 @@ class NaiveBayes(unittest.TestCase):
         table = bayes.confusion(self.bayes, {"a": [0, 0, 1, 1, 0], "b": [1, 1]}, 2)
         self.assertEqual(table, {"a": {"a": 1, "b": 1}, "b": {"a": 0, "b": 1}})
         self.assertEqual(bayes.accuracy(table), 0.75)
+
+
+class Lines(unittest.TestCase):
+    """The line-level pass rate, by hand."""
+
+    def test_words(self):
+        for line, words in (("", 0), (" - — ... ", 0), ("It's well-known, isn't it?", 4),
+                            ("No. 5 is here", 4), ("我们打开窗户。", 3), ("ひらがな カー!", 3),
+                            ("我用Python 3写", 3.5), ("ภาษา", 2), ("Xin chào các bạn nhé", 5)):
+            self.assertEqual(confusion.words_in(line), words, line)
+
+    def test_lines(self):
+        self.assertEqual(confusion.lines_of(" is open and we sing\n\nso\nit is a new day\n"),
+                         [" is open and we sing", "it is a new day"])
+        self.assertEqual(confusion.lines_of("only four words here\n"), [])
+        self.assertEqual(len(confusion.lines_of("我" * 10 + "\n" + "我" * 9)), 1)
+
+    def test_languages(self):
+        """Every line's answer comes to the line; all are asked at once."""
+        asked = []
+
+        def tell(lines):
+            asked.append(lines)
+            return [line[0] for line in lines]
+
+        told = confusion.line_languages({
+            "k": ["a b c d e\nf g h i j", "too short"], "l": ["k l m n o\nx\np q r s t"]}, tell)
+        self.assertEqual(told, {"k": [["a", "f"], []], "l": [["k", "p"]]})
+        self.assertEqual(len(asked), 1)
+
+    def test_pass_rate(self):
+        outputs = [["en", "en"], ["en", "fr"], ["fr"], []]
+        self.assertAlmostEqual(confusion.pass_rate(outputs, "en"), 100 / 3)
+        self.assertEqual(confusion.judged(outputs), 3)
+        self.assertTrue(math.isnan(confusion.pass_rate([[], []], "en")))
+
+    def test_over_pairs(self):
+        """A pair without a line to judge has no say; the perplexity's mean is geometric."""
+        self.assertEqual(steering.over_pairs("lpr", [50, math.nan, 100]), 75)
+        self.assertEqual(steering.over_pairs("second_lpr", [50, "-"]), "-")
+        self.assertAlmostEqual(steering.over_pairs("perplexity", [2, 8]), 4)
+        self.assertTrue(math.isnan(steering.over_pairs("distinct", [1, math.nan])))
+
+    def test_unescaped(self):
+        """What the program escapes."""
+        self.assertEqual(tables.unescaped(r"a\nb\tc\rd\\ne\\\nf"), "a\nb\tc\rd\\ne\\\nf")
+
+    def test_tokens_of_lines(self):
+        """Each line's as if it stood alone."""
+        lines = ["The window is open.", "我们", " x"]
+        alone = [[int(word) for word in subprocess.run(
+            [LAPE, "tokenize", DEMO], input=line.encode(), check=True,
+            stdout=subprocess.PIPE).stdout.split()] for line in lines]
+        program = Program(LAPE, quiet=True)
+        self.assertEqual(program.tokenize_lines(DEMO, lines), alone)
+        self.assertEqual(program.tokenize_lines(DEMO, []), [])
 
 
 class Files(unittest.TestCase):
@@ -527,6 +585,11 @@ class Steering(unittest.TestCase):
                     and one["prompt"] == row["prompt"]
                     and all(one[key] == value for key, value in wanted.items())]
             self.assertEqual(float(row["success"]), 100 * mine.count(row["wanted"]) / 2)
+        self.lines(rows(folder, "steer"), lambda row: (
+            [one["output"] for one in kept if (one["mode"], one["prompt"]) == (
+                row["mode"], row["prompt"]) and one["wanted"] in ("-", row["wanted"])],
+            row["wanted"]))
+        self.assertLessEqual({"0", "100"}, {row["lpr"] for row in rows(folder, "steer")})
         said = lape("generate", DEMO, "-f", prompts()[1].split("=")[1], "-n", "12",
                     "--repeat-penalty", "1.2", "--neurons", neurons(), "--counts", counts(),
                     "--off", "en", "--on", "zh", "--how", "add", "--strength", "20")
@@ -544,6 +607,25 @@ class Steering(unittest.TestCase):
         value = lape("ppl", DEMO, "x=" + shared("same.npy"), "--seq", "12").split("\n")[1]
         row, = rows(folder, "steer", mode="off+on", prompt="en", wanted="zh")
         self.assertAlmostEqual(float(row["perplexity"]) / float(value.split("\t")[1]), 1, 5)
+
+    def lines(self, table, outputs_of):
+        """Line-level pass rates of a table's rows, from the outputs that are kept: of every line
+        by itself. outputs_of: a row's outputs, and its wanted language."""
+        judge_of = bayes.Bayes({name: tables.Counts(counts()).histogram(name)
+                                for name in LANGUAGES})
+        for row in table:
+            outputs, wanted = outputs_of(row)
+            good, judged = 0, 0
+            for output in outputs:
+                said = output.replace("\\\\", "\0").replace("\\n", "\n").replace("\0", "\\")
+                lines = [line for line in said.split("\n") if confusion.words_in(line) >= 5]
+                told = [judge_of.classify([int(word) for word in subprocess.run(
+                    [LAPE, "tokenize", DEMO], input=line.encode(), check=True,
+                    stdout=subprocess.PIPE).stdout.split()]) for line in lines]
+                judged += bool(lines)
+                good += bool(lines) and all(name == wanted for name in told)
+            self.assertEqual(float(row["judged"]), 100 * judged / len(outputs))
+            self.assertEqual(row["lpr"], "%.6g" % (100 * good / judged) if judged else "nan")
 
     def test_modes(self):
         """Only those that are wanted, without perplexities."""
@@ -586,6 +668,11 @@ class LanguageIdentifier:
                              50 * sum(one["second"] == row["wanted"] for one in mine))
             self.assertEqual(float(row["agree"]),
                              50 * sum(one["second"] == one["language"] for one in mine))
+            rate = confusion.pass_rate([
+                ["zh" if any(c > "\u3000" for c in line) else "fr"
+                 for line in confusion.lines_of(tables.unescaped(one["output"]))]
+                for one in mine], row["wanted"])
+            self.assertEqual(row["second_lpr"], "%.6g" % rate)
         summary, = rows(folder, "steer-summary", mode="off+on")
         self.assertAlmostEqual(float(summary["agree"]), common.mean(
             float(row["agree"]) for row in rows(folder, "steer", mode="off+on")), 3)
@@ -597,7 +684,7 @@ class LanguageIdentifier:
         """Not installed, or ignorant of a language: its cells say nothing."""
         with unittest.mock.patch.dict(sys.modules, {"py3langid": None, "py3langid.langid": None}):
             second = Second(["en", "fr"])
-        self.assertEqual(second.classify("The window is open."), "-")
+        self.assertEqual(second.tell(["The window is open."]), ["-"])
         self.assertEqual(second.about(), "second: -, since py3langid is not installed")
         fake = types.SimpleNamespace(MODEL_FILE="", LanguageIdentifier=types.SimpleNamespace(
             from_model_file=lambda path: types.SimpleNamespace(labels=["en"])))
@@ -607,6 +694,83 @@ class LanguageIdentifier:
                              "second: -, since py3langid does not know 'fr'")
         self.assertEqual(steering.beside(["en", "fr"], ["-", "-"], "en"), ("-", "-"))
         self.assertEqual(steering.beside(["en", "fr"], ["en", "en"], "en"), (100, 50))
+
+    def test_judge(self):
+        """A command in py3langid's place: it is asked for real texts, one a line, and its answers
+        are in its columns, its accuracy beside them."""
+        command = ("tee -a '%s' | %s -c 'import sys\nfor x in sys.stdin: "
+                   "print(\"zh\" if any(c > \"\\u3000\" for c in x) else \"fr\")'" % (
+                       shared("asked"), sys.executable))
+        given = [prompts()[1], "--check", *texts("eval"), "-n", "12", "--counts", counts(),
+                 "--neurons", neurons(), "--no-perplexity", "--judge", command]
+        folder = made("judge", "steer", DEMO, *given, "--how", "add", "--strength", "20")
+        kept = rows(folder, "steer-generations")
+        for row in kept:
+            self.assertEqual(row["second"], "zh" if any(c > "\u3000" for c in row["output"])
+                             else "fr")
+        with open(shared("asked"), encoding="utf-8") as file:
+            asked = file.read().split("\n")
+        self.assertIn(tables.unescaped(kept[0]["output"]).replace("\n", " "), asked)
+        results = study_report.Results(folder)
+        self.assertAlmostEqual(float(results.made("steer-check", "second")), 2 / 3, 5)
+        self.assertIn("what --judge tee -a '%s' | " % shared("asked"),
+                      results.made("steer-generations", "second"))
+        for row in rows(folder, "steer", mode="off+on"):
+            self.assertEqual(float(row["second"]), 50 * sum(
+                one["second"] == row["wanted"] for one in kept
+                if (one["mode"], one["wanted"]) == ("off+on", row["wanted"])))
+        folder = made("judge-fallback", "fallback", DEMO, *given)
+        for row in rows(folder, "fallback"):
+            self.assertIn(row["second_lpr"], ("0", "nan"))          # en is none of its answers
+        self.assertEqual({row["second"] for row in rows(folder, "fallback-generations")} - {"zh"},
+                         {"fr"})
+
+    def test_lines_in_report(self):
+        """Of a real model by both judges; nothing of tables that lack the rates."""
+        folder = shared("lines-report")
+        os.makedirs(folder)
+        names = ["mode", "how", "strength", "lpr", "second_lpr", "judged"]
+        tables.write_table(os.path.join(folder, "steer-summary.tsv"), [], names,
+                           [["none", "-", "-", 25.0, "-", 100.0],
+                            ["on", "add", 2, 50.0, 75.0, 80.0]])
+        said = study_report.lines_table(study_report.Results(folder)).split("\n")
+        self.assertEqual(said[2:4], ["| none | - | 25.0 % | 100.0 % |",
+                                     "| on | add 2 | 50.0 % | 80.0 % |"])
+        tables.write_table(os.path.join(folder, "model.tsv"), [], ["file"], [["x"]])
+        said = study_report.lines_table(study_report.Results(folder)).split("\n")
+        self.assertEqual(said[2:4], ["| none | - | 25.0 % | - | 100.0 % |",
+                                     "| on | add 2 | 50.0 % | 75.0 % | 80.0 % |"])
+        tables.write_table(os.path.join(folder, "steer-summary.tsv"), [], names[:3], [names[:3]])
+        self.assertEqual(study_report.lines_table(study_report.Results(folder)), "")
+
+    def test_judge_of_odd_texts(self):
+        """Line ends within a text are spaces, whatever ends lines; no text is not asked for."""
+        second = Second(["a"], "tee '%s' | sed 's/.*/x/'" % shared("odd"))
+        self.assertEqual(second.tell(["a\nb\rc\u2028d\x0be", " \n", "", "\u00e9"]),
+                         ["x", "-", "-", "x"])
+        with open(shared("odd"), encoding="utf-8", newline="") as file:
+            self.assertEqual(file.read(), "a b c d e\n\u00e9\n")
+        self.assertEqual(second.tell([""]), ["-"])
+        self.assertEqual(Second(["a"], "exit 3").tell([]), [])
+
+    def test_judge_refused(self):
+        """What a command does wrong is one line, with the last that it said itself."""
+        for command, word in (
+                ("echo de; echo worse >&2; exit 3", "exit status 3: worse"),
+                ("nowhere-at-all", "exit status 127"), ("true", "answers nothing to 2 texts"),
+                ("head -n 1", "answers 1 lines to 2 texts"), ("sed p", "answers 4 lines"),
+                ("cat; echo much >&2", "line 1 of its answer is no language's label: 'a b'"),
+                ("sed 's/.*//'", "no language's label: ''")):
+            with self.assertRaisesRegex(tables.Refused, "--judge .*" + word) as told:
+                Second(["a"], command).tell(["a b", "c d"])
+            self.assertNotIn("\n", str(told.exception))
+        folder = shared("judge-refused")
+        status, said = run("steer", DEMO, *prompts(), "--check", *texts("eval"), "-n", "12",
+                           "--counts", counts(), "--neurons", neurons(), "--no-perplexity", "-q",
+                           "-o", folder, "--judge", "cat >&2; false")
+        self.assertEqual((status, said.count("\n")), (1, 1), said)
+        self.assertIn("--judge cat >&2; false: exit status 1", said)
+        self.assertEqual(os.listdir(folder), [])
 
     def test_fluency_behind_bos(self):
         """Pieces with a BOS are a token longer, and the output's first token is predicted."""
@@ -653,6 +817,9 @@ class LanguageIdentifier:
             self.assertEqual(len(off), int(row["step"]))
             self.assertEqual(off[:1], [row["prompt"]][:len(off)])
             self.assertEqual(sum(int(row[name]) for name in LANGUAGES), 2)
+        self.lines(steps, lambda row: (
+            [one["output"] for one in rows(folder, "fallback-generations", prompt=row["prompt"],
+                                           step=row["step"])], row["prompt"]))
         # the union of two languages is off, not the last alone
         found = tables.NeuronList(neurons())
         row = next(row for row in steps if row["prompt"] == "en" and row["step"] == "2")
@@ -936,6 +1103,209 @@ class Purity(unittest.TestCase):
             purity.known_from_counts(counts(), ["en"], "m", 9)
 
 
+class Contexts(unittest.TestCase):
+    """Places of large activations, against those of one `lape trace` of the whole text."""
+
+    SEQ, TOKENS = 64, 300
+
+    def contexts(self, name, *words, most=contexts.MOST):
+        """The rows of the table, made in calls of no more than so many bytes."""
+        with unittest.mock.patch.object(contexts, "MOST", most):
+            status = experiments.main([
+                "contexts", DEMO, *texts("eval"), "--neurons", neurons(), "--lape", LAPE, "--seq",
+                str(self.SEQ), "--tokens", str(self.TOKENS), "-q", "-o", shared(name), *words])
+        self.assertEqual(status, 0)
+        return rows(shared(name), "contexts")
+
+    @functools.lru_cache(None)
+    def ids(self, language):
+        with open("%s/demo/text/%s.eval.txt" % (ROOT, language), "rb") as text:
+            said = subprocess.run([LAPE, "tokenize", DEMO], stdin=text, check=True,
+                                  stdout=subprocess.PIPE).stdout
+        return said.decode().split()[:self.TOKENS]
+
+    def traced(self, language, bos):
+        """Of a text, activations by layer, token and neuron; without those of a BOS."""
+        path = shared("%s.npy" % language)
+        lape("trace", DEMO, "%s/demo/text/%s.eval.txt" % (ROOT, language), "--at", "act", "--seq",
+             str(self.SEQ), "--tokens", str(self.TOKENS), *["--bos"] * bos, "-o", path)
+        with open(path, "rb") as file:
+            numbers = array.array("f", file.read()[128:])
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        kept = []
+        for token in range(self.TOKENS):
+            if bos and token % (self.SEQ - 1) == 0:
+                kept.append(None)                              # a BOS has a row of its own
+            kept.append(token)
+        self.assertEqual(len(numbers), 6 * len(kept) * 1024)
+        return lambda layer, neuron: [
+            numbers[(layer * len(kept) + row) * 1024 + neuron]
+            for row, token in enumerate(kept) if token is not None]
+
+    def check(self, table, bos, top, places):
+        found = tables.NeuronList(neurons())
+        traced = {language: self.traced(language, bos) for language in LANGUAGES}
+        wanted = []
+        for language in LANGUAGES:
+            for place in ablation.lowest_first(found, language)[:top]:
+                line = [(-value, LANGUAGES.index(text), token, text) for text in LANGUAGES
+                        for token, value in enumerate(traced[text](*place))]
+                wanted += [[language, *map(str, place), str(number), "%.6g" % -value, text,
+                            str(token)]
+                           for number, (value, _, token, text) in enumerate(sorted(line)[:places],
+                                                                            1)]
+        self.assertEqual([[row[name] for name in ("language", "layer", "neuron", "place",
+                                                  "activation", "text", "token")]
+                          for row in table], wanted)
+
+    def test_places(self):
+        """In one call, in several of all layers, in one for each layer and piece."""
+        whole = self.contexts("whole", "--bos", "--top", "30", "--places", "6")
+        self.check(whole, True, 30, 6)
+        piece = 4 * self.SEQ * 1024
+        for name, most in (("pieces", 2 * 6 * piece), ("layers", 6 * piece - 1),
+                           ("least", 1)):
+            self.assertEqual(self.contexts(name, "--bos", "--top", "30", "--places", "6",
+                                           most=most), whole)
+        self.assertGreater(len({row["layer"] for row in whole}), 1)
+
+    def test_without_bos(self):
+        table = self.contexts("without", "--top", "2", "--places", "3", most=1 << 20)
+        self.check(table, False, 2, 3)
+        self.assertEqual({row["mean"] for row in table}, {"-"})
+
+    def test_equals(self):
+        """Of equal activations, the first."""
+        with unittest.mock.patch.object(contexts, "activations", side_effect=lambda *_: [
+                (1, first, lambda index: [2.0, 3.0, 2.0]) for first in (0, 3)]):
+            best = contexts.largest(types.SimpleNamespace(places=4, words=[None], quiet=True), None,
+                                    None, None, {"a": [], "b": []}, [(1, 5)])
+        self.assertEqual([tuple(one) for one in best[1, 5]],
+                         [(3, 0, 1), (3, 0, 4), (3, 1, 1), (3, 1, 4)])
+
+    def test_calls(self):
+        """No more bytes in one than MOST, but for a piece that is longer."""
+        found = types.SimpleNamespace(layers=8, neurons=1 << 10)
+        for most, layers, together, tokens in (
+                (1 << 20, {1, 2}, False, 4 * 63), (1 << 22, {1, 2}, True, 2 * 63),
+                (1 << 22, {1}, False, 16 * 63), (1, {1, 2}, False, 63)):
+            with unittest.mock.patch.object(contexts, "MOST", most):
+                pieces = contexts.Pieces(types.SimpleNamespace(bos=True, seq=64), found, 99, layers)
+            self.assertEqual((pieces.together, pieces.at_once), (together, tokens), most)
+        pieces = contexts.Pieces(types.SimpleNamespace(bos=False, seq=None), found, 99, {1})
+        self.assertEqual((pieces.seq, pieces.tokens), (99, 99))
+
+    def test_context(self):
+        """The token in brackets, behind those of its piece, before five more of the text."""
+        starts = 0
+        for row in self.contexts("context", "--top", "8", "--bos"):
+            ids, token = self.ids(row["text"]), int(row["token"])
+            piece = token // (self.SEQ - 1) * (self.SEQ - 1)
+            start = max(piece, token - contexts.BEFORE)
+            said = [subprocess.run([LAPE, "tokenize", DEMO, "--decode"], check=True, input=" ".join(
+                ids[start:end]).encode(), stdout=subprocess.PIPE).stdout
+                    for end in (token, token + 1, token + 6)]
+            before, rest = tables.unescaped(row["context"]).split("\u27e6")
+            inside, after = rest.split("\u27e7")
+            for text, wanted in ((before, said[0]), (inside, said[1][len(said[0]):]),
+                                 (after, said[2][len(said[1]):])):
+                self.assertEqual(text, wanted.decode("utf-8", "replace"))
+            starts += start == piece
+        self.assertGreater(starts, 0)
+
+    def test_mean(self):
+        """As `generate` takes it: of the counts, in the text's language."""
+        read = tables.Counts(counts())
+        for row in self.contexts("mean", "--top", "2", "--places", "2", "--counts", counts()):
+            at = int(row["layer"]) * read.neurons + int(row["neuron"])
+            self.assertEqual(row["mean"], "%.6g" % (
+                read.numbers(row["text"] + ".sum")[at] / 2 ** 20 / 3072))
+
+    def test_decode(self):
+        """Each list by itself, line ends and none among them, and parts of characters."""
+        program = Program(LAPE, quiet=True)
+        line_end, = program.tokenize_lines(DEMO, ["The end"])
+        lists = [[], [13], [13, 13], [300, 13, 400], line_end, [3 + 0xe6], []]
+        alone = [subprocess.run([LAPE, "tokenize", DEMO, "--decode"], check=True, input=" ".join(
+            map(str, ids)).encode(), stdout=subprocess.PIPE).stdout for ids in lists]
+        self.assertIn(b"\n", alone[1])
+        self.assertEqual(program.decode(DEMO, lists), alone)
+        self.assertEqual(program.decode(DEMO, []), [])
+        with self.assertRaisesRegex(tables.Refused, "as what texts hold, too"):
+            mark, = program.tokenize_lines(DEMO, ["lape:mark:lape"])
+            program.decode(DEMO, [mark])
+
+    def test_report(self):
+        folder = shared("seen")
+        os.makedirs(folder)
+        names = ["language", "layer", "neuron", "lape", "languages", "place", "activation", "text",
+                 "context"]
+        cells = [["en", 1, 2, 0.5, "en", 1, 2.25, "en", "a \u27e6b|\u27e7 \\n<c>_"],
+                 ["en", 1, 2, 0.5, "en", 2, 2.0, "fr", "d"],
+                 ["fr", 3, 4, 0.6, "en,fr", 1, 1.5, "f", "e"]]
+        tables.write_table(os.path.join(folder, "contexts.tsv"), [], names, cells)
+        results = study_report.Results(folder)
+        self.assertIn("| en | 1 / 2 | 0.50 | 1 of 2 | 2.25 en: a \u27e6b&#124;\u27e7 &#92;n&#60;"
+                      "c&#62;&#95;<br>2.00 fr: d |\n", study_report.contexts_table(results))
+        said = study_report.contexts_says(results)
+        self.assertIn("Of the 3 places at which these 2 neurons, of lowest LAPE, are most active, "
+                      "1 are in text of a language that the neuron belongs to, 2 in other", said)
+        self.assertIn("Most active in other text alone: 3 / 4. ", said)
+
+    def test_arrays(self):
+        """Of `lape trace`, and no others."""
+        path = shared("act.npy")
+        lape("trace", DEMO, prompts()[1][3:], "--at", "act", "--layer", "2", "-o", path)
+        with open(path, "rb") as file:
+            good = file.read()
+        rows_here = (len(good) - 128) // 4096
+        one = Floats(path)
+        self.assertEqual(one.shape, (rows_here, 1024))
+        self.assertEqual(one.column(0, 7, [1]), [
+            struct.unpack_from("<f", good, 128 + 4 * (1024 + 7))[0]])
+        doubles = good[:128].replace(b"<f4", b"<f8") + struct.pack(
+            "<%dd" % (rows_here * 1024), *range(rows_here * 1024))
+        for bad in good[:-1], good + b"x", good[:100], good.replace(b"<f4", b"<i4"), b"no", doubles:
+            with open(path, "wb") as file:
+                file.write(bad)
+            if bad is doubles:
+                self.assertEqual(Floats(path).column(0, 3, [2]), [2051])
+                continue
+            with self.assertRaisesRegex(tables.Refused, "act.npy: is not as"):
+                Floats(path)
+
+    def test_refused(self):
+        """One line each."""
+        given = ["--seq", "64", "--tokens", "64", "-q", "-o", shared("refused-contexts")]
+        text = texts("eval")[0]
+        with open(neurons(), encoding="utf-8") as file:
+            good = file.read()
+        fields = good.split("\n")
+        head = [i for i, line in enumerate(fields) if not line.startswith("#")][0]
+        bare = "\n".join(fields[:head + 1]) + "\n"
+        other = ("# model: demo\n# layers: 6\n# neurons: 512\n# languages: fr\n"
+                 "layer\tneuron\tlape\tlanguages\n0\t1\t0.5\tfr\n")
+        for word, list_of, more in (
+                ("has no neurons of fr", bare, []),
+                ("has no LAPE to order by", other.replace("0.5", "-"), []),
+                ("has no LAPE to order by", other.replace("0.5", "nan"), []),
+                ("made from x, the model is demo", other.replace("model: demo", "model: x"), []),
+                ("is of another model: the activations", other, []),
+                ("has no neurons of 'en'", other, [texts("eval")[1]]),
+                ("no counts", good, ["--counts", DEMO]),
+                ("the file is empty", good, ["zh=" + write("empty.txt", "")]),
+                ("no file of ids", good, ["zh=" + write("ids.npy", "x")])):
+            status, said = run("contexts", DEMO, text, *more, "--neurons",
+                               write("given.tsv", list_of), *given)
+            self.assertEqual((status, said.count("\n")), (1, 1), said)
+            self.assertIn(word, said)
+            self.assertEqual(os.listdir(shared("refused-contexts")), [])
+        self.assertEqual(run("contexts", DEMO, text, *given)[0], 2)             # --neurons
+        self.assertEqual(run("contexts", DEMO, text, "--neurons", neurons(), "--top", "0",
+                             *given)[0], 2)
+
+
 class Complaints(unittest.TestCase):
     """One line, status 1 or 2, and no table."""
 
@@ -1026,12 +1396,12 @@ class Complaints(unittest.TestCase):
         with unittest.mock.patch.object(run, "stage") as stage:
             reproduce.run_all(run)
         calls = {call.args[0]: call.args[3] for call in stage.call_args_list}
-        self.assertEqual(list(calls), ["count", "find", "layers", "matrix", "reliability", "dose",
-                                       "fallback", "steer"])
+        self.assertEqual(list(calls), ["count", "find", "layers", "matrix", "contexts",
+                                       "reliability", "dose", "fallback", "steer"])
         self.assertEqual({name for name in calls if "--bos" in calls[name]},
                          set(calls) - {"find", "layers"})
         self.assertEqual({name for name in calls if "--seq" in calls[name]},
-                         {"count", "matrix", "reliability", "dose"})
+                         {"count", "matrix", "contexts", "reliability", "dose"})
         for name in "find", "reliability":
             self.assertIn("--top 0.01 --filter 0.95 --bar 0.95", " ".join(calls[name]))
         file, = rows(run.tables, "model")
@@ -1047,8 +1417,8 @@ class Complaints(unittest.TestCase):
         self.refused(2, "COMMAND", )
 
     def test_help(self):
-        for name in ("matrix", "dose", "steer", "fallback", "reliability", "layers", "sweep",
-                     "purity"):
+        for name in ("matrix", "dose", "steer", "fallback", "reliability", "layers", "contexts",
+                     "sweep", "purity"):
             with self.assertRaises(SystemExit) as end, open(os.devnull, "w") as nothing:
                 sys.stdout, keep = nothing, sys.stdout
                 try:

@@ -7,6 +7,7 @@
     experiments.py fallback MODEL LANG=PROMPTS... --check LANG=TEXT... --counts C -o DIR
     experiments.py reliability MODEL LANG=TEXT... -o DIR
     experiments.py layers NEURONS [--counts C] -o DIR
+    experiments.py contexts MODEL LANG=TEXT... --neurons F [--counts C] -o DIR
     experiments.py sweep MODEL LANG=TEXT... --counts C -o DIR
     experiments.py purity MODEL LANG=TEXT... [--counts C] -o DIR
 
@@ -20,6 +21,7 @@ import sys
 
 from guard import Refused, doubt, status_of, warnings_are_errors
 from studies.ablation import dose, matrix, sweep
+from studies.contexts import contexts
 from studies.program import Failed
 from studies.purity import purity
 from studies.selection import layers, reliability
@@ -106,6 +108,10 @@ def add_outputs(parser):
                              "begin-of-sequence token")
     parser.add_argument("--no-perplexity", action="store_true",
                         help="of outputs and of held-out text: their columns are nan")
+    parser.add_argument("--judge", metavar="COMMAND",
+                        help="a second judge beside naive Bayes: a command of the shell that reads "
+                             "texts, one a line, and prints the label of each, one a line "
+                             "(py3langid, where it is installed)")
     parser.add_argument("--repeat-penalty", type=number(float, 1e-6, 1e6), default=1.2, metavar="R",
                         help="on tokens seen before (1.2; 1: none)")
 
@@ -165,6 +171,16 @@ def parse_arguments(argv):
     sub = command(layers, "NEURONS", "neurons by layer and language, and what languages share")
     sub.add_argument("--counts", metavar="C",
                      help="for the languages' correlation over all neurons")
+    sub = command(contexts, model_and_texts, "the places in texts at which a language's neurons of "
+                                             "lowest LAPE are most active")
+    sub.add_argument("--neurons", metavar="F", required=True, help="what `lape find` made")
+    sub.add_argument("--counts", metavar="C",
+                     help="for the neurons' mean activations in the texts' languages")
+    sub.add_argument("--top", type=number(int, 1, 10 ** 6), default=5, metavar="N",
+                     help="neurons of every language (5)")
+    sub.add_argument("--places", type=number(int, 1, 10 ** 6), default=10, metavar="N",
+                     help="of every neuron, in all texts together (10)")
+    add_pieces(sub)
     sub = command(sweep, model_and_texts, "a grid of find's rates, judged by deactivation; take "
                                           "text that nothing is reported on")
     sub.add_argument("--counts", required=True, metavar="C", help="what `lape count` made")

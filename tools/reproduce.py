@@ -50,6 +50,7 @@ LONG = ["-n", "64", "--repeat-penalty", "1.2", "--how", "replace,diffmean", "--s
 REAL_OUTPUT = ["-n", "24", "--repeat-penalty", "1.2"]
 REAL_PUSHES = ["--how", "replace,diffmean", "--strength", "1,2,3"]
 REAL_PARTS = ["--of", "8"]
+SEEN = ["--tokens", "1024"]             # of each text, for places of large activations
 FOUND_ON = 3, 4          # of the lines to be counted, the sweep finds on 3 of 4
 COUNTED, MEASURED = 150000, 30000       # bytes of each of --texts' files
 
@@ -148,6 +149,7 @@ def run_all(run):
     if run.texts:
         run.experiment("steer", run.model, prompts[0], "--check", *held_out, *found, *LONG)
         return
+    run.experiment("contexts", run.model, *held_out, *run.pieces, *found, *SEEN)
     run.experiment("reliability", run.model, *counted, *run.pieces, *rates,
                    *(REAL_PARTS if run.real else []))
     run.experiment("dose", run.model, *held_out, *run.pieces, *found)

@@ -1,6 +1,8 @@
-"""Arrays of integers as numpy.save writes them, without numpy."""
+"""Arrays of integers as numpy.save writes them, and of floats as `lape trace` does, without numpy.
+"""
 
 import math
+import mmap
 import re
 import struct
 
@@ -34,6 +36,34 @@ def npy_head(kind, count):
     head = "{'descr': '%s', 'fortran_order': False, 'shape': (%d,), }" % (kind, count)
     head += " " * (-(11 + len(head)) % 64) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode()
+
+
+FLOATS = re.compile(rb"{'descr': '<f([48])', 'fortran_order': False, "
+                    rb"'shape': \((\d{1,9}), (\d{1,9}), (?:(\d{1,9}), )?\), } *\n")
+
+
+class Floats:
+    """What `lape trace` writes: rows by columns, or such planes; numbers are read when wanted."""
+
+    def __init__(self, path):
+        with open(path, "rb") as file:
+            self.raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        size = int.from_bytes(self.raw[8:10], "little")
+        header = FLOATS.fullmatch(self.raw[10:10 + size])
+        if self.raw[:8] != b"\x93NUMPY\1\0" or not header:
+            raise Refused(path, "is not as `lape trace` writes an array")
+        self.start, self.size = 10 + size, int(header[1])
+        self.shape = tuple(int(group) for group in header.groups()[1:] if group)
+        if len(self.raw) - self.start != math.prod(self.shape) * self.size:
+            raise Refused(path, "is not as long as its shape says")
+        self.number = struct.Struct("<f" if self.size == 4 else "<d")
+
+    def column(self, plane, column, rows):
+        """The numbers of these rows."""
+        below, across = self.shape[-2:]
+        start = self.start + (plane * below * across + column) * self.size
+        return [self.number.unpack_from(self.raw, start + row * across * self.size)[0]
+                for row in rows]
 
 
 def write_npy(path, ids):

@@ -148,9 +148,12 @@ def lowest_first(found, language):
     """A language's neurons by ascending LAPE; ties by layer, then index."""
     rows = [row for row in found.rows if language in row.languages]
     try:
-        return [row.place for row in sorted(rows, key=lambda row: (float(row.lape), row.place))]
+        score = {row.place: float(row.lape) for row in rows}
     except ValueError:
+        score = {}
+    if len(score) < len(rows) or any(map(math.isnan, score.values())):     # as in published lists
         raise Refused("%s: has no LAPE to order by" % found.path)
+    return sorted(score, key=lambda place: (score[place], place))
 
 
 def dose(args):

@@ -13,8 +13,8 @@ from studies.program import Program
 from studies.tables import write_table
 
 # Columns that stand beside the languages' in tables of these experiments, or of `lape ppl`.
-COLUMNS = ("distinct", "foreign", "judged", "language", "layer", "lines", "most", "off",
-           "perplexity", "prompt", "quarter", "share", "step")
+COLUMNS = ("distinct", "foreign", "judged", "language", "layer", "lines", "lpr", "most", "off",
+           "perplexity", "prompt", "quarter", "second_lpr", "share", "step")
 
 
 def say(args, text):
@@ -29,7 +29,8 @@ def output_path(args, name):
 def write(args, name, about, columns, rows):
     """A table of this experiment; about: what stands in it, line by line."""
     path = output_path(args, name)
-    made = ["made by: tools/experiments.py " + " ".join(args.line)] + about
+    line = " ".join(args.line).replace("\n", " ")             # a judge's command may have several
+    made = ["made by: tools/experiments.py " + line] + about
     write_table(path, made, columns, rows)
     say(args, "wrote " + path)
 

@@ -12,6 +12,7 @@ from guard import Refused
 from studies import tables
 
 MOST_TEXTS = 200         # in one call: the program takes 255
+MARK = "lape:mark:lape"  # which texts are not likely to hold
 
 
 class Failed(Exception):
@@ -97,7 +98,7 @@ class Program:
             done = self.run("tokenize", model, stdin=text, stdout=subprocess.PIPE, quiet=True)
         return [int(word) for word in done.stdout.split()]
 
-    def tokenize_lines(self, model, path):
+    def tokenize_text(self, model, path):
         """The ids of every line of a text, a line at a time. What `lape` says of standard input,
         one line at most, becomes a refusal of the text."""
         with open(path, "rb") as text:
@@ -109,6 +110,34 @@ class Program:
             said = process.stderr.read().decode("utf-8", "replace").strip()
         if process.returncode:
             raise Refused(path, re.sub("^lape: ", "", said) or "lape tokenize failed")
+
+    def tokenize_lines(self, model, lines):
+        """The ids of every line, each encoded by itself."""
+        done = self.run("tokenize", model, "--lines", stdout=subprocess.PIPE, quiet=True,
+                        input="".join(line + "\n" for line in lines).encode())
+        return [[int(word) for word in ids.split()] for ids in done.stdout.splitlines()]
+
+    def decode(self, model, lists):
+        """The bytes that lists of ids stand for. Line ends may be among them, so what tells one
+        list's from the next is a line between: MARK, as the model writes it."""
+        mark, = self.tokenize_lines(model, [MARK])
+        lines = [mark] + [line for ids in lists for line in (ids, mark)]
+        said = self.run("tokenize", model, "--decode", "--lines", stdout=subprocess.PIPE,
+                        quiet=True, input="".join(
+                            " ".join(map(str, ids)) + "\n" for ids in lines).encode()).stdout
+        parts = said.split(said[:said.index(b"\n") + 1])
+        if len(parts) != len(lists) + 2:
+            raise Refused(model, "its tokenizer writes '%s' as what texts hold, too" % MARK)
+        return [part[:-1] for part in parts[1:-1]]
+
+    def trace(self, model, ids, at, *options):
+        """The path of a tensor of the forward pass over a text's ids."""
+        text, output = self.temporary("ids.npy"), self.temporary("trace.npy")
+        write_npy(text, ids)
+        self.run("trace", model, text, "--at", at, *options, *self.on_threads(), "-o", output,
+                 quiet=True)
+        os.unlink(text)
+        return output
 
     def fluency(self, model, outputs):
         """outputs: by key, lists of ids. By key, the plain model's perplexity of them: as

@@ -47,7 +47,7 @@ def known_from_counts(path, languages, model, vocabulary):
 
 def known_from_texts(lape, model, texts, vocabulary):
     """Naive Bayes over the texts themselves; and how often each line is in its own."""
-    seen = {language: seen_in(lape.tokenize_lines(model, path), vocabulary)
+    seen = {language: seen_in(lape.tokenize_text(model, path), vocabulary)
             for language, path in texts.items()}
     return (Bayes({language: counts for language, (counts, _) in seen.items()}),
             {language: times for language, (_, times) in seen.items()})
@@ -97,7 +97,7 @@ def purity(args):
     for language, path in texts.items():
         with open(path, "rb") as text:
             number, taken, found = sifted(args, bayes, language, times[language],
-                                          zip(lape.tokenize_lines(model, path), text))
+                                          zip(lape.tokenize_text(model, path), text))
         total = sum(taken.values())
         share = len(found) / total if total else math.nan
         rows.append([language, number, total, len(found), share,

@@ -5,8 +5,10 @@ Every sentence is made from the numbers; what is not so is not said. Standard li
 
 import math
 import os
+import re
 
 from studies import tables
+from studies.common import COLUMNS
 from studies.second import NAME
 from studies.tables import in_order
 
@@ -267,6 +269,53 @@ def matrix_says(r):
                    "these sentences do not show that it is so elsewhere.")
 
 
+OF_MARKDOWN = re.compile(r"[]\\`*_<>|&#~$[]")      # letters that it may take for its own
+SHOWN = 3                # places of a neuron
+
+
+def in_markdown(text):
+    return OF_MARKDOWN.sub(lambda found: "&#%d;" % ord(found[0]), text)
+
+
+def seen(r):
+    """By language and neuron, its rows of places, the largest activation first."""
+    found = {}
+    for row in r.rows("contexts"):
+        found.setdefault((row["language"], row["layer"], row["neuron"]), []).append(row)
+    return found
+
+
+def in_its_text(rows):
+    """How many of a neuron's places are in text of a language that it belongs to."""
+    return sum(row["text"] in row["languages"].split(",") for row in rows)
+
+
+def contexts_table(r):
+    lines = []
+    for (language, layer, neuron), rows in seen(r).items():
+        lines.append([language, "%s / %s" % (layer, neuron), "%.2f" % float(rows[0]["lape"]),
+                      "%d of %d" % (in_its_text(rows), len(rows)), "<br>".join(
+                          "%.2f %s: %s" % (float(row["activation"]), row["text"],
+                                           in_markdown(row["context"])) for row in rows[:SHOWN])])
+    return markdown(["language", "layer / neuron", "LAPE", "places in text of its languages",
+                     "largest activations"], lines)
+
+
+def contexts_says(r):
+    neurons = {key[1:]: rows for key, rows in seen(r).items()}
+    inside = [in_its_text(rows) for rows in neurons.values()]
+    places = sum(map(len, neurons.values()))
+    text = ("Of the %d places at which these %d neurons, of lowest LAPE, are most active, %d are "
+            "in text of a language that the neuron belongs to, %d in other text. " % (
+                places, len(neurons), sum(inside), places - sum(inside)))
+    away = ["%s / %s" % key for key, n in zip(neurons, inside) if not n]
+    if away:
+        text += "Most active in other text alone: %s. " % several(away)
+    return text + ("What stands before a token is what the model had seen; what stands behind it "
+                   "is for the reader. The texts are small, and the largest activations tell "
+                   "nothing of the many smaller ones, which LAPE counts as well.")
+
+
 def dose_table(r):
     rows = r.rows("dose")
     parts = in_order(rows, "part")
@@ -370,6 +419,19 @@ def second_says(r, best):
                                       push_of(best), float(best["agree"])))
 
 
+def lines_table(r):
+    """The line-level pass rates, where the tables have them."""
+    rows = r.rows("steer-summary")
+    if "lpr" not in rows[0]:
+        return ""
+    two = r.has("model")
+    return markdown(["neurons", "push", "all lines in the wanted language"]
+                    + two * ["by " + NAME] + ["outputs with a line that is judged"],
+                    [[row["mode"], push_of(row)] + [
+                        percent_or_not(row[name]) for name in ["lpr"] + two * ["second_lpr"]
+                        + ["judged"]] for row in rows])
+
+
 def best_rows(r, mode):
     """Of the best push: its summary, and its pairs."""
     how, strength = r.made("steer-summary", "best").split()
@@ -438,8 +500,7 @@ def fallback_steps(r):
 
 def tally(row):
     """en 5, fr 1"""
-    names = [name for name in row if name not in ("prompt", "step", "off", "most", "perplexity",
-                                                  "distinct")]
+    names = [name for name in row if name not in COLUMNS]
     found = sorted(((int(row[name]), name) for name in names if row[name] != "0"),
                    key=lambda pair: -pair[0])
     return ", ".join("%s %d" % (name, n) for n, name in found)
@@ -484,12 +545,15 @@ PARTS = [  # title, tables, what they show, pictures
     ("What do languages share?", [overlap_table], overlap_says, ["overlap"]),
     ("Does a language need its neurons?", [matrix_table, nats_table, contrast_table,
                                            summary_table], matrix_says, ["matrix", "baselines"]),
+    ("What does a neuron see?", [contexts_table], contexts_says, []),
     ("How many of them?", [dose_table], dose_says, ["dose"]),
     ("Would other text select the same?", [reliability_table], reliability_says, ["reliability"]),
-    ("Can the output's language be chosen?", [check_table, steer_table, pairs_table], steer_says,
-     ["steer"]),
+    ("Can the output's language be chosen?", [check_table, steer_table, lines_table, pairs_table],
+     steer_says, ["steer"]),
     ("Where does the output fall back to?", [fallback_table], fallback_says, []),
 ]
+# What a run need not have: no rates were chosen, or it is an older one.
+OPTIONAL = {sweep_says: "sweep", contexts_says: "contexts"}
 IN_RESULTS = {"Does a language need its neurons?": [contrast_table, summary_table],
              "How many of them?": [], "Would other text select the same?": [reliability_table],
              "Can the output's language be chosen?": [steer_table],
@@ -526,8 +590,8 @@ def whole(r, drawn):
              "it was "
              "made.\n\n")
     for title, makes, says, pictures in PARTS:
-        if says is sweep_says and not r.has("sweep"):
-            continue                                   # nothing was chosen
+        if says in OPTIONAL and not r.has(OPTIONAL[says]):
+            continue
         text += "## %s\n\n" % title + "".join(make(r) for make in makes)
         text += "".join(picture(name, "report") for name in pictures if drawn) + says(r) + "\n\n"
     return text

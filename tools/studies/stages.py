@@ -21,7 +21,7 @@ PAPERS = ["--top", "0.01", "--filter", "0.95", "--bar", "0.95"]
 # What every experiment writes last.
 LAST = {"matrix": "matrix-summary", "dose": "dose", "steer": "steer-generations",
         "fallback": "fallback-generations", "reliability": "reliability-bar", "layers": "overlap",
-        "sweep": "sweep"}
+        "sweep": "sweep", "contexts": "contexts"}
 COLUMNS = ["stage", "seconds", "files", "command"]
 
 

@@ -11,7 +11,8 @@ from guard import Refused
 from studies import bayes, tables
 from studies.common import (about_neurons, geometric, language_files, mean, model_and_files,
                             neurons_of, program_of, say, write)
-from studies.second import NAME, Second
+from studies.confusion import FEWEST, judged, line_languages, pass_rate
+from studies.second import Second
 
 SURE = 0.95      # of outputs' languages: what naive Bayes must reach on held-out text
 
@@ -39,14 +40,14 @@ def surely(args, lape, model, prompts):
     right = bayes.accuracy(table)
     fluent = surprise(args, lape, model, {
         language: bayes.pieces(ids[language], args.tokens_out) for language in ids})
-    second = Second(held_out)
+    second = Second(held_out, args.judge)
     write(args, args.command + "-check", [
         "naive Bayes over the histograms of " + args.counts,
         "pieces of %d tokens of text that was not counted, by the language they are taken for"
         % args.tokens_out, "accuracy: %.6g" % right,
         "perplexity: the plain model's of these pieces, what outputs' may be compared with",
-        "second: %.6g" % second.accuracy(held_out) if second.classifier else second.about(),
-        "that is %s's accuracy, by lines of the same text" % NAME],
+        "second: %.6g" % second.accuracy(held_out) if second.ask else second.about(),
+        "that is the accuracy, by lines of the same text, of " + second.name],
         ["language", *held_out, "perplexity"],
         [[language, *row.values(), fluent.get(language, math.nan)]
          for language, row in table.items()])
@@ -69,6 +70,40 @@ def distinct(lists):
     return sum(len(set(ids)) for ids in lists) / tokens if tokens else math.nan
 
 
+# What a judge says, by key: of every output its language, and those of its lines.
+Told = collections.namedtuple("Told", "texts lines")
+
+
+def told_of(lape, model, outputs, language_of, second):
+    """outputs: by key, (prompt, output, ids). What naive Bayes says of them, and the second judge,
+    who reads what was written, and not how it stands in a table."""
+    texts = {key: [tables.unescaped(output) for _, output, _ in rows]
+             for key, rows in outputs.items()}
+
+    def classify(lines):
+        return [language_of.classify(ids) for ids in lape.tokenize_lines(model, lines)]
+
+    told = iter(second.tell([text for one in texts.values() for text in one]))
+    return (Told({key: [language_of.classify(ids) for _, _, ids in rows]
+                  for key, rows in outputs.items()}, line_languages(texts, classify)),
+            Told({key: [next(told) for _ in one] for key, one in texts.items()},
+                 line_languages(texts, second.tell)))
+
+
+def line_rates(first, other, key, wanted):
+    """The columns lpr, second_lpr ("-" where there is no other judge), judged."""
+    lines = first.lines[key]
+    return [pass_rate(lines, wanted),
+            "-" if set(other.texts[key]) <= {"-"} else pass_rate(other.lines[key], wanted),
+            100 * judged(lines) / len(lines)]
+
+
+ABOUT_LINES = [
+    "lpr: line-level pass rate (Marchisio et al., 2024): percent of outputs all of whose lines "
+    "naive Bayes takes for the wanted language; second_lpr: the other judge",
+    "judged: percent of the outputs that have a line of %d words, which lpr is about" % FEWEST]
+
+
 def at_once(args, jobs):
     """The results of functions, in order; as many at a time as there are threads."""
     with concurrent.futures.ThreadPoolExecutor(args.threads or os.cpu_count()) as pool:
@@ -89,6 +124,8 @@ def at_once(args, jobs):
 # ---- steer: from every language of prompts to every one of --check -----------------------------
 
 Setting = collections.namedtuple("Setting", "mode how strength prompt wanted")
+RATES = "lpr", "second_lpr"                  # which are nan where no output has a line to judge
+MEASURES = "success", "perplexity", "distinct", "second", "agree", *RATES, "judged"
 
 
 def steer_settings(args, prompts, languages):
@@ -125,21 +162,19 @@ def steer(args):
     say(args, "%d runs" % len(jobs))
     outputs = dict(zip(settings, at_once(args, jobs)))
     ids = {s: [row[2] for row in rows] for s, rows in outputs.items()}
-    taken = {s: [language_of.classify(one) for one in lists] for s, lists in ids.items()}
-    other = {s: [second.classify(output) for _, output, _ in rows] for s, rows in outputs.items()}
+    first, other = told_of(lape, model, outputs, language_of, second)
     fluent = surprise(args, lape, model, ids)
     about = about_neurons(found) + ["counts: " + args.counts, "%d tokens, repeat penalty %g, greedy"
                                     % (args.tokens_out, args.repeat_penalty)]
-    rows = steer_rows(settings, languages, taken, other, fluent, ids)
+    rows = steer_rows(settings, languages, first, other, fluent, ids)
     summary = steer_summary(rows)
     best = best_push(summary, plain)
     write(args, "steer", about + [
         "success: percent of the outputs that naive Bayes takes for the wanted language; second: "
-        "that %s does; agree: that both take for the same" % NAME, second.about(),
+        "that %s does; agree: that both take for the same" % second.name, second.about(),
         "perplexity: of the outputs, by the model as it is; repetition makes it low, so distinct: "
-        "part of an output's tokens that are not repetitions"],
-        [*Setting._fields, "outputs", "success", "perplexity", "distinct", "second", "agree"],
-        rows)
+        "part of an output's tokens that are not repetitions", *ABOUT_LINES],
+        [*Setting._fields, "outputs", *MEASURES], rows)
     write(args, "steer-summary", about + [
         "means over the ordered pairs, the perplexity's geometric",
         "perplexity of held-out text: %.6g" % plain,
@@ -150,20 +185,22 @@ def steer(args):
     write(args, "steer-generations", about + ["language: what naive Bayes takes the output for",
                                               second.about()],
           [*Setting._fields, "language", "second", "text", "output", "tokens"],
-          [[*s, taken[s][i], other[s][i], text, output, " ".join(map(str, one))]
+          [[*s, first.texts[s][i], other.texts[s][i], text, output, " ".join(map(str, one))]
            for s in settings for i, (text, output, one) in enumerate(outputs[s])])
 
 
-def steer_rows(settings, languages, taken, other, fluent, ids):
+def steer_rows(settings, languages, first, other, fluent, ids):
     """A row for every ordered pair; where no language was wanted, one for each that might be."""
     rows = []
     for s in settings:
+        taken = first.texts[s]
         for wanted in languages if s.wanted == "-" else [s.wanted]:
             if wanted != s.prompt:
-                rows.append([s.mode, s.how, s.strength, s.prompt, wanted, len(taken[s]),
-                             100 * taken[s].count(wanted) / len(taken[s]),
+                rows.append([s.mode, s.how, s.strength, s.prompt, wanted, len(taken),
+                             100 * taken.count(wanted) / len(taken),
                              fluent.get(s, math.nan), distinct(ids[s]),
-                             *beside(taken[s], other[s], wanted)])
+                             *beside(taken, other.texts[s], wanted),
+                             *line_rates(first, other, s, wanted)])
     return rows
 
 
@@ -182,12 +219,18 @@ def steer_summary(rows):
     for row in rows:
         groups.setdefault(tuple(row[:3]), []).append(row)
     return [{"mode": mode, "how": how, "strength": strength,
-             "success": mean(row[6] for row in group),
-             "perplexity": geometric(row[7] for row in group),
-             "distinct": mean(row[8] for row in group),
-             **{name: "-" if "-" in [row[i] for row in group] else mean(row[i] for row in group)
-                for i, name in ((9, "second"), (10, "agree"))}}
+             **{name: over_pairs(name, [row[i] for row in group])
+                for i, name in enumerate(MEASURES, 6)}}
             for (mode, how, strength), group in groups.items()]
+
+
+def over_pairs(name, cells):
+    """Their mean; of line-level pass rates, over the pairs that have one."""
+    if "-" in cells:
+        return "-"
+    if name == "perplexity":
+        return geometric(cells)
+    return mean(cell for cell in cells if not (name in RATES and math.isnan(cell)))
 
 
 def best_push(summary, plain):
@@ -198,7 +241,7 @@ def best_push(summary, plain):
 
 # ---- fallback: languages off, one after the other ----------------------------------------------
 
-Fall = collections.namedtuple("Fall", "off outputs taken")
+Fall = collections.namedtuple("Fall", "off outputs")
 
 
 def next_off(off, prompt, taken, languages):
@@ -222,7 +265,7 @@ def fall(args, lape, model, found, language_of, prompt, path):
             words += ["--neurons", merged, "--off", "off"]
         outputs = lape.generate(model, path, args.tokens_out, *words)
         taken = [language_of.classify(ids) for _, _, ids in outputs]
-        steps.append(Fall(off[:], outputs, taken))
+        steps.append(Fall(off[:], outputs))
         following = next_off(off, prompt, taken, language_of.languages)
         if following is None:
             return steps
@@ -241,19 +284,22 @@ def fallback(args):
     steps = {(p, i): step for p, chain in chains.items() for i, step in enumerate(chain)}
     ids = {key: [one for _, _, one in step.outputs] for key, step in steps.items()}
     fluent = surprise(args, lape, model, ids)
+    first, other = told_of(lape, model, {key: step.outputs for key, step in steps.items()},
+                           language_of, second)
     about = about_neurons(found) + [
         "%d tokens, repeat penalty %g, greedy" % (args.tokens_out, args.repeat_penalty),
         "off: languages whose neurons are 0, in the order of their switching off: the prompt's, "
         "then ever that of most outputs, of those that are on"]
     write(args, "fallback", about + [
-        "most: the language of most outputs; then, how many are of which"],
-        ["prompt", "step", "off", "most", *languages, "perplexity", "distinct"],
-        [[*key, ",".join(step.off) or "-", max(languages, key=step.taken.count),
-          *map(step.taken.count, languages), fluent.get(key, math.nan), distinct(ids[key])]
-         for key, step in steps.items()])
+        "most: the language of most outputs; then, how many are of which", *ABOUT_LINES,
+        "the wanted language is the prompt's; the other judge: " + (
+            second.name if second.ask else second.lacks)],
+        ["prompt", "step", "off", "most", *languages, "perplexity", "distinct", *RATES, "judged"],
+        [[*key, ",".join(step.off) or "-", max(languages, key=first.texts[key].count),
+          *map(first.texts[key].count, languages), fluent.get(key, math.nan), distinct(ids[key]),
+          *line_rates(first, other, key, key[0])] for key, step in steps.items()])
     write(args, "fallback-generations", about + [second.about()],
           ["prompt", "step", "off", "language", "second", "text", "output", "tokens"],
-          [[*key, ",".join(step.off) or "-", taken, second.classify(output), text, output,
-            " ".join(map(str, one))]
-           for key, step in steps.items()
-           for taken, (text, output, one) in zip(step.taken, step.outputs)])
+          [[*key, ",".join(step.off) or "-", first.texts[key][i], other.texts[key][i], text,
+            output, " ".join(map(str, one))]
+           for key, step in steps.items() for i, (text, output, one) in enumerate(step.outputs)])

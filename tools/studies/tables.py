@@ -14,6 +14,10 @@ from guard import Refused, is_label, new_file
 
 # ---- Tables: `#` lines that say how they were made, the columns' names, rows -------------------
 
+ESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}        # in texts, by what is behind a \
+ESCAPES = {letter: "\\" + name for name, letter in ESCAPED.items()}
+
+
 def show(value):
     """A cell; six digits tell all that these experiments can."""
     return "%.6g" % value if isinstance(value, float) else str(value)
@@ -53,6 +57,16 @@ def read_lines(path):
             return file.read().split("\n")
     except OSError as problem:
         raise Refused("%s: cannot be read: %s" % (path, problem.strerror))
+
+
+def unescaped(cell):
+    """Text that `lape generate` has put into a table's cell, as it was."""
+    return re.sub(r"\\([tnr\\])", lambda found: ESCAPED[found[1]], cell)
+
+
+def escaped(text):
+    """The same the other way, for a cell."""
+    return re.sub(r"[\t\n\r\\]", lambda found: ESCAPES[found[0]], text)
 
 
 def in_order(rows, column):
@@ -218,6 +232,11 @@ class Counts(Gguf):
     def positive(self, language):
         """Tokens above zero of every neuron, layer by layer."""
         return self.numbers(language + ".positive")
+
+    def mean(self, language, place):
+        """Of a neuron's activation, over all tokens of a language."""
+        at = place[0] * self.neurons + place[1]
+        return self.numbers(language + ".sum")[at] / (1 << 20) / self.tokens[language]
 
     def histogram(self, language):
         """Tokens by id."""
