@@ -426,16 +426,28 @@ class Ablation(unittest.TestCase):
     @functools.lru_cache(None)
     def matrix(self):
         return made("matrix", "matrix", DEMO, *texts("eval"), "--counts", counts(), "--neurons",
-                    neurons(), "--draws", "2", *self.OPTIONS)
+                    neurons(), "--draws", "2", "--means", *self.OPTIONS)
 
     def test_is_what_lape_says(self):
-        lines = lape("ppl", DEMO, *texts("eval"), "--neurons", neurons(), *self.OPTIONS).split("\n")
+        self.compare("lape")
+
+    def test_at_means(self):
+        """The same neurons at their mean in the other languages: another change, also by `lape`."""
+        self.compare("lape-mean", "--counts", counts(), "--off-how", "mean")
+        zero, at_mean = (rows(self.matrix(), "matrix", selection=name, off="fr", text="fr")[0]
+                         for name in ("lape", "lape-mean"))
+        self.assertEqual(zero["neurons"], at_mean["neurons"])
+        self.assertGreater(abs(float(zero["percent"]) - float(at_mean["percent"])), .1)
+
+    def compare(self, selection, *options):
+        lines = lape("ppl", DEMO, *texts("eval"), "--neurons", neurons(), *self.OPTIONS,
+                     *options).split("\n")
         heads, plain = lines[0].split("\t"), [float(x) for x in lines[1].split("\t")[1:]]
         checked = 0
         for line in lines[2:-1]:
             off, *values = line.split("\t")
             for text, before, after in zip(heads[1:], plain, map(float, values)):
-                row, = rows(self.matrix(), "matrix", selection="lape", off=off, text=text)
+                row, = rows(self.matrix(), "matrix", selection=selection, off=off, text=text)
                 for name, value in (("plain", before), ("perplexity", after),
                                     ("change", after - before), ("nats", math.log(after / before)),
                                     ("percent", (after / before - 1) * 100)):
@@ -459,7 +471,8 @@ class Ablation(unittest.TestCase):
         found = tables.NeuronList(neurons())
         self.assertEqual(sizes, {name: {str(len(found.of(name)))} for name in LANGUAGES})
         self.assertEqual({row["selection"] for row in rows(self.matrix(), "matrix-summary")},
-                         {"lape", "lap", "lave", "random-1", "random-2", "random"})
+                         {"lape", "lap", "lave", "random-1", "random-2", "random", "lape-mean",
+                          "lap-mean", "lave-mean"})
 
     def test_baseline_is_the_start_of_find(self):
         """The first n of a language: of the smallest --top that gives it so many."""

@@ -95,6 +95,13 @@ def matrix(args):
     sets = {(name, off): places for name, by in lists.items() for off, places in by.items()}
     say(args, "%d deactivations of %d texts" % (len(sets), len(texts)))
     plain, ablated = lape.perplexities(model, texts, sets, found)
+    if args.means:
+        for name in [name for name in lists if not name.startswith("random-")]:
+            say(args, "%s, at means" % name)
+            lists[name + "-mean"] = lists[name]
+            rows = lape.perplexities_at_means(model, texts, lists[name], found, args.counts)
+            for off, places in lists[name].items():
+                sets[name + "-mean", off], ablated[name + "-mean", off] = places, rows[off]
     change, loss = ({name: {off: {text: measure(ablated[name, off][text], plain[text])
                                   for text in texts} for off in by} for name, by in lists.items()}
                     for measure in (percent, nats))
@@ -116,7 +123,8 @@ def matrix(args):
         "perplexity of `text` when the neurons of `off` are 0, and its change; plain: of the model "
         "as it is", "nats: ln of perplexity by plain, which is the change of the loss",
         "selections: the list; baselines of as many neurons for every language; random-N, as many "
-        "in the same layers; random, their mean, with the standard deviation of the percents"]
+        "in the same layers; random, their mean, with the standard deviation of the percents"] + [
+            "NAME-mean: the same neurons at their mean in the other languages"] * args.means
     write(args, "matrix", about, ["selection", "off", "text", "neurons", "plain", "perplexity",
                                   "change", "percent", "nats", "spread"], rows)
     write(args, "matrix-summary", about_neurons(found) + [

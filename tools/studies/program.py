@@ -81,6 +81,15 @@ class Program:
         return row["none"], {key: row[label[frozenset(places)] if places else "none"]
                              for key, places in sets.items()}
 
+    def perplexities_at_means(self, model, texts, by, like, counts):
+        """By language, its neurons being at their mean in the counts' other languages."""
+        neurons, output = self.temporary("neurons.tsv"), self.temporary("ppl.tsv")
+        tables.save_neurons(neurons, like, by)
+        self.run("ppl", model, *texts_of(texts), *self.pieces, *self.on_threads(), "--neurons",
+                 neurons, "--counts", counts, "--off-how", "mean", "-o", output)
+        return {row.pop("off"): {text: float(value) for text, value in row.items()}
+                for row in tables.read_table(output)[1]}
+
     def generate(self, model, prompts, tokens, *options):
         """(prompt, output, ids) of every line of the file; on one thread, quietly, since several
         of these run at once."""

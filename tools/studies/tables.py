@@ -169,9 +169,10 @@ def save_neurons(path, like, sets):
     for label, places in sets.items():
         for place in places:
             labels[place].append(label)
-    lines = ["# language-specific neurons", "# model: " + like.model, "# layers: %d" % like.layers,
-             "# neurons: %d" % like.neurons, "# languages: " + " ".join(sets),
-             "layer\tneuron\tlape\tlanguages"]
+    lines = ["# language-specific neurons", "# model: " + like.model,
+             *("# digest: " + digest for digest in [like.header.get("digest")] if digest),
+             "# layers: %d" % like.layers, "# neurons: %d" % like.neurons,
+             "# languages: " + " ".join(sets), "layer\tneuron\tlape\tlanguages"]
     lines += ["%d\t%d\t-\t%s" % (*place, ",".join(labels[place])) for place in sorted(labels)]
     write_text(path, "\n".join(lines) + "\n")
 
