@@ -93,14 +93,16 @@ struct counts {
     int layers, neurons, vocab; /* L, F, V */
     uint64_t piece;             /* tokens in a piece; 0 in imported counts */
     int lines;                  /* 1 when every line was a piece, of at most so many */
-    int product;                /* 1 when what was counted is not the gate's activation, as in the
-                                   paper, but that times x W_up */
+    int of;                     /* what was counted: GATE, as in the paper, or another */
     uint64_t digest;            /* of the model's file; 0 when it is not known */
     uint64_t bos;               /* 1 when the first of them is the begin-of-sequence token */
     double near;
     int n;                     /* K */
     struct language *language; /* [K], by ascending label */
 };
+
+enum { GATE, PRODUCT }; /* act(x W_gate), or that times x W_up */
+static const char *const of_name[] = {"gate", "product", NULL};
 
 static const char *const statistic_name[] = {"positive", "near_above",   "near_below",
                                              "sum",      "positive_sum", "histogram"};
@@ -169,7 +171,7 @@ static void counts_write(const struct counts *c, FILE *to) {
         parts += c->language[k].parts;
         for (int s = 0; s < STATISTICS; s++) tensors += c->language[k].of[s] != NULL;
     }
-    put_header(&w, tensors, 12 + c->lines + c->product + (c->digest != 0));
+    put_header(&w, tensors, 12 + c->lines + (c->of != GATE) + (c->digest != 0));
     put_string(&w, "general.architecture", "lape-counts");
     put_string(&w, "general.name", c->model);
     put_u64(&w, "lape-counts.layers", c->layers);
@@ -179,7 +181,7 @@ static void counts_write(const struct counts *c, FILE *to) {
     put_u64(&w, "lape-counts.bos", c->bos);
     put_f64(&w, "lape-counts.near", c->near);
     if (c->lines) put_u64(&w, "lape-counts.lines", 1);
-    if (c->product) put_u64(&w, "lape-counts.product", 1);
+    if (c->of != GATE) put_u64(&w, "lape-counts.of", c->of);
     if (c->digest) put_u64(&w, "lape-counts.model_digest", c->digest);
     put_languages(&w, c, parts);
     for (int k = 0; k < c->n; k++)
@@ -330,7 +332,7 @@ static int read_counts(struct counts *c, const struct gguf *g, struct error *e) 
         gguf_int(g, "lape-counts.piece_length", 0, INT_MAX, 0, &piece, e) ||
         gguf_int(g, "lape-counts.bos", 0, 1, 0, &bos, e) ||
         gguf_int(g, "lape-counts.lines", 0, 1, 0, &c->lines, e) ||
-        gguf_int(g, "lape-counts.product", 0, 1, 0, &c->product, e) ||
+        gguf_int(g, "lape-counts.of", GATE, PRODUCT, GATE, &c->of, e) ||
         gguf_u64(g, "lape-counts.model_digest", &c->digest, e) ||
         gguf_float(g, "lape-counts.near", 0, 1e6, 0, &c->near, e))
         return -1;
@@ -410,8 +412,8 @@ static int add_language(const struct counts *c, struct language *to, const struc
 
 /* How they were counted, in words. */
 static void settings_of(const struct counts *c, char text[128]) {
-    snprintf(text, 128, "%s of %llu%s, %snear %.17g", c->lines ? "lines" : "pieces", (ull)c->piece,
-             c->bos ? " with BOS" : "", c->product ? "products, " : "", c->near);
+    snprintf(text, 128, "%s of %llu%s, of the %s, near %.17g", c->lines ? "lines" : "pieces",
+             (ull)c->piece, c->bos ? " with BOS" : "", of_name[c->of], c->near);
 }
 
 /* Whether both are of one model, counted in one way. */
@@ -525,8 +527,8 @@ static void count_positive(void *context, int block, int thread) {
 static void count_neurons(void *counter, enum point at, int layer, real *values, int rows,
                           int columns) {
     struct counter *c = counter;
-    const bool near = at == (c->counts->product ? AT_PRODUCT : AT_GATE);
-    const bool active = at == (c->counts->product ? AT_PRODUCT : AT_ACT);
+    static const enum point near_at[] = {AT_GATE, AT_PRODUCT}, active_at[] = {AT_ACT, AT_PRODUCT};
+    const bool near = at == near_at[c->counts->of], active = at == active_at[c->counts->of];
     const int blocks = (columns + COUNT_BLOCK - 1) / COUNT_BLOCK;
     c->values = values;
     c->rows = rows;
@@ -1015,8 +1017,8 @@ static const struct language *find_means(const struct neurons *n, const struct c
         fail(e, "the counts lack language %s", label);
     else if (!sums)
         fail(e, "the counts hold no sums of activations: there are no means to steer by");
-    else if (c->product)
-        fail(e, "the counts are of products: they hold no means of neurons");
+    else if (c->of != GATE)
+        fail(e, "the counts are of the %s: they hold no means of neurons", of_name[c->of]);
     else
         return l;
     return NULL;
@@ -1982,7 +1984,7 @@ struct options {
     const char *output, *neurons, *counts, *off, *on, *prompt, *prompts, *languages, *like, *minus;
     const char *shard;
     int method, how, at; /* enum method, enum how, enum point; at: -1 where it is not given */
-    int of, off_how;     /* 1: product; 1: mean */
+    int of, off_how;     /* GATE or PRODUCT; 1: to a mean */
     double top, filter, bar, near, strength, temperature, top_p, repeat, save_every, penalty;
     uint64_t threads, length, tokens, batch, new_tokens, seed, layer;
     bool quiet, help, bos, resume, decode, lines, any_model;
@@ -2122,8 +2124,6 @@ static void open_means(struct work *w, const struct options *o) {
 
 /* ---- lape count ------------------------------------------------------------------------------ */
 
-static const char *const of_name[] = {"gate", "product", NULL};
-
 static struct part parse_shard(const char *text) {
     uint64_t i, n;
     struct span rest = text_span(text), part;
@@ -2165,7 +2165,7 @@ static void begin_counts(struct work *w, const struct options *o, const char *pa
                                 .vocab = c->vocab,
                                 .piece = o->length,
                                 .lines = o->lines,
-                                .product = o->of,
+                                .of = o->of,
                                 .digest = gguf_digest(&w->m.model.file),
                                 .bos = o->bos,
                                 .near = o->near};
@@ -2245,8 +2245,8 @@ static void count_command(struct work *w, struct options *o) {
     struct error e;
     const struct part part = parse_shard(o->shard);
     open_corpora(w, o);
-    if (o->of && !has_gate(&w->m.model.config))
-        end(FAILED, "--of product: %s has no gate to multiply with", o->word[0]);
+    if (o->of != GATE && !has_gate(&w->m.model.config))
+        end(FAILED, "%s: without a gate there is no %s", o->word[0], of_name[o->of]);
     buffer_add(&w->text, o->output, strlen(o->output));
     buffer_add(&w->text, ".partial", sizeof ".partial");
     const char *partial = w->text.at;
@@ -2742,8 +2742,9 @@ static void check_comparable(const struct options *o, const struct counts *a,
     if (a->layers != b->layers || a->neurons != b->neurons)
         end(FAILED, "%s: of %d x %d neurons, %s of %d x %d", other, b->layers, b->neurons,
             reference, a->layers, a->neurons);
-    if (a->product != b->product)
-        end(FAILED, "%s: one of them counts products of the gate, %s the other", other, reference);
+    if (a->of != b->of)
+        end(FAILED, "%s: counts the %s, %s the %s", other, of_name[b->of], reference,
+            of_name[a->of]);
     if (a->n != b->n)
         end(FAILED, "%s: %d languages, %s: %d; --langs chooses", other, b->n, reference, a->n);
     for (int k = 0; k < a->n; k++) {
@@ -2829,7 +2830,7 @@ static void print_counts(const struct counts *c) {
     printf("counts of model: %s\n", c->model);
     print_digest(c->digest);
     printf("layers: %d\nneurons: %d a layer\n", c->layers, c->neurons);
-    if (c->product) printf("active: the product of gate and up\n");
+    if (c->of != GATE) printf("active: the %s\n", of_name[c->of]);
     printf("vocabulary: %d\npiece: %s%llu tokens%s\nnear: %.9g\n", c->vocab,
            c->lines ? "a line, of at most " : "", (ull)c->piece,
            c->bos ? ", the first of them BOS" : "", c->near);

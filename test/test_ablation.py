@@ -196,7 +196,7 @@ class Product(Case):
         for name, numbers in want.items():
             self.assertEqual(list(struct.unpack("<64q", bytes(file.bytes_of("xx." + name)))),
                              numbers, name)
-        self.assertIn("the product of gate and up", self.run_lape("info", self.path("counts")))
+        self.assertIn("active: the product\n", self.run_lape("info", self.path("counts")))
 
     def test_apart_from_gates(self):
         """They are not added up, compared, or taken for means of neurons."""
@@ -205,8 +205,8 @@ class Product(Case):
             model, "gate", "--of", "gate")
         with open(gate, "rb") as a, open(self.count(model, "plain"), "rb") as b:
             self.assertEqual(a.read(), b.read())
-        self.refused("products, near", "merge", gate, product, "-o", self.path("out"))
-        self.refused("products of the gate", "diff", gate, product)
+        self.refused("of the product, near", "merge", gate, product, "-o", self.path("out"))
+        self.refused("counts the product, ", "diff", gate, product)
         self.refused("means of neurons", "ppl", model, "xx=" + self.ids(), "--seq", "16",
                      "--neurons", self.listed(), "--counts", product, "--off-how", "mean")
         self.run_lape("find", product, "-q", "-o", self.path("found"))
