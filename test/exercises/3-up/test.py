@@ -30,7 +30,7 @@ class Up(exercise.Case):
         model, ids = forward.Model(DEMO), exercise.first_ids("en", TOKENS)
         values = exercise.by_neuron([model.run(ids[at:at + SEQ])[1]
                                      for at in range(0, TOKENS, SEQ)])
-        _, found = exercise.counts(self.counted("counts", "--up"))
+        _, found = exercise.counts(self.counted("counts", "--of", "up"))
         for i, of in enumerate(values):
             self.between(found["en.positive"][i], of, 0, float("inf"))
             self.between(found["en.near_above"][i], of, 0, NEAR)
@@ -44,7 +44,7 @@ class Up(exercise.Case):
     def test_merge(self):
         """Such counts add up with each other, and not with counts of activations."""
         en, zh, both, plain = (self.counted(name, *up, languages=of) for name, of, up in (
-            ("en", ["en"], ["--up"]), ("zh", ["zh"], ["--up"]), ("both", ["en", "zh"], ["--up"]),
+            ("en", ["en"], ["--of", "up"]), ("zh", ["zh"], ["--of", "up"]), ("both", ["en", "zh"], ["--of", "up"]),
             ("plain", ["fr"], [])))
         self.lape("merge", zh, en, "-o", self.path("sum"))
         self.assertEqual(exercise.counts(self.path("sum")), exercise.counts(both))
@@ -53,13 +53,13 @@ class Up(exercise.Case):
         shutil.copy(en, self.path("new.partial"))
         self.refused("count", DEMO, *exercise.corpora("en"), *FEW, "--resume", "-o",
                      self.path("new"))
-        self.assertEqual(exercise.counts(self.counted("new", "--up", "--resume")),
+        self.assertEqual(exercise.counts(self.counted("new", "--of", "up", "--resume")),
                          exercise.counts(en))
 
     def test_steering(self):
         """Their means are not those of neurons: nothing is pushed by them."""
         up, plain = (self.counted(name, *option, languages=["en", "zh"]) for name, option in (
-            ("up", ["--up"]), ("plain", [])))
+            ("up", ["--of", "up"]), ("plain", [])))
         self.lape("find", up, "-o", self.path("neurons"))
         words = ["generate", DEMO, "-p", "The", "-n", "2", "--neurons", self.path("neurons"),
                  "--on", "zh", "--counts"]
@@ -75,7 +75,7 @@ class Up(exercise.Case):
         words = ["count", self.path("gpt2.gguf"), "en=" + self.path("ids.bin"), "--seq", "3",
                  "-o", self.path("x")]
         self.lape(*words)
-        self.refused(*words, "--up")
+        self.refused(*words, "--of", "up")
 
 
 if __name__ == "__main__":
