@@ -160,7 +160,8 @@ class Mean(Case):
         one = self.path("one")
         self.run_lape("count", model, "aa=" + self.ids(), "--seq", "16", "-q", "-o", one)
         only = self.listed({"aa": MEMBERS["aa"]})
-        self.refused("no other language", *text, "--neurons", only, "--counts", one, "--off-how", "mean")
+        self.refused("no other language", *text, "--neurons", only, "--counts", one, "--off-how",
+                     "mean")
         lacks = self.listed({"aa": MEMBERS["aa"], "dd": MEMBERS["bb"]})
         self.refused("lack language dd", *text, "--neurons", lacks, "--counts", counts, "--off-how",
                      "mean")
@@ -274,8 +275,8 @@ class Digest(Case):
                      "-o", self.path("out"))
 
     def test_bad_headers(self):
-        header = "# model: tiny\n%s# layers: 2\n# neurons: 32\n# languages: aa\nlayer\tneuron\tlape\t" \
-                 "languages\n0\t1\t0\taa\n"
+        header = ("# model: tiny\n%s# layers: 2\n# neurons: 32\n# languages: aa\n"
+                  "layer\tneuron\tlape\tlanguages\n0\t1\t0\taa\n")
         good = "# digest: 00000000000000ff\n"
         self.run_lape("info", self.path("good", (header % good).encode()))
         for bad in ("# digest: ff\n", "# digest: 0000000000000000\n", "# digest:\n", good * 2,

@@ -4,7 +4,7 @@
     LAPE=./lape python3 test/test_lines.py [NAME...]
 
 Needs Python 3.8 and its standard library, and the demo model. What is expected is worked out from
-runs on each line by itself, as a text of one piece. The last line on stdout is `N passed, N failed`.
+runs on each line by itself, as a text of one piece. The last line is `N passed, N failed`.
 """
 
 import math
@@ -127,8 +127,8 @@ class Lines(Case):
         text = self.path("text", data)
         plain = self.read(self.count("a", "xx=" + text, "--lines", "--seq", SEQ))
         for more in (["--batch", 1], ["--batch", 3, "-t", 1], ["--batch", 500, "-t", 3]):
-            self.assertEqual(self.read(self.count("b", "xx=" + text, "--lines", "--seq", SEQ, *more)),
-                             plain, more)
+            other = self.count("b", "xx=" + text, "--lines", "--seq", SEQ, *more)
+            self.assertEqual(self.read(other), plain, more)
         self.run_lape("count", DEMO, "xx=-", "--lines", "--seq", SEQ, "-q", "-o", self.path("c"),
                       stdin=data.encode())
         self.assertEqual(self.read(self.path("c")), plain)
@@ -142,8 +142,9 @@ class Lines(Case):
         short = lines_of("en", 2)
         text = self.path("text", "\n".join([short[0], "ab " * 700000, short[1]]))
         cut = self.path("cut", "\n".join([short[0], "ab " * 20, short[1]]))
-        self.assertEqual(self.numbers(self.count("a", "xx=" + text, "--lines", "--seq", 8))["positive"],
-                         self.numbers(self.count("b", "xx=" + cut, "--lines", "--seq", 8))["positive"])
+        whole, short = (self.numbers(self.count("out", "xx=" + path, "--lines", "--seq", 8))
+                        for path in (text, cut))
+        self.assertEqual(whole["positive"], short["positive"])
 
     def test_tokens(self):
         """The line in which --tokens ends is cut, and the last."""
@@ -180,7 +181,7 @@ class Lines(Case):
                       self.run_lape("info", lines).decode())
 
     def test_perplexity(self):
-        """exp of the mean over lines of what each alone has, those that predict nothing left out."""
+        """exp of the mean over lines of what each alone has, but for those that predict nothing."""
         lines = lines_of("zh", 6) + ODD
         text = self.path("text", "\n".join(lines))
         losses = []

@@ -407,6 +407,7 @@ def every_tensor(model, ids):
                   (layer.post_attention_layernorm, keep("ffn_norm")),
                   (layer.mlp.gate_proj, keep("gate")), (layer.mlp.act_fn, keep("act")),
                   (layer.mlp.up_proj, keep("up")), (layer.mlp.down_proj, keep("down")),
+                  (layer.mlp.down_proj, keep("product", lambda inputs, output: inputs[0])),
                   (layer.self_attn.q_proj, keep("q")), (layer.self_attn.k_proj, keep("k")),
                   (layer, keep("resid", lambda i, o: o if torch.is_tensor(o) else o[0]))]
     handles = [module.register_forward_hook(hook) for module, hook in hooks]
@@ -439,7 +440,7 @@ def traces(bench):
         demand(found[point] <= GATE_TOLERANCE, "%s: off by %.3g of its largest", point, found[point])
         last = bench.trace(DEMO, ids, point)
         demand(torch.equal(theirs, last), "%s: another trace differs", point)
-    demand(len(found) == 14, "%d tensors, not 14", len(found))
+    demand(len(found) == 15, "%d tensors, not 15", len(found))
     return "%d tokens: " % len(ids) + ", ".join("%s %.1g" % item for item in found.items())
 
 
@@ -543,6 +544,44 @@ def certification(bench):
     demand(status == 1 and beyond2 > 0, "bfloat16: status %d, %d beyond", status, beyond2)
     return ("float32: certified, %d counts differ, %s. bfloat16: refused, %d differ, %d beyond the "
             "bound, %s" % (differ, selection, differ2, beyond2, selection2))
+
+
+@check
+def answers(bench):
+    """Counts line by line, and those of answers less their prompts, against transformers' hooks on
+    the answers' tokens alone."""
+    lines, prompts = [], []
+    with open(bench.demo_text("es", "eval"), encoding="utf-8") as file:
+        pairs = [line.split() for line in file.read().split("\n")[:30]]
+    for number, words in enumerate(pairs):
+        cut = 1 + number % (len(words) - 1)
+        lines.append(" ".join(words))
+        prompts.append(" ".join(words[:cut]))
+    ids, given = ([bench.tokenizer.encode(line) for line in of] for of in (lines, prompts))
+    kept = [i for i in range(len(ids)) if ids[i][:len(given[i])] == given[i]]
+    demand(len(kept) > 20, "%d prompts are the beginnings of their texts", len(kept))
+    for name, of in ("full", lines), ("prompts", prompts):
+        with open(bench.new(name), "w", encoding="utf-8") as file:
+            file.write("".join(of[i] + "\n" for i in kept))
+        bench.lape("count", DEMO, "es=" + bench.new(name), "--lines", "-q", "-o",
+                   bench.new(name + ".gguf"))
+    bench.lape("merge", bench.new("full.gguf"), "--minus", bench.new("prompts.gguf"), "-q", "-o",
+               bench.new("answers.gguf"))
+    said = []
+    for name, starts in ("full.gguf", [0] * len(ids)), ("answers.gguf", list(map(len, given))):
+        theirs, found = read_counts(bench.new(name)), collections.Counter()
+        for i in kept:
+            start = starts[i]
+            one = tally(bench.demo, torch.tensor([ids[i]]),
+                        lambda gates, activations: statistics(gates[start:], activations[start:]))
+            for key, value in one.items():
+                found[key] = found[key] + value
+        tokens = sum(len(ids[i]) - starts[i] for i in kept)
+        demand(theirs.tokens["es"] == tokens, "%s: %d tokens, not %d", name, theirs.tokens["es"],
+               tokens)
+        differ = compare_statistics(theirs.of["es"], found, tokens)[0]
+        said.append("%s %d tokens, %d counts differ within the bounds" % (name, tokens, differ))
+    return "%d lines: %s" % (len(kept), "; ".join(said))
 
 
 @check
@@ -785,6 +824,31 @@ def ablation(bench):
         rise[row] = values.get(row, 0) / theirs["none"].get(row, 1) - 1
     return "%d perplexities within %.1g; own language's rise %s" % (
         len(off), max(off), " ".join("%s %+.0f%%" % (row, 100 * rise[row]) for row in LANGUAGES))
+
+
+@check
+def ablation_by_mean(bench):
+    """Perplexities with the neurons of a language at their mean in the others, which are of
+    transformers' activations."""
+    theirs = perplexities(bench.lape("ppl", DEMO, *bench.demo_words("eval"), "--neurons",
+                                     bench.demo_neurons, "--counts", bench.demo_counts,
+                                     "--off-how", "mean", "--seq", PIECE, "-t", 2, "-q"))
+    neurons, off = bench.read_demo_neurons().neurons, []
+    tokens = {label: bench.pieces(bench.demo_text(label, "count"), PIECE).numel()
+              for label in LANGUAGES}
+    means = {label: bench.demo_statistics[label]["sum"].double() / FIXED_POINT / tokens[label]
+             for label in LANGUAGES}
+    for row in ("fr", "zh"):
+        others = sum(means[label] for label in LANGUAGES if label != row) / (len(LANGUAGES) - 1)
+        with edited(bench.demo, {place: (0., float(others[place]))
+                                 for place in members(neurons, row)}):
+            for label in ("fr", "zh", "id"):
+                wanted = math.exp(mean_loss(bench.demo, bench.pieces(
+                    bench.demo_text(label, "eval"), PIECE)))
+                off.append(abs(theirs[row][label] / wanted - 1))
+                demand(off[-1] <= PERPLEXITY_TOLERANCE, "%s at means, text %s: %.9g, not %.9g", row,
+                       label, theirs[row][label], wanted)
+    return "%d perplexities within %.1g" % (len(off), max(off))
 
 
 # ---- Checks: tokenizer ----------------------------------------------------------------------
