@@ -58,7 +58,7 @@ WANTED = [(r"parallel ", "parallel"), (r"tools/tensors\.py ", "numpy"),
 # Blocks that are no commands, by how they begin.
 NO_COMMANDS = ("FFN(x) = ", "p_k  = ", "[positive - near_above, ", "positive - near_above ",
                "@inproceedings{", "1. Count: ", "h = LayerNorm", "JSD = ")
-COMMAND = re.compile(r"(make|\./lape|lape|python3|tools/\S+|seq|for|[A-Z]+=\S+)( |$)")
+COMMAND = re.compile(r"(make|\./lape|lape|python3|tools/\S+|seq|for|printf|[A-Z]+=\S+)( |$)")
 
 # Files of others that documents speak of, and files that runs make.
 NOT_HERE = {"activation.py", "identify.py", "ppl.py", "generation.py", "convert_hf_to_gguf.py",
@@ -450,7 +450,7 @@ class Manual(unittest.TestCase):
         names = [command.name for command in commands] + manual.ASKED
         cases = [(["lape", ""], names), (["lape", "t"], ["tokenize", "trace"]),
                  (["lape", "x"], []), (["lape", "count", "demo"], []),
-                 (["lape", "find", "--m"], ["--method"]), (["lape", "merge", "--m"], []),
+                 (["lape", "find", "--m"], ["--method"]), (["lape", "merge", "--n"], []),
                  (["lape", "find", "--method", ""], "lape lap lave random".split()),
                  (["lape", "find", "x", "--method", "r"], ["random"]),
                  (["lape", "generate", "--how", ""], "replace add scale diffmean".split()),
@@ -470,7 +470,7 @@ class Manual(unittest.TestCase):
         """The words are those that the program takes: it lists or refuses others."""
         words = {option.name: manual.choices(option)
                  for option in manual.options_of(program()[2]) if manual.choices(option)}
-        self.assertEqual(sorted(words), ["--at", "--how", "--method"])
+        self.assertEqual(sorted(words), ["--at", "--how", "--method", "--of", "--off-how"])
         model, text = (os.path.join(ROOT, "demo", *path) for path in (
             ["model.gguf"], ["text", "en.eval.txt"]))
         few = ["--tokens", "2", "--seq", "2", "-q", "-o", self.path("x.npy")]
@@ -479,6 +479,12 @@ class Manual(unittest.TestCase):
             self.assertEqual((done.returncode, done.stderr), (0, ""), word)
         for word in words["--how"]:
             done = said([LAPE, "generate", model, "-p", "x", "-n", "1", "-q", "--how", word])
+            self.assertEqual((done.returncode, done.stderr), (0, ""), word)
+        for word in words["--off-how"]:
+            done = said([LAPE, "generate", model, "-p", "x", "-n", "1", "-q", "--off-how", word])
+            self.assertEqual((done.returncode, done.stderr), (0, ""), word)
+        for word in words["--of"]:
+            done = said([LAPE, "count", model, "en=" + text, "--of", word, *few])
             self.assertEqual((done.returncode, done.stderr), (0, ""), word)
         for word in words["--method"]:
             done = said([LAPE, "find", self.path("none"), "--method", word])
