@@ -1479,8 +1479,8 @@ static void next_line(struct corpus *c, uint64_t most) {
     struct error e;
     for (c->ids.n = c->used = 0; !c->ids.n && !c->ended;
          c->ended = c->read && c->line == c->bytes.n) {
-        const char *at = (char *)c->bytes.at + c->line;
-        const size_t left = c->bytes.n - c->line;
+        const size_t left = c->bytes.n - c->line; /* none, and there may be no address either */
+        const char *at = left ? (char *)c->bytes.at + c->line : NULL;
         const char *stop = left ? memchr(at, '\n', left) : NULL;
         if (!stop && !c->read) {
             drop_front(&c->bytes, c->line);
@@ -1502,9 +1502,9 @@ static void next_line(struct corpus *c, uint64_t most) {
 /* The next piece: of `length` ids, or of a line's, at most so many. NULL when there is none. */
 static const int32_t *take_piece(struct corpus *c, size_t length, size_t *n) {
     c->lines ? next_line(c, length) : corpus_fill(c, length);
-    const int32_t *piece = (int32_t *)c->ids.at + c->used;
     *n = c->lines ? ids_in(&c->ids) : length;
     if (*n == 0 || ids_in(&c->ids) - c->used < *n) return NULL;
+    const int32_t *piece = (int32_t *)c->ids.at + c->used;
     for (size_t i = 0; i < *n; i++) c->digest = digest_on(c->digest, (uint32_t)piece[i]);
     if (c->lines) c->digest = digest_on(c->digest, *n);
     c->used += *n;

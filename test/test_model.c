@@ -207,17 +207,18 @@ static void test_sums(void) {
     }
 }
 
-static struct norm random_norm(int n, bool biased) {
-    struct norm w = {malloc(n * sizeof(real)), biased ? malloc(n * sizeof(real)) : NULL};
-    random_vector(w.weight, n, 2);
-    if (biased) random_vector(w.bias, n, 1);
-    return w;
-}
-
-static real *random_bias(int n, bool biased) {
+/* It is the model's to free. */
+static real *random_bias(struct model *m, int n, bool biased) {
     real *bias = biased ? malloc(n * sizeof(real)) : NULL;
     if (biased) random_vector(bias, n, 1);
+    if (biased) buffer_add(&m->vectors, &bias, sizeof bias);
     return bias;
+}
+
+static struct norm random_norm(struct model *m, int n, bool biased) {
+    struct norm w = {random_bias(m, n, true), random_bias(m, n, biased)};
+    random_vector(w.weight, n, 2);
+    return w;
 }
 
 /* What a configuration leaves open: the first family, and nothing scaled but where a file says. */
@@ -241,9 +242,9 @@ static struct model random_model(struct config given, uint32_t type) {
     const bool biased = f->layer_norm;
     m.embedding = random_matrix(type, c.vocab, D);
     m.output = random_matrix(TENSOR_F32, c.vocab, D);
-    m.output_norm = random_norm(D, biased);
-    m.output_bias = random_bias(c.vocab, f->parallel);
-    if (f->embedding_norm) m.embedding_norm = random_norm(D, biased);
+    m.output_norm = random_norm(&m, D, biased);
+    m.output_bias = random_bias(&m, c.vocab, f->parallel);
+    if (f->embedding_norm) m.embedding_norm = random_norm(&m, D, biased);
     if (f->positions == LEARNED) m.positions = random_matrix(type, c.context, D);
     m.layer = calloc(c.layers, sizeof *m.layer);
     for (int l = 0; l < c.layers; l++) {
@@ -254,21 +255,21 @@ static struct model random_model(struct config given, uint32_t type) {
                             .attn_out = random_matrix(type, D, q),
                             .gate = random_matrix(type, F, D),
                             .down = random_matrix(type, D, F),
-                            .q_bias = random_bias(q, biased),
-                            .k_bias = random_bias(kv, biased),
-                            .v_bias = random_bias(kv, biased),
-                            .attn_bias = random_bias(D, biased),
-                            .up_bias = random_bias(F, f->plain),
-                            .down_bias = random_bias(D, biased)};
+                            .q_bias = random_bias(&m, q, biased),
+                            .k_bias = random_bias(&m, kv, biased),
+                            .v_bias = random_bias(&m, kv, biased),
+                            .attn_bias = random_bias(&m, D, biased),
+                            .up_bias = random_bias(&m, F, f->plain),
+                            .down_bias = random_bias(&m, D, biased)};
         if (!f->plain) w->up = random_matrix(type, F, D);
-        if (!f->no_pre_norm) w->attn_norm = random_norm(D, biased);
-        if (!f->no_pre_norm && !f->parallel) w->ffn_norm = random_norm(D, biased);
-        if (f->qk_norm) w->q_norm = random_norm(c.head_dim, false);
-        if (f->qk_norm) w->k_norm = random_norm(c.head_dim, false);
-        if (f->qk_norm_wide) w->q_norm = random_norm(q, false);
-        if (f->qk_norm_wide) w->k_norm = random_norm(kv, false);
-        if (f->post_norm) w->attn_post = random_norm(D, false);
-        if (f->post_norm) w->ffn_post = random_norm(D, false);
+        if (!f->no_pre_norm) w->attn_norm = random_norm(&m, D, biased);
+        if (!f->no_pre_norm && !f->parallel) w->ffn_norm = random_norm(&m, D, biased);
+        if (f->qk_norm) w->q_norm = random_norm(&m, c.head_dim, false);
+        if (f->qk_norm) w->k_norm = random_norm(&m, c.head_dim, false);
+        if (f->qk_norm_wide) w->q_norm = random_norm(&m, q, false);
+        if (f->qk_norm_wide) w->k_norm = random_norm(&m, kv, false);
+        if (f->post_norm) w->attn_post = random_norm(&m, D, false);
+        if (f->post_norm) w->ffn_post = random_norm(&m, D, false);
     }
     return m;
 }
