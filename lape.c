@@ -1436,9 +1436,6 @@ static int take_integers(struct corpus *c, bool last, struct error *e) {
 static int take_text(struct corpus *c, bool last, struct error *e) {
     const struct span text = {c->bytes.at, c->bytes.n};
     size_t used;
-    if (c->place == text.n && text.n > 3 && !memcmp(text.at, "PK\3\4", 4))
-        return fail(e, "an archive, as torch.save makes it, is no text; token ids are read from "
-                       ".npy, which tools/convert.py ids FILE -o ids.npy makes");
     if (encode_part(c->encoder, text, last, &c->ids, &used, e)) return -1;
     drop_front(&c->bytes, used);
     return 0;
@@ -1457,7 +1454,19 @@ static bool read_more(struct corpus *c) {
         buffer_add(&c->bytes, block, n);
         c->place += n;
     }
+    if (c->encoder && c->place == c->bytes.n && c->place > 3 && !memcmp(c->bytes.at, "PK\3\4", 4))
+        end(FAILED,
+            "%s: an archive, as torch.save makes it, is no text; token ids are read from .npy, "
+            "which tools/convert.py ids FILE -o ids.npy makes",
+            c->path);
     return n == 0;
+}
+
+/* Of the ids at hand only those that may still be taken. */
+static void keep_limit(struct corpus *c) {
+    const uint64_t left = c->limit - c->taken;
+    c->ended |= ids_in(&c->ids) >= left;
+    if (ids_in(&c->ids) > left) c->ids.n = (size_t)left * sizeof(int32_t);
 }
 
 /* Sees to it that n ids, or all that are left, can be taken. */
@@ -1468,9 +1477,8 @@ static void corpus_fill(struct corpus *c, size_t n) {
         c->used = 0;
         const bool last = read_more(c);
         must(c->encoder ? take_text(c, last, &e) : take_integers(c, last, &e), c->path, &e);
-        c->ended = last || ids_in(&c->ids) >= c->limit - c->taken;
-        if (ids_in(&c->ids) > c->limit - c->taken)
-            c->ids.n = (size_t)(c->limit - c->taken) * sizeof(int32_t);
+        c->ended = last;
+        keep_limit(c);
     }
 }
 
@@ -1494,9 +1502,8 @@ static void next_line(struct corpus *c, uint64_t most) {
             end(FAILED, "%s: line %llu: %s", c->path, (ull)c->numbers, e.text);
         c->line += n + (stop != NULL);
     }
-    if (most >= c->limit - c->taken) most = c->limit - c->taken;
     if (ids_in(&c->ids) > most) c->ids.n = (size_t)most * sizeof(int32_t);
-    c->ended |= c->taken + ids_in(&c->ids) == c->limit;
+    keep_limit(c);
 }
 
 /* The next piece: of `length` ids, or of a line's, at most so many. NULL when there is none. */
@@ -1520,8 +1527,7 @@ static double corpus_done(const struct corpus *c) {
     return c->ended ? 1 : bytes > ids ? bytes : ids;
 }
 
-/* ---- Pushing pieces through the model ----------------------------------------------------------
- */
+/* ---- Pushing pieces through the model -------------------------------------------------------- */
 
 struct feed {
     const struct checkpoint *m;
@@ -1681,15 +1687,15 @@ static int piece_losses(struct evaluation *v, int n, double *sum) {
  * change nothing. Returns how many pieces. */
 static uint64_t sum_losses(struct evaluation *v, struct corpus *c, struct edits *row, int rows,
                            double *sum) {
-    double before = 0; /* what part of the corpus was done before the batch at hand */
+    double before = 0; /* what part of the corpus was done before the batch at hand ... */
     uint64_t pieces = 0, tokens = 0;
     struct error e;
     progress_corpus(&v->progress, c);
     v->feed.corpus = c;
     v->feed.part = WHOLE_TEXT;
-    for (int n, used = 0; (n = next_batch(&v->feed)) > 0; before = corpus_done(c)) {
+    for (int n, used = 0; (n = next_batch(&v->feed)) > 0;) {
+        const double done = corpus_done(c); /* ... and is with it */
         for (int r = 0; r < rows; r++) {
-            const double done = corpus_done(c);
             const struct hook hook = {edit_neurons, &row[r]};
             must(forward(v->feed.run, v->feed.sequence, n, row[r].first ? &hook : NULL, &e),
                  c->path, &e);
@@ -1699,6 +1705,7 @@ static uint64_t sum_losses(struct evaluation *v, struct corpus *c, struct edits 
         }
         pieces += used;
         tokens += v->feed.n;
+        before = done;
     }
     if (!pieces) end(FAILED, "%s: no line has two tokens", c->path);
     say_ragged(&v->progress, c, tokens, pieces);
@@ -2098,11 +2105,12 @@ static void check_origin(struct origin f, const struct model *m, const struct op
     if (*f.model && strcmp(f.model, "unknown") != 0 && strcmp(f.model, c->name) != 0)
         end(FAILED, "%s: made from %s, the model is %s; --any-model takes it all the same", f.path,
             f.model, c->name);
-    if (f.digest && f.digest != gguf_digest(&m->file))
+    const uint64_t digest = f.digest ? gguf_digest(&m->file) : 0;
+    if (f.digest != digest)
         end(FAILED,
             "%s: made from another %s, of digest %016llx, this one's is %016llx; --any-model takes "
             "it all the same",
-            f.path, f.model, (ull)f.digest, (ull)gguf_digest(&m->file));
+            f.path, f.model, (ull)f.digest, (ull)digest);
 }
 
 static void open_neurons(struct work *w, const struct options *o) {
@@ -2948,8 +2956,8 @@ static const struct option {
      NULL},
     {"--bos", FLAG, AT(bos), 0, 0, COUNT | PPL | TOKENIZE | TRACE,
      "   begin with the begin-of-sequence token, every piece", NULL},
-    {"--of", NAME, AT(of), 0, 0, COUNT, "what is active above 0: act(x W_gate), or times x W_up (gate)",
-     of_name},
+    {"--of", NAME, AT(of), 0, 0, COUNT,
+     "what is active above 0: act(x W_gate), or times x W_up (gate)", of_name},
     {"--near", NUMBER, AT(near), 0, 1e6, COUNT, "T   count gates within T of zero, too (0.001)", NULL},
     {"--shard", TEXT, AT(shard), 0, 0, COUNT, "I/N   every N-th piece, from the I-th", NULL},
     {"--minus", TEXT, AT(minus), 0, 0, MERGE, "COUNTS   of some of these tokens, taken away", NULL},
@@ -2994,7 +3002,8 @@ static const struct option {
     {"--at", NAME, AT(at), 0, 0, TRACE, "in the order of the forward pass", point_name},
     {"--layer", WHOLE, AT(layer), 0, 1 << 16, TRACE, "N   from 0 (all)", NULL},
     {"--decode", FLAG, AT(decode), 0, 0, TOKENIZE, "   ids to text", NULL},
-    {"--lines", FLAG, AT(lines), 0, 0, COUNT | PPL | TOKENIZE, "   every line is a piece, or a text, of its own", NULL},
+    {"--lines", FLAG, AT(lines), 0, 0, COUNT | PPL | TOKENIZE,
+     "   every line is a piece, or a text, of its own", NULL},
     {"-q", FLAG, AT(quiet), 0, 0, EVERY, "   no progress, no summary", NULL},
     {"-h", FLAG, AT(help), 0, 0, EVERY, "   this help", NULL},
 };

@@ -12,10 +12,9 @@ import os
 import struct
 import subprocess
 import sys
-import tempfile
-import unittest
 
 from paths import DEMO, LAPE
+import folder
 import report
 import tiny
 from formats.gguf import Gguf
@@ -24,19 +23,7 @@ MEMBERS = {"aa": [(0, 3), (0, 17), (1, 5)], "bb": [(0, 3), (1, 30)], "cc": [(1, 
 IDS = [(7 * i + i * i) % 14 for i in range(64)]
 
 
-class Case(unittest.TestCase):
-    def setUp(self):
-        temporary = tempfile.TemporaryDirectory(prefix="test_ablation.")
-        self.addCleanup(temporary.cleanup)
-        self.directory = temporary.name
-
-    def path(self, name, data=None):
-        path = os.path.join(self.directory, name)
-        if data is not None:
-            with open(path, "wb") as file:
-                file.write(data)
-        return path
-
+class Case(folder.Case):
     def run_lape(self, *words, status=0):
         done = subprocess.run([LAPE, *map(str, words)], capture_output=True, check=False)
         self.assertEqual(done.returncode, status, (words, done.stderr))

@@ -22,6 +22,7 @@ import tempfile
 import time
 import unittest
 
+import folder
 import report
 import tiny
 from paths import DEMO, LAPE, ROOT
@@ -221,19 +222,7 @@ def integers(numbers, descr):
 
 # ---- What every test needs ------------------------------------------------------------------
 
-class Case(unittest.TestCase):
-    maxDiff = 2000
-
-    def setUp(self):
-        temporary = tempfile.TemporaryDirectory(prefix="test_cli.")
-        self.addCleanup(temporary.cleanup)
-        self.directory = temporary.name
-
-    def path(self, name, data=None):
-        """A path in this test's own directory, with a file there if there are data."""
-        path = os.path.join(self.directory, name)
-        return path if data is None else write(path, data)
-
+class Case(folder.Case):
     def files(self):
         """What lies there: a change of any file shows."""
         return {name: (os.stat(self.path(name)).st_mtime_ns, os.stat(self.path(name)).st_size)

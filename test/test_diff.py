@@ -16,11 +16,10 @@ import re
 import struct
 import subprocess
 import sys
-import tempfile
-import unittest
 from fractions import Fraction
 
 from paths import DEMO, LAPE, ROOT
+import folder
 import report
 import tiny
 from arrays import Headers, bytes_of, npy, product
@@ -129,19 +128,7 @@ def run(*args, **options):
                           stderr=subprocess.PIPE, timeout=120, **options)
 
 
-class Case(unittest.TestCase):
-    maxDiff = 2000
-
-    def setUp(self):
-        temporary = tempfile.TemporaryDirectory(prefix="test_diff.")
-        self.addCleanup(temporary.cleanup)
-        self.directory = temporary.name
-
-    def path(self, name, data=None):
-        """A path in this test's own directory, with a file there if there are data."""
-        path = os.path.join(self.directory, name)
-        return path if data is None else write(path, data)
-
+class Case(folder.Case):
     def lape(self, status, *args):
         """What a run prints, and its one line on stderr, "" for none."""
         done = run(*args, cwd=self.directory)

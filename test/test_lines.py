@@ -12,10 +12,9 @@ import os
 import struct
 import subprocess
 import sys
-import tempfile
-import unittest
 
 from paths import DEMO, LAPE, ROOT
+import folder
 import report
 from formats.gguf import Gguf
 
@@ -33,19 +32,7 @@ def lines_of(language, n):
 ODD = ["", "a", "", "  ", "One line.\r", "of two", "\u65e5\u672c\u8a9e", "x" * 500, "the end"]
 
 
-class Case(unittest.TestCase):
-    def setUp(self):
-        temporary = tempfile.TemporaryDirectory(prefix="test_lines.")
-        self.addCleanup(temporary.cleanup)
-        self.directory = temporary.name
-
-    def path(self, name, text=None):
-        path = os.path.join(self.directory, name)
-        if text is not None:
-            with open(path, "wb") as file:
-                file.write(text if isinstance(text, bytes) else text.encode())
-        return path
-
+class Case(folder.Case):
     def run_lape(self, *words, status=0, stdin=b""):
         done = subprocess.run([LAPE, *map(str, words)], input=stdin, capture_output=True,
                               check=False)
@@ -205,6 +192,8 @@ class Lines(Case):
         self.refused("no line has two tokens", "ppl", DEMO, "xx=" + one, "--lines")
         bad = self.path("bad", b"good\n\nbad \xff\n")
         self.refused("line 3: byte 4 (0xFF)", "count", DEMO, "xx=" + bad, "--lines", "-o", out)
+        archive = self.path("ids", b"PK\3\4" + bytes(range(128, 200)))
+        self.refused("tools/convert.py ids", "count", DEMO, "xx=" + archive, "--lines", "-o", out)
         raw = self.path("ids.bin", bytes(64))
         self.refused("--lines are of text", "count", DEMO, "xx=" + raw, "--lines", "-o", out)
         self.assertFalse(os.path.exists(out))

@@ -176,16 +176,16 @@ def gemm(bench):
 
 
 def count(bench):
-    """One piece of 2048 tokens where a model is large, many where it is small. Of memory, what is no
-    file's: the pages of mapped weights are the system's to drop."""
+    """One piece of 2048 tokens where a model is large, many where it is small. Of memory, what is
+    no file's: the pages of mapped weights are the system's to drop."""
     for name, tokens, batches in ("demo's shape", 65536, (1, 2, 4, 8)), ("1.1B", 2048, (1,)):
         ids = bench.random_ids(tokens, bench.configs[name]["vocab_size"])
         words = ids, 2048, "-t", bench.args.threads
         models = {kind: bench.random_model(name, kind) for kind in ("f32", "bf16")}
 
         def ours(kind):
-            spent, _, own = timed(LAPE, "count", models[kind], "en=" + ids, "--seq", 2048, "-q", "-t",
-                                  bench.args.threads, "-o", bench.path("counts.gguf"))
+            spent, _, own = timed(LAPE, "count", models[kind], "en=" + ids, "--seq", 2048, "-q",
+                                  "-t", bench.args.threads, "-o", bench.path("counts.gguf"))
             return tokens / spent, own
 
         hooks, *rates = in_turns(

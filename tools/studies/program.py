@@ -72,21 +72,20 @@ class Program:
         of the same model."""
         different = {frozenset(places) for places in sets.values()} - {frozenset()}
         label = {places: "L%d" % i for i, places in enumerate(sorted(different, key=sorted))}
-        neurons, output = self.temporary("neurons.tsv"), self.temporary("ppl.tsv")
-        tables.save_neurons(neurons, like, {name: places for places, name in label.items()})
-        self.run("ppl", model, *texts_of(texts), *self.pieces, *self.on_threads(), "-o", output,
-                 *(["--neurons", neurons] if label else []))
-        row = {row.pop("off"): {text: float(value) for text, value in row.items()}
-               for row in tables.read_table(output)[1]}
+        row = self.ppl(model, texts, {name: places for places, name in label.items()}, like)
         return row["none"], {key: row[label[frozenset(places)] if places else "none"]
                              for key, places in sets.items()}
 
     def perplexities_at_means(self, model, texts, by, like, counts):
         """By language, its neurons being at their mean in the counts' other languages."""
+        return self.ppl(model, texts, by, like, "--counts", counts, "--off-how", "mean")
+
+    def ppl(self, model, texts, sets, like, *options):
+        """{"none" or a label of sets: {text: perplexity}}"""
         neurons, output = self.temporary("neurons.tsv"), self.temporary("ppl.tsv")
-        tables.save_neurons(neurons, like, by)
-        self.run("ppl", model, *texts_of(texts), *self.pieces, *self.on_threads(), "--neurons",
-                 neurons, "--counts", counts, "--off-how", "mean", "-o", output)
+        tables.save_neurons(neurons, like, sets)
+        self.run("ppl", model, *texts_of(texts), *self.pieces, *self.on_threads(), "-o", output,
+                 *(["--neurons", neurons] if sets else []), *options)
         return {row.pop("off"): {text: float(value) for text, value in row.items()}
                 for row in tables.read_table(output)[1]}
 
