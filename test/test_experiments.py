@@ -471,8 +471,8 @@ class Ablation(unittest.TestCase):
         found = tables.NeuronList(neurons())
         self.assertEqual(sizes, {name: {str(len(found.of(name)))} for name in LANGUAGES})
         self.assertEqual({row["selection"] for row in rows(self.matrix(), "matrix-summary")},
-                         {"lape", "lap", "lave", "random-1", "random-2", "random", "lape-mean",
-                          "lap-mean", "lave-mean"})
+                         {name + end for end in ("", "-mean") for name in (
+                             "lape", "lap", "lave", "random-1", "random-2", "random")})
 
     def test_baseline_is_the_start_of_find(self):
         """The first n of a language: of the smallest --top that gives it so many."""
@@ -487,9 +487,15 @@ class Ablation(unittest.TestCase):
             self.assertLess(growing.of(selected - 1, "en"), first)
 
     def test_random(self):
-        draws = [float(rows(self.matrix(), "matrix", selection="random-%d" % i, off="en",
+        self.compare_draws("")
+
+    def test_random_at_means(self):
+        self.compare_draws("-mean")
+
+    def compare_draws(self, end):
+        draws = [float(rows(self.matrix(), "matrix", selection="random-%d%s" % (i, end), off="en",
                             text="fr")[0]["percent"]) for i in (1, 2)]
-        row, = rows(self.matrix(), "matrix", selection="random", off="en", text="fr")
+        row, = rows(self.matrix(), "matrix", selection="random" + end, off="en", text="fr")
         self.assertNotEqual(*draws)
         self.assertAlmostEqual(float(row["percent"]), sum(draws) / 2, 5)
         nats = sum(math.log1p(draw / 100) for draw in draws) / 2
@@ -506,7 +512,8 @@ class Ablation(unittest.TestCase):
         said = study_report.matrix_says(results)
         self.assertIn("its own text by " + own, said)
         best = max((row for row in rows(self.matrix(), "matrix-summary")
-                    if not row["selection"].startswith("random")),
+                    if not row["selection"].startswith("random")
+                    and not row["selection"].endswith("-mean")),
                    key=lambda row: float(row["own"]) - float(row["others"]))["selection"]
         self.assertEqual("No baseline" in said, best == "lape")
         row, = rows(self.matrix(), "matrix", selection="lape", off="fr", text="zh")
@@ -1304,6 +1311,7 @@ class Contexts(unittest.TestCase):
                 ("has no LAPE to order by", other.replace("0.5", "-"), []),
                 ("has no LAPE to order by", other.replace("0.5", "nan"), []),
                 ("made from x, the model is demo", other.replace("model: demo", "model: x"), []),
+                ("digest 00000000000000ab", "# digest: 00000000000000ab\n" + other, []),
                 ("is of another model: the activations", other, []),
                 ("has no neurons of 'en'", other, [texts("eval")[1]]),
                 ("no counts", good, ["--counts", DEMO]),
@@ -1347,6 +1355,8 @@ class Complaints(unittest.TestCase):
                          name + "=" + neurons())
         self.refused(1, "two selections", "matrix", DEMO, *texts("eval"), *given, "--methods",
                      "lape", "--draws", "0")
+        self.refused(1, "two selections", "matrix", DEMO, *texts("eval"), *given, "--means",
+                     "--also", "lape-mean=" + neurons())
         self.refused(1, "two columns are named 'distinct'", "layers", write(
             "distinct.tsv", "# layers: 1\n# neurons: 2\n# languages: distinct\n"
             "layer\tneuron\tlape\tlanguages\n"))

@@ -134,8 +134,7 @@ def parse_arguments(argv):
     add_neurons(sub)
     add_pieces(sub)
     sub.add_argument("--means", action="store_true",
-                     help="set the list's and the baselines' neurons to their mean in the other "
-                          "languages, too")
+                     help="set the neurons to their mean in the other languages, too")
     sub.add_argument("--draws", type=number(int, 0, 1000), default=5, metavar="N",
                      help="of random neurons (5)")
     sub.add_argument("--methods", default="lap,lave", metavar="A,B",

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 
 from guard import Refused, no_warnings
 from studies import tables
-from studies.tables import in_order
+from studies.tables import in_order, is_draw
 
 STYLE = {
     "font.size": 8, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False,
@@ -140,7 +140,7 @@ def baselines(folder):
     rows = table(folder, "matrix-summary")
     if not rows:
         return None
-    rows = [row for row in rows if not row["selection"].startswith("random-")]
+    rows = [row for row in rows if not is_draw(row["selection"])]
     figure, axes = plt.subplots(figsize=(1.0 * len(rows) + 1.5, 2.4))
     at = range(len(rows))
     for shift, column, colour, hatch, label in (

@@ -56,7 +56,8 @@ def selections(args, lape, found):
     lists = {}
 
     def add(name, by):
-        if name in lists or args.draws and (name + "-").startswith("random-"):
+        if (name in lists or args.draws and (name + "-").startswith("random-")
+                or args.means and name.endswith("-mean")):
             raise Refused("two selections of the table would be named %s" % name)
         lists[name] = by
 
@@ -96,7 +97,7 @@ def matrix(args):
     say(args, "%d deactivations of %d texts" % (len(sets), len(texts)))
     plain, ablated = lape.perplexities(model, texts, sets, found)
     if args.means:
-        for name in [name for name in lists if not name.startswith("random-")]:
+        for name in list(lists):
             say(args, "%s, at means" % name)
             lists[name + "-mean"] = lists[name]
             rows = lape.perplexities_at_means(model, texts, lists[name], found, args.counts)
@@ -109,22 +110,24 @@ def matrix(args):
              ablated[name, off][text] - plain[text], change[name][off][text],
              loss[name][off][text], "-"]
             for name, off in sets for text in texts]
-    draws = [name for name in lists if name.startswith("random-")]
-    if draws:
-        change["random"], deviation = random_mean([change[name] for name in draws])
-        loss["random"], _ = random_mean([loss[name] for name in draws])
+    draws = {}
+    for name in filter(tables.is_draw, lists):
+        draws.setdefault("random-mean" if name.endswith("-mean") else "random", []).append(name)
+    for kind, names in draws.items():
+        change[kind], deviation = random_mean([change[name] for name in names])
+        loss[kind], _ = random_mean([loss[name] for name in names])
         for off in found.languages:
             for text in texts:
-                added = change["random"][off][text]
-                rows.append(["random", off, text, len(found.of(off)), plain[text],
+                added = change[kind][off][text]
+                rows.append([kind, off, text, len(found.of(off)), plain[text],
                              plain[text] * (1 + added / 100), plain[text] * added / 100, added,
-                             loss["random"][off][text], deviation[off][text]])
+                             loss[kind][off][text], deviation[off][text]])
     about = about_neurons(found) + [
         "perplexity of `text` when the neurons of `off` are 0, and its change; plain: of the model "
         "as it is", "nats: ln of perplexity by plain, which is the change of the loss",
         "selections: the list; baselines of as many neurons for every language; random-N, as many "
         "in the same layers; random, their mean, with the standard deviation of the percents"] + [
-            "NAME-mean: the same neurons at their mean in the other languages"] * args.means
+            "NAME-mean: NAME's neurons at their mean in the other languages"] * args.means
     write(args, "matrix", about, ["selection", "off", "text", "neurons", "plain", "perplexity",
                                   "change", "percent", "nats", "spread"], rows)
     write(args, "matrix-summary", about_neurons(found) + [
@@ -140,7 +143,7 @@ def matrix_summary(lists, change, loss, draws, found, texts):
     rows = []
     for name in change:
         own, others, right, below = judge(change[name])
-        single = [judge(change[draw]) for draw in draws] if name == "random" else []
+        single = [judge(change[draw]) for draw in draws.get(name, [])]
         by = lists.get(name) or {off: found.of(off) for off in found.languages}
         rows.append([name, sum(len(places) for places in by.values()), own,
                      spread(j[0] for j in single) if single else "-", others,

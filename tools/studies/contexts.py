@@ -5,8 +5,8 @@ around it. Standard library only.
 import collections
 import heapq
 import os
+import re
 
-from formats.gguf import Gguf
 from formats.npy import Floats
 from guard import Refused
 from studies import tables
@@ -127,21 +127,24 @@ def means_of(args, found, texts):
     return counts.mean
 
 
-def check_model(path, found):
-    """That neurons are of the model by its name, as the program checks it where it reads them; how
-    long pieces are where nobody says so: the model's context, at most 4096 tokens."""
-    values = Gguf(path).values
-    name = values.get("general.name", "unknown")
-    if "unknown" not in (name, found.model) and name != found.model:
-        raise Refused(found.path, "made from %s, the model is %s" % (found.model, name))
-    return min(4096, values.get("%s.context_length" % values.get("general.architecture"), 4096))
+def check_model(lape, model, *made):
+    """That files are of the model by its name and digest, as the program checks it where it reads
+    them; an older file has no digest, and an imported one no name."""
+    for path in made:
+        of = lape.info(path)
+        for key, same in (("model", "%s, the model is %s"),
+                          ("digest", "a model of digest %s, this one's is %s")):
+            if of[key] != model[key] and not re.match("unknown|none", of[key]):
+                raise Refused(path, "made from " + same % (of[key], model[key]))
 
 
 def contexts(args):
     model, files = model_and_files(args)
     lape = program_of(args)
     found = neurons_of(args, lape, list(files))
-    longest = check_model(model, found)
+    about = lape.info(model)
+    check_model(lape, about, found.path, *[args.counts] * bool(args.counts))
+    longest = min(4096, int(about["context"]))
     first = {language: lowest_first(found, language)[:args.top] for language in files}
     wanted = list(dict.fromkeys(place for places in first.values() for place in places))
     if not wanted:

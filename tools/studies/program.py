@@ -100,6 +100,12 @@ class Program:
         return [(row["prompt"], row["output"], [int(i) for i in row["tokens"].split()])
                 for row in rows]
 
+    def info(self, path):
+        """What is said of a file, by key; the model that counts or neurons are of is "model"."""
+        said = self.run("info", path, stdout=subprocess.PIPE, quiet=True).stdout.decode()
+        lines = [line.split(": ", 1) for line in said.split("\n") if ": " in line]
+        return {re.sub("^(counts|neurons) of ", "", key): value for key, value in lines}
+
     def tokenize(self, model, path):
         """The ids of a text."""
         with open(path, "rb") as text:

@@ -10,7 +10,7 @@ import re
 from studies import tables
 from studies.common import COLUMNS
 from studies.second import NAME
-from studies.tables import in_order
+from studies.tables import in_order, is_draw
 
 DOZEN = 12               # layers, from which a model has a bottom and a top
 
@@ -183,11 +183,12 @@ def summary_table(r):
     lines = []
     for row in r.rows("matrix-summary"):
         name, width = row["selection"], ["", ""]
-        if name.startswith("random-"):
+        if is_draw(name):
             continue
-        if name == "random":
-            draws = sum(x["selection"].startswith("random-") for x in r.rows("matrix-summary"))
-            name = "random, %d draws" % draws
+        if row["own_spread"] != "-":
+            draws = sum(re.fullmatch(r"random-\d+", x["selection"]) is not None
+                        for x in r.rows("matrix-summary"))
+            name += ", %d draws" % draws
             width = [" ± %.1f" % float(row[x + "_spread"]) for x in ("own", "others")]
         lines.append([name, row["neurons"], change(row["own"]) + width[0],
                       change(row["others"]) + width[1], "%s of %s" % (row["rows"], row["of"]),
@@ -251,6 +252,7 @@ def matrix_says(r):
         if worst != off:
             strayed.append("%s hurts %s most" % (off, worst))
     better = [name for name in by if not name.startswith("random") and name != "lape"
+              and not name.endswith("-mean")
               and float(by[name]["own"]) - float(by[name]["others"])
               > float(lape["own"]) - float(lape["others"])]
     text = ("Setting a language's neurons to 0 changes the perplexity of its own text by %s on "

@@ -69,6 +69,11 @@ def escaped(text):
     return re.sub(r"[\t\n\r\\]", lambda found: ESCAPES[found[0]], text)
 
 
+def is_draw(selection):
+    """Whether it is one draw of random neurons, at 0 or at their mean, as a matrix names them."""
+    return re.fullmatch(r"random-\d+(-mean)?", selection) is not None
+
+
 def in_order(rows, column):
     """The different cells of a column, as they come."""
     return list(dict.fromkeys(row[column] for row in rows))
