@@ -78,7 +78,7 @@ card: lape
 	@python3 tools/reproduce.py --texts $(TEXTS) $(if $(WRITE),--write $(WRITE))
 
 # Each test includes the file it tests, so that it reaches what is static there.
-build/test_model build/test_blocks: build/%: test/%.c model.c base.c lape.h test/check.h build/compile
+build/test_model build/test_blocks: build/%: test/%.c model.c base.c lape.h test/check.h test/products.h build/compile
 	$(COMPILE) -o $@ $< base.c $(LIBS)
 build/test_gguf: test/test_gguf.c model.c base.c lape.h build/compile
 	$(COMPILE) -o $@ $< model.c base.c $(LIBS)

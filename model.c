@@ -1483,6 +1483,11 @@ void model_close(struct model *m) {
  * What the kernels below need of a machine. Its square of LANES x LANES numbers is turned on its
  * side by exchanges of lanes, one for each bit of their number.
  */
+#ifdef __GNUC__
+#define UNROLLED static inline __attribute__((always_inline)) /* for its constants */
+#else
+#define UNROLLED static inline
+#endif
 #if defined(LAPE_REAL64) ||                                                                        \
     !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__)) || defined(__AARCH64EL__))
 enum { LANES = 4, VECS = 2, ROWS = 4 };
@@ -1533,7 +1538,7 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
     }
 }
 #elif defined(__AVX512F__)
-enum { LANES = 16, VECS = 2, ROWS = 12 };
+enum { LANES = 16, VECS = 3, ROWS = 8 };
 typedef __m512 vec;
 #define vec_load(p)      _mm512_loadu_ps(p)
 #define vec_store(p, v)  _mm512_storeu_ps(p, v)
@@ -1553,7 +1558,7 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
     *b = _mm512_permutex2var_ps(*b, (__m512i)(lane + (~odd & (16 + s))), old);
 }
 #elif defined(__AVX2__)
-enum { LANES = 8, VECS = 2, ROWS = 6 };
+enum { LANES = 8, VECS = 3, ROWS = 4 };
 typedef __m256 vec;
 #define vec_load(p)      _mm256_loadu_ps(p)
 #define vec_store(p, v)  _mm256_storeu_ps(p, v)
@@ -1579,7 +1584,7 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
     }
 }
 #else
-enum { LANES = 4, VECS = 4, ROWS = 6 };
+enum { LANES = 4, VECS = 3, ROWS = 8 };
 typedef float32x4_t vec;
 #define vec_load(p)      vld1q_f32(p)
 #define vec_store(p, v)  vst1q_f32(p, v)
@@ -1604,21 +1609,30 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
 
 enum {
     WIDTH = LANES * VECS,
-    DEPTH = 384,       /* k in a piece */
+    DEPTH = 704,       /* k in a piece, at most */
     TOKEN_BLOCK = 528, /* rows of x, whole tiles: a piece fits second-level caches of 1 MB */
-    PANELS = 16
+    PANELS = 4,
+    AHEAD = 1024 /* numbers of x that are fetched before they are wanted */
 };
 
 /* ---- Room for a forward pass ----------------------------------------------------------------- */
 
+/* Rows of numbers, turned: strips of ROWS rows, [depth, ROWS], a piece of the rows after the other,
+ * and of each piece one strip after the other. */
+struct strips {
+    real *at;
+    int rows, columns;
+    int depth; /* numbers of a row in a piece; the last has less */
+};
+
 /* What one thread works in. A query block has `block` rows, one per query and head. */
 struct scratch {
-    real *row;     /* [the longest row of a matrix]; of the definition only */
+    real *row;     /* [the longest row of a matrix]: of the definition */
     real *panel;   /* [DEPTH, WIDTH]; this and what follows: see the kernels' picture */
-    real *edge;    /* [TOKEN_BLOCK, WIDTH] */
-    real *x;       /* [TOKEN_BLOCK, DEPTH] */
-    real *queries; /* [block, d] */
+    real *sums;    /* [PANELS, TOKEN_BLOCK, WIDTH] */
+    real *queries; /* [block, d]; block here and below is rounded up to ROWS */
     real *scores;  /* [block, longest rounded up to WIDTH] */
+    real *strips;  /* of block rows, of longest or d: queries, then e^score */
     real *sum;     /* [block] of e^score */
     real *mix;     /* [block, d rounded up to WIDTH] */
 };
@@ -1643,11 +1657,17 @@ struct run {
     real *keys, *values; /* [L or 1, rows, KV d] */
     real *rotation[2];   /* [longest, rotated/2, 2] cosine and sine by position; [1] in windows */
     struct softmax *softmax; /* [T] */
+    real *strips;            /* of T rows, the widest: a product's x; see struct strips */
     struct scratch *scratch; /* [threads] */
     void *memory;            /* holds all of the above */
 };
 
 static int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+/* Numbers in room for the strips of so many rows of n numbers, and for what turn() spills. */
+static uint64_t strips_room(uint64_t rows, uint64_t n) {
+    return (rows + ROWS - 1) / ROWS * (n * ROWS + (n / DEPTH + 1) * LANES);
+}
 
 /* One block of memory for all of it: laid out twice, first to learn its size. */
 struct arena {
@@ -1661,12 +1681,23 @@ static void *carve(struct arena *a, uint64_t n, size_t size) {
     return p;
 }
 
+/* What products of so many rows of x of at most so many columns work in. */
+static void lay_out_products(struct run *r, struct arena *a, uint64_t rows, uint64_t columns) {
+    r->strips = carve(a, strips_room(rows, columns), sizeof(real));
+    for (int i = 0; i < pool_threads(r->pool); i++) {
+        struct scratch *s = &r->scratch[i];
+        s->row = carve(a, columns, sizeof(real));
+        s->panel = carve(a, DEPTH * WIDTH, sizeof(real));
+        s->sums = carve(a, PANELS * TOKEN_BLOCK * WIDTH, sizeof(real));
+    }
+}
+
 static void lay_out(struct run *r, struct arena *a) {
     const struct config *c = &r->m->config;
     const uint64_t T = r->room.tokens, D = c->width, F = c->neurons, d = c->head_dim;
     const uint64_t cached =
         (r->room.keep ? c->layers : 1) * (uint64_t)r->room.rows * c->kv_heads * d;
-    const uint64_t block = (uint64_t)r->query_block * (c->heads / c->kv_heads);
+    const uint64_t block = round_up(r->query_block * (c->heads / c->kv_heads), ROWS);
     r->first = carve(a, T, sizeof(int));
     r->position = carve(a, T, sizeof(int));
     r->row = carve(a, T, sizeof(int));
@@ -1683,21 +1714,15 @@ static void lay_out(struct run *r, struct arena *a) {
     r->values = carve(a, cached, sizeof(real));
     for (int i = 0; i < (c->family->global_every ? 2 : 1); i++)
         r->rotation[i] = carve(a, (uint64_t)r->room.longest * c->rotated, sizeof(real));
+    lay_out_products(r, a, T, max_int(max_int(c->width, c->neurons), c->heads * c->head_dim));
     for (int i = 0; i < pool_threads(r->pool); i++) {
-        struct scratch s = {
-            .row =
-                carve(a, SPEC ? max_int(max_int(c->width, c->neurons), c->heads * c->head_dim) : 0,
-                      sizeof(real)),
-            .panel = carve(a, DEPTH * WIDTH, sizeof(real)),
-            .edge = carve(a, TOKEN_BLOCK * WIDTH, sizeof(real)),
-            .x = carve(a, TOKEN_BLOCK * DEPTH, sizeof(real)),
-            .queries = carve(a, block * d, sizeof(real)),
-            .scores =
-                carve(a, block * ((uint64_t)r->room.longest + WIDTH), sizeof(real)), // rounded up
-            .sum = carve(a, block, sizeof(real)),
-            .mix = carve(a, block * round_up(c->head_dim, WIDTH), sizeof(real)),
-        };
-        r->scratch[i] = s;
+        struct scratch *s = &r->scratch[i];
+        s->queries = carve(a, block * d, sizeof(real));
+        s->scores = carve(a, block * ((uint64_t)r->room.longest + WIDTH), sizeof(real));
+        s->strips =
+            carve(a, strips_room(block, max_int(r->room.longest, c->head_dim)), sizeof(real));
+        s->sum = carve(a, block, sizeof(real));
+        s->mix = carve(a, block * round_up(c->head_dim, WIDTH), sizeof(real));
     }
 }
 
@@ -1768,6 +1793,8 @@ struct product {
     const real *x;
     const struct matrix *w;
     int tokens, panels, some, groups; /* `groups` of `some` panels */
+    struct strips strips;             /* x, laid down in jobs of `rows` rows */
+    int rows;
 };
 
 /* One chain of fma for each output, in the order of k. */
@@ -1868,51 +1895,58 @@ static void spec_attend_job(void *context, int i, int thread) {
  *                     +---------------+
  *
  * A panel is a piece of WIDTH rows of a weight matrix (its outputs), turned on their side and
- * widened to real: pack() turns squares of LANES x LANES in registers. Stopping at some k and going
- * on later from the stored out is the same chain, so product_job() goes through long rows in pieces
- * that stay in the caches, each panel serving TOKEN_BLOCK rows of x, and each copied piece of x
- * PANELS panels:
+ * widened to real: pack() turns squares of LANES x LANES in registers. x is turned, too, once for
+ * the whole product: into strips of ROWS rows, of which a tile reads one number after the other.
+ * Stopping at some k and going on later from the stored sums is the same chain, so product_job()
+ * goes through long rows in pieces that stay in the caches, each panel serving TOKEN_BLOCK rows of
+ * x, and each piece of x PANELS panels. Sums wait between pieces where they lie side by side:
  *
- *              DEPTH                       PANELS panels, packed one after the other
- *            +-------+                 k   +----+----+----+--
- *     tokens | piece |  ->  piece by   |   |    |    |    | ...   the next DEPTH of k: the same
- *            | of x  |     each panel  v   +----+----+----+--     tiles again, from the stored out
- *            +-------+
+ *      strips [n, ROWS]                      PANELS panels, packed one after the other
+ *     +--+ +--+ +--+                     k   +----+----+----+--
+ *     |  | |  | |  |       a piece of    |   |    |    |    | ...  the next piece of k: the same
+ *     +--+ +--+ +--+ ...  <- all with -> v   +----+----+----+--    tiles again, from the sums of
+ *     |  | |  | |  |       each panel                              the last; at the end, to out
  *
  * One token alone is worth no panel: thin() uses each turned square at once, and runs at the speed
  * of the memory that holds the matrix.
  */
 
-/* `rows` is ROWS, a third of it or 1, a constant where it is called: the loops unroll and `sum` is
- * registers. */
-static inline void tile(const int rows, int n, const real *x, size_t x_row, const real *panel,
-                        real *out, size_t out_row, bool first) {
+/* Where a tile's sums come from, NULL at the start of the chain, and where they go. */
+struct sums {
+    const real *from;
+    real *to;
+    size_t from_row, to_row;
+};
+
+/* The first rows x vecs of a tile; x is a strip, [n, ROWS]. `rows` and `vecs` are constants where
+ * it is called: the loops unroll and `sum` is registers. */
+UNROLLED void tile(const int rows, const int vecs, int n, const real *x, const real *panel,
+                   struct sums s) {
     vec sum[ROWS][VECS];
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < VECS; v++)
-            sum[r][v] = first ? vec_all(0) : vec_load(out + r * out_row + v * LANES);
-    for (int k = 0; k < n; k++) {
+        for (int v = 0; v < vecs; v++) fetch((const char *)(s.to + r * s.to_row + v * LANES));
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++)
+            sum[r][v] = s.from ? vec_load(s.from + r * s.from_row + v * LANES) : vec_all(0);
+    for (int k = 0; k < n; k++, x += ROWS, panel += WIDTH) {
         vec w[VECS];
-        for (int v = 0; v < VECS; v++) w[v] = vec_load(panel + k * WIDTH + v * LANES);
-        for (int r = 0; r < rows; r++) {
-            vec xk = vec_all(x[r * x_row + k]);
-            for (int v = 0; v < VECS; v++) sum[r][v] = vec_fma(xk, w[v], sum[r][v]);
-        }
+        fetch((const char *)(x + AHEAD)); /* of the next strip, in the end */
+        for (int v = 0; v < vecs; v++) w[v] = vec_load(panel + v * LANES);
+        for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vecs; v++) sum[r][v] = vec_fma(vec_all(x[r]), w[v], sum[r][v]);
     }
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < VECS; v++) vec_store(out + r * out_row + v * LANES, sum[r][v]);
+        for (int v = 0; v < vecs; v++) vec_store(s.to + r * s.to_row + v * LANES, sum[r][v]);
 }
 
-/* out [rows, WIDTH] = x [rows, n] panel [n, WIDTH] for the first piece of k, += for the others */
-static void tiles(int rows, int n, const real *x, size_t x_row, const real *panel, real *out,
-                  size_t out_row, bool first) {
-    int r = 0;
-    for (; r + ROWS <= rows; r += ROWS)
-        tile(ROWS, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
-    for (; r + ROWS / 3 <= rows; r += ROWS / 3)
-        tile(ROWS / 3, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
-    for (; r < rows; r++)
-        tile(1, n, x + r * x_row, x_row, panel, out + r * out_row, out_row, first);
+/* At most ROWS x WIDTH, the rest of strip and panel being anything: what it gives is, too. */
+static void tile_of(int rows, int outputs, int n, const real *x, const real *panel, struct sums s) {
+    if (outputs > 2 * LANES)
+        rows > ROWS / 2 ? tile(ROWS, VECS, n, x, panel, s) : tile(ROWS / 2, VECS, n, x, panel, s);
+    else if (outputs > LANES)
+        rows > ROWS / 2 ? tile(ROWS, 2, n, x, panel, s) : tile(ROWS / 2, 2, n, x, panel, s);
+    else
+        rows > ROWS / 2 ? tile(ROWS, 1, n, x, panel, s) : tile(ROWS / 2, 1, n, x, panel, s);
 }
 
 /* One bit of vec_turn()'s i and j. */
@@ -1987,10 +2021,10 @@ static inline void pack_as(const uint32_t type, real *panel, const struct lanes 
     }
 }
 
-/* panel [n, WIDTH] from WIDTH rows of a matrix. */
+/* panel [n, WIDTH] from WIDTH rows of a matrix, or what there is. */
 static void pack(real *panel, const struct matrix *m, int row, int from, int n) {
     struct lanes l;
-    for (int r = 0; r < WIDTH; r += LANES) {
+    for (int r = 0; r < WIDTH && row + r < m->rows; r += LANES) {
         const int direct = find_rows(&l, m, row + r, n);
         if (m->type == TENSOR_F32) pack_as(TENSOR_F32, panel + r, &l, from, direct);
         if (m->type == TENSOR_BF16) pack_as(TENSOR_BF16, panel + r, &l, from, direct);
@@ -2036,19 +2070,20 @@ static void thin(real *out, const real *x, const struct matrix *m, int row) {
     for (int g = 0; g < VECS; g++) vec_store(out + g * LANES, sum[g]);
 }
 
-/* panel [n, WIDTH] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them.
- */
-static void turn(real *panel, int rows, int n, const real *x, size_t x_row) {
+/* to [n, width] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them. Up
+ * to LANES numbers behind are overwritten. */
+static inline void turn(real *to, const int width, int rows, int n, const real *x, size_t x_row) {
     int k = 0;
-    for (; rows == WIDTH && k + LANES <= n; k += LANES)
-        for (int r = 0; r < WIDTH; r += LANES) {
+    for (; rows == width && k + LANES <= n; k += LANES)
+        for (int r = 0; r < width; r += LANES) {
             vec v[LANES];
-            for (int i = 0; i < LANES; i++) v[i] = vec_load(x + (r + i) * x_row + k);
+            for (int i = 0; i < LANES; i++)
+                v[i] = vec_load(x + min_int(r + i, width - 1) * x_row + k);
             vec_turn(v);
-            for (int i = 0; i < LANES; i++) vec_store(panel + (k + i) * WIDTH + r, v[i]);
+            for (int i = 0; i < LANES; i++) vec_store(to + (k + i) * width + r, v[i]);
         }
     for (; k < n; k++)
-        for (int r = 0; r < WIDTH; r++) panel[k * WIDTH + r] = r < rows ? x[r * x_row + k] : 0;
+        for (int r = 0; r < width; r++) to[k * width + r] = r < rows ? x[r * x_row + k] : 0;
 }
 
 enum { CHAINS = 8 };
@@ -2072,36 +2107,64 @@ static inline void row_sums(int rows, int n, const real *x, size_t x_row, bool s
     memcpy(sum, s, rows * sizeof *s);
 }
 
-/* out [tokens, WIDTH] (+)= x [tokens, n] times one panel, whose outputs start at `column`. */
+/* In equal pieces. */
+static struct strips strips_in(real *at, int rows, int columns) {
+    const int pieces = (columns + DEPTH - 1) / DEPTH;
+    return (struct strips){at, rows, columns, round_up((columns + pieces - 1) / pieces, LANES)};
+}
+
+/* The strip that a row begins, of the piece that number k begins: [n, ROWS]. */
+static real *strip_at(const struct strips *s, int row, int k) {
+    const size_t strips = (s->rows + ROWS - 1) / ROWS, n = min_int(s->depth, s->columns - k);
+    return s->at + strips * ((size_t)k * ROWS + k / s->depth * LANES) +
+           row / ROWS * (n * ROWS + LANES);
+}
+
+/* Lays rows of x down, from a strip's first on. */
+static void lay(const struct strips *s, int first, int rows, const real *x, size_t x_row) {
+    for (int k = 0; k < s->columns; k += s->depth)
+        for (int r = 0; r < rows; r += ROWS)
+            turn(strip_at(s, first + r, k), ROWS, min_int(rows - r, ROWS),
+                 min_int(s->depth, s->columns - k), x + r * x_row + k, x_row);
+}
+
+static void lay_job(void *context, int i, int thread) {
+    const struct product *p = context;
+    const int n = p->w->columns, first = i * p->rows;
+    (void)thread;
+    lay(&p->strips, first, min_int(p->tokens - first, p->rows), p->x + (size_t)first * n, n);
+}
+
+/* The n numbers from k on of one panel, whose outputs start at `column`, with those of some tokens.
+ * Tiles that stick out over the edge of `out` stay in `sums` [tokens, WIDTH] to the end. */
 static void panel_product(const struct product *p, struct scratch *s, int first, int tokens,
-                          int column, int k, int n) {
-    const struct matrix *w = p->w;
-    const int outputs = min_int(w->rows - column, WIDTH);
-    real *out = p->out + (size_t)first * w->rows + column;
-    pack(s->panel, w, column, k, n);
-    if (outputs == WIDTH) {
-        tiles(tokens, n, s->x, DEPTH, s->panel, out, w->rows, k == 0);
-        return;
+                          int column, int k, int n, real *sums) {
+    const size_t O = p->w->rows;
+    const int outputs = min_int(p->w->rows - column, WIDTH);
+    const bool last = k + n == p->w->columns;
+    pack(s->panel, p->w, column, k, n);
+    for (int t = 0; t < tokens; t += ROWS, sums += ROWS * WIDTH) {
+        const int rows = min_int(tokens - t, ROWS);
+        const real *x = strip_at(&p->strips, first + t, k);
+        real *out = p->out + (first + t) * O + column;
+        const bool direct = last && rows == ROWS && outputs == WIDTH;
+        const struct sums at = {k ? sums : NULL, direct ? out : sums, WIDTH, direct ? O : WIDTH};
+        tile_of(rows, outputs, n, x, s->panel, at);
+        for (int r = 0; last && !direct && r < rows; r++)
+            memcpy(out + r * O, sums + r * WIDTH, (size_t)outputs * sizeof *out);
     }
-    /* The last panel sticks out over the edge of `out`: it gets a place of its own. */
-    tiles(tokens, n, s->x, DEPTH, s->panel, s->edge, WIDTH, k == 0);
-    for (int t = 0; k + n == w->columns && t < tokens; t++)
-        memcpy(out + (size_t)t * w->rows, s->edge + t * WIDTH, (size_t)outputs * sizeof *out);
 }
 
 static void product_job(void *context, int i, int thread) {
     const struct product *p = context;
     struct scratch *s = &p->r->scratch[thread];
-    const int columns = p->w->columns;
+    const int columns = p->w->columns, depth = p->strips.depth;
     const int first = i / p->groups * TOKEN_BLOCK, panel = i % p->groups * p->some;
     const int tokens = min_int(p->tokens - first, TOKEN_BLOCK);
-    for (int k = 0; k < columns; k += DEPTH) {
-        const int n = min_int(columns - k, DEPTH);
-        for (int t = 0; t < tokens; t++)
-            memcpy(s->x + t * DEPTH, p->x + (size_t)(first + t) * columns + k, n * sizeof *s->x);
-        for (int j = panel; j < min_int(panel + p->some, p->panels); j++)
-            panel_product(p, s, first, tokens, j * WIDTH, k, n);
-    }
+    for (int k = 0; k < columns; k += depth)
+        for (int j = 0; j < min_int(p->some, p->panels - panel); j++)
+            panel_product(p, s, first, tokens, (panel + j) * WIDTH, k, min_int(columns - k, depth),
+                          s->sums + (size_t)j * TOKEN_BLOCK * WIDTH);
 }
 
 /* A panel's outputs of one token. */
@@ -2114,29 +2177,40 @@ static void thin_job(void *context, int i, int thread) {
     memcpy(p->out + row, out, min_int(p->w->rows - row, WIDTH) * sizeof *out);
 }
 
+/* out [rows, outputs] = x panel [n, WIDTH] for the strips of one piece, += for those behind. */
+static void tiles(const struct strips *x, int k, int outputs, int n, const real *panel, real *out,
+                  size_t out_row) {
+    for (int r = 0; r < x->rows; r += ROWS, out += ROWS * out_row)
+        tile_of(x->rows - r, outputs, n, strip_at(x, r, k), panel,
+                (struct sums){k ? out : NULL, out, out_row, out_row});
+}
+
 /* scores [rows, keys] = queries [rows, d] keys^T */
 static void attention_scores(struct scratch *s, int rows, const real *keys, size_t kv, int n, int d,
                              size_t scores_row) {
+    const struct strips x = strips_in(s->strips, rows, d);
+    lay(&x, 0, rows, s->queries, d);
     for (int j = 0; j < n; j += WIDTH)
-        for (int k = 0; k < d; k += DEPTH) {
-            const int depth = min_int(d - k, DEPTH);
-            turn(s->panel, min_int(n - j, WIDTH), depth, keys + j * kv + k, kv);
-            tiles(rows, depth, s->queries + k, d, s->panel, s->scores + j, scores_row, k == 0);
+        for (int k = 0; k < d; k += x.depth) {
+            const int depth = min_int(d - k, x.depth), some = min_int(n - j, WIDTH);
+            turn(s->panel, WIDTH, some, depth, keys + j * kv + k, kv);
+            tiles(&x, k, some, depth, s->panel, s->scores + j, scores_row);
         }
 }
 
 /* mix [rows, d] = scores [rows, n] values [n, d] */
 static void mix(struct scratch *s, int rows, const real *values, size_t kv, int n, int d,
                 size_t scores_row) {
+    const struct strips x = strips_in(s->strips, rows, n);
+    lay(&x, 0, rows, s->scores, scores_row);
     for (int c = 0; c < d; c += WIDTH)
-        for (int j = 0; j < n; j += DEPTH) {
-            const int depth = min_int(n - j, DEPTH), columns = min_int(d - c, WIDTH);
+        for (int j = 0; j < n; j += x.depth) {
+            const int depth = min_int(n - j, x.depth), columns = min_int(d - c, WIDTH);
             for (int i = 0; i < depth; i++) {
                 memcpy(s->panel + i * WIDTH, values + (j + i) * kv + c, columns * sizeof(real));
                 memset(s->panel + i * WIDTH + columns, 0, (WIDTH - columns) * sizeof(real));
             }
-            tiles(rows, depth, s->scores + j, scores_row, s->panel, s->mix + c, round_up(d, WIDTH),
-                  j == 0);
+            tiles(&x, j, columns, depth, s->panel, s->mix + c, round_up(d, WIDTH));
         }
 }
 
@@ -2187,15 +2261,19 @@ static void attend_job(void *context, int i, int thread) {
 static void product(struct run *r, real *out, const real *x, int tokens, const struct matrix *w) {
     const int blocks = (tokens + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
     const int panels = (w->rows + WIDTH - 1) / WIDTH;
-    /* Many panels share the turning of x, but every thread is to have some jobs. */
+    /* Many panels share a piece of x, but every thread is to have some jobs. */
     const int some = max_int(1, min_int(PANELS, panels * blocks / pool_threads(r->pool) / 4));
-    struct product p = {r, out, x, w, tokens, panels, some, (panels + some - 1) / some};
+    const int rows = max_int(1, (1 << 14) / (ROWS * w->columns)) * ROWS; /* worth handing over */
+    struct product p = {r, out, x, w, tokens, panels, some, (panels + some - 1) / some, {0}, rows};
     if (SPEC)
         pool_run(r->pool, w->rows, spec_product_job, &p);
     else if (tokens == 1)
         pool_run(r->pool, panels, thin_job, &p);
-    else
+    else {
+        p.strips = strips_in(r->strips, tokens, w->columns);
+        pool_run(r->pool, (tokens + rows - 1) / rows, lay_job, &p);
         pool_run(r->pool, p.groups * blocks, product_job, &p);
+    }
 }
 
 /* The steps that take rows one by one: tokens, or their heads. */

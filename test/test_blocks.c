@@ -4,6 +4,7 @@
 #include "../model.c"
 
 #include "check.h"
+#include "products.h"
 
 enum { MOST_TYPES = 64, FINITE = 63488, CHUNK = 1024 }; /* finite halves; blocks to a digest */
 enum { MOST_NUMBERS = 1 << 14, MARK = 0x7fabcdef };     /* in a row here; not yet written */
@@ -213,19 +214,6 @@ static struct matrix in_f32(const struct matrix *m) {
     return (struct matrix){(char *)at, TENSOR_F32, m->rows, m->columns, (size_t)m->columns * 4};
 }
 
-/* Scratch memory for products with up to so many columns. */
-static void new_scratch(struct scratch *s, int n, int columns) {
-    for (int i = 0; i < n; i++)
-        s[i] = (struct scratch){.row = malloc(columns * sizeof(real)),
-                                .panel = malloc(DEPTH * WIDTH * sizeof(real)),
-                                .edge = malloc(TOKEN_BLOCK * WIDTH * sizeof(real)),
-                                .x = malloc(TOKEN_BLOCK * DEPTH * sizeof(real))};
-}
-
-static void free_scratch(struct scratch *s, int n) {
-    for (int i = 0; i < n; i++) free(s[i].row), free(s[i].panel), free(s[i].edge), free(s[i].x);
-}
-
 /* x [T, columns] times a matrix and its copy in F32: by one token's kernel, and by tiles. */
 static void check_product(struct run *r, const struct type *t, int rows, int blocks, int T) {
     uint8_t *bytes = random_rows(t, rows, blocks);
@@ -251,13 +239,11 @@ static void check_product(struct run *r, const struct type *t, int rows, int blo
 static void test_products(struct pool *p, const struct type *t) {
     static const int tokens[] = {1, 2, 3, 5, 13, 40, 530}, rows[] = {1, 7, 33, 100};
     static const int columns[] = {32, 160, 256, 301, 416, 768, 1280};
-    struct scratch scratch[8];
-    struct run r = {.pool = p, .scratch = scratch};
-    new_scratch(scratch, 8, 2048);
+    struct run r = products_new(p, 530, 1280);
     for (size_t c = 0; c < sizeof columns / sizeof *columns; c++)
         for (size_t i = 0; columns[c] % t->numbers == 0 && i < sizeof tokens / sizeof *tokens; i++)
             check_product(&r, t, rows[(c + i) % 4], columns[c] / t->numbers, tokens[i]);
-    free_scratch(scratch, 8);
+    products_free(&r);
 }
 
 int main(void) {

@@ -2,6 +2,7 @@
 #include "../model.c"
 
 #include "check.h"
+#include "products.h"
 
 /* ---- Numbers --------------------------------------------------------------------------------- */
 
@@ -146,21 +147,16 @@ static void random_vector(real *to, size_t n, double size) {
 
 static void test_products(struct pool *p) {
     static const uint32_t type[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0};
-    static const int shape[][3] = {{1, 1, 32},     {1, 64, 64},   {5, 33, 96},     {13, 31, 288},
-                                   {24, 65, 32},   {40, 7, 1024}, {513, 100, 544}, {12, 128, 256},
-                                   {1100, 40, 64}, {1, 77, 1056}, {1, 100, 45},    {14, 70, 301}};
+    static const int shape[][3] = {{1, 1, 32},      {1, 64, 64},   {5, 33, 96},     {13, 31, 288},
+                                   {24, 65, 32},    {40, 7, 1024}, {513, 100, 544}, {12, 128, 256},
+                                   {1100, 40, 64},  {1, 77, 1056}, {1, 100, 45},    {14, 70, 301},
+                                   {531, 97, 1500}, {7, 49, 2120}};
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
         for (int t = 0; t < 4; t++) {
             const int T = shape[i][0], O = shape[i][1], K = shape[i][2];
             if (type[t] == TENSOR_Q8_0 && K % 32) continue; /* there are no such rows */
             struct matrix w = random_matrix(type[t], O, K);
-            struct scratch scratch[8];
-            struct run r = {.pool = p, .scratch = scratch};
-            for (int k = 0; k < 8; k++)
-                scratch[k] = (struct scratch){.row = malloc(K * sizeof(real)),
-                                              .panel = malloc(DEPTH * WIDTH * sizeof(real)),
-                                              .edge = malloc(TOKEN_BLOCK * WIDTH * sizeof(real)),
-                                              .x = malloc(TOKEN_BLOCK * DEPTH * sizeof(real))};
+            struct run r = products_new(p, T, K);
             real *x = malloc(sizeof *x * T * K), *out = malloc(sizeof *out * T * O);
             random_vector(x, (size_t)T * K, 1);
             product(&r, out, x, T, &w);
@@ -175,12 +171,10 @@ static void test_products(struct pool *p) {
             CHECK(wrong == 0, "product %d x %d x %d, type %u: %d outputs are not the chain", T, O,
                   K, type[t], wrong);
             real *spec = malloc(sizeof *spec * T * O);
-            pool_run(p, O, spec_product_job, &(struct product){&r, spec, x, &w, T, 0, 0, 0});
+            pool_run(p, O, spec_product_job, &(struct product){.r = &r, spec, x, &w, T});
             CHECK(memcmp(spec, out, sizeof *out * T * O) == 0,
                   "product %d x %d x %d, type %u: the definition's loop differs", T, O, K, type[t]);
-            for (int k = 0; k < 8; k++)
-                free(scratch[k].row), free(scratch[k].panel), free(scratch[k].edge),
-                    free(scratch[k].x);
+            products_free(&r);
             free(x), free(out), free(spec), free((char *)w.at);
         }
 }

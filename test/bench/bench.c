@@ -6,6 +6,7 @@
 #define main lape_main
 #include "../../lape.c"
 #undef main
+#include "../products.h"
 
 enum { RUNS = 5, FMA_TIMES = 1 << 22, STEPS = 64, PIECE = 4096 };
 
@@ -98,6 +99,13 @@ static double fma_rate(struct pool *p) {
     return 1e-9 * done / median(&t);
 }
 
+/* Cleared memory on whole cache lines. */
+static void *new_lines(size_t bytes) {
+    void *at = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (!at) end(FAILED, "out of memory");
+    return memset(at, 0, (bytes + 63) / 64 * 64);
+}
+
 /* ---- A matrix product ------------------------------------------------------------------------ */
 
 static void parse_type_name(const char *text, struct matrix *w) {
@@ -118,25 +126,6 @@ static void parse_type_name(const char *text, struct matrix *w) {
     w->row_bytes = (size_t)w->columns / known[i].of * known[i].bytes;
 }
 
-/* out [tokens, w->rows] = x [tokens, w->columns] w^T, so many times. */
-static void multiply(struct pool *p, real *out, const real *x, int tokens, const struct matrix *w,
-                     int times) {
-    struct run r = {.pool = p, .scratch = new_array(pool_threads(p), sizeof *r.scratch)};
-    for (int i = 0; i < pool_threads(p); i++)
-        r.scratch[i] = (struct scratch){.row = new_array(w->columns, sizeof(real)),
-                                        .panel = new_array(DEPTH * WIDTH, sizeof(real)),
-                                        .edge = new_array(TOKEN_BLOCK * WIDTH, sizeof(real)),
-                                        .x = new_array(TOKEN_BLOCK * DEPTH, sizeof(real))};
-    for (int i = 0; i < times; i++) product(&r, out, x, tokens, w);
-    for (int i = 0; i < pool_threads(p); i++) {
-        free(r.scratch[i].row);
-        free(r.scratch[i].panel);
-        free(r.scratch[i].edge);
-        free(r.scratch[i].x);
-    }
-    free(r.scratch);
-}
-
 /* T tokens, O outputs of K numbers each. */
 static void bench_product(struct pool *p, const struct settings *s) {
     struct span rest = text_span(s->gemm), part[3];
@@ -148,19 +137,20 @@ static void bench_product(struct pool *p, const struct settings *s) {
     const size_t T = n[0], O = n[1], K = n[2];
     struct matrix w = {.rows = (int)O, .columns = (int)K};
     parse_type_name(s->type, &w);
-    real *x = new_array(T * K, sizeof *x), *out = new_array(T * O, sizeof *out);
-    char *weights = new_array(O, w.row_bytes);
+    real *x = new_lines(T * K * sizeof *x), *out = new_lines(T * O * sizeof *out);
+    char *weights = new_lines(O * w.row_bytes);
     struct timing t = {0};
+    struct run r = products_new(p, (int)T, (int)K);
     w.at = weights;
     for (size_t i = 0; i < T * K; i++) x[i] = (real)random_fraction(&state);
     for (size_t i = 1; i < O * w.row_bytes; i += 2)
         weights[i] = 0x3c; /* small numbers of any type */
     const double flops = 2 * (double)T * (double)O * (double)K;
     const int times = 1 + (int)(2e9 / flops); /* some hundredths of a second, at least */
-    multiply(p, out, x, (int)T, &w, 1);
+    product(&r, out, x, (int)T, &w);
     for (double start; t.n < RUNS; t.run[t.n++] = now() - start) {
         start = now();
-        multiply(p, out, x, (int)T, &w, times);
+        for (int i = 0; i < times; i++) product(&r, out, x, (int)T, &w);
     }
     const double rate = 1e-9 * flops * times / median(&t), most = fma_rate(p);
     printf("%zu x %zu x %zu, %s, %d threads: %.1f GFLOP/s, %.2f of %.1f\n", T, O, K, s->type,
@@ -168,6 +158,7 @@ static void bench_product(struct pool *p, const struct settings *s) {
     free(x);
     free(out);
     free(weights);
+    products_free(&r);
 }
 
 /* ---- A model --------------------------------------------------------------------------------- */

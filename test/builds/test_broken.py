@@ -18,23 +18,23 @@ from paths import ROOT
 from report import Checks
 
 SOURCES = ["Makefile", "lape.h", "unicode.h", "lape.c", "model.c", "tokenizer.c", "base.c",
-           "test/check.h", "test/test_model.c"]
+           "test/check.h", "test/products.h", "test/test_model.c"]
 
 # What is broken, the text in model.c, and what takes its place.
 BREAKS = [
     ("nothing", []),
     ("reassociated: every piece of k sums from 0, and the pieces are added", [
-        ("sum[r][v] = first ? vec_all(0) : vec_load(out + r * out_row + v * LANES);",
+        ("sum[r][v] = s.from ? vec_load(s.from + r * s.from_row + v * LANES) : vec_all(0);",
          "sum[r][v] = vec_all(0);"),
-        ("vec_store(out + r * out_row + v * LANES, sum[r][v]);",
-         "vec_store(out + r * out_row + v * LANES, first ? sum[r][v] : "
-         "vec_fma(vec_all(1), vec_load(out + r * out_row + v * LANES), sum[r][v]));")]),
+        ("vec_store(s.to + r * s.to_row + v * LANES, sum[r][v]);",
+         "vec_store(s.to + r * s.to_row + v * LANES, !s.from ? sum[r][v] : "
+         "vec_fma(vec_all(1), vec_load(s.from + r * s.from_row + v * LANES), sum[r][v]));")]),
     ("a product rounded before it is added", [
-        ("vec_fma(xk, w[v], sum[r][v])",
-         "vec_fma(vec_all(1), vec_fma(xk, w[v], vec_all(0)), sum[r][v])")]),
+        ("vec_fma(vec_all(x[r]), w[v], sum[r][v])",
+         "vec_fma(vec_all(1), vec_fma(vec_all(x[r]), w[v], vec_all(0)), sum[r][v])")]),
     ("two lanes swapped", [
-        ("panel[k * WIDTH + r] = r < rows ? x[r * x_row + k] : 0;",
-         "panel[k * WIDTH + (r < 2 ? 1 - r : r)] = r < rows ? x[r * x_row + k] : 0;")]),
+        ("to[k * width + r] = r < rows ? x[r * x_row + k] : 0;",
+         "to[k * width + (r < 2 ? 1 - r : r)] = r < rows ? x[r * x_row + k] : 0;")]),
     ("the sum of a softmax taken backwards", [
         ("real v = x[r * x_row + k];\n                s[r] = squares ?",
          "real v = x[r * x_row + (squares ? k : n - 1 - k)];\n                s[r] = squares ?")]),
