@@ -25,6 +25,14 @@ lape-spec: SWITCH = -DLAPE_SPEC
 lape64: SWITCH = -DLAPE_REAL64
 spec: lape-spec
 
+# One for every x86-64 machine, as a package wants it: see tools/choose.c. Wants GNU's objcopy.
+lape-x86-64: tools/choose.c $(SOURCES) $(HEADERS) build/compile
+	set -e; for v in v1:x86-64 v3:x86-64-v3 v4:x86-64-v4; do name=$${v%:*}; \
+		$(COMPILE) -march=$${v#*:} -Dmain=main_$$name -r -nostdlib -o build/$$name.o $(SOURCES); \
+		objcopy --keep-global-symbol=main_$$name build/$$name.o; \
+	done
+	$(COMPILE) -march=x86-64 -o $@ tools/choose.c build/v1.o build/v3.o build/v4.o $(LIBS)
+
 # Changes when the compiler or its flags do; everything is built anew then.
 build/compile: force
 	@mkdir -p build
@@ -189,7 +197,7 @@ format:
 	clang-format -i *.c *.h test/*.c test/*.h test/*/*.c
 
 clean:
-	rm -rf lape lape-spec lape64 build demo/out
+	rm -rf lape lape-spec lape64 lape-x86-64 build demo/out
 
 .PHONY: spec manual install uninstall demo real gemma reproduce card test test-program exercises \
 	exercise bare oracle oracle-real golden golden-blocks identical precision tokenizers peers \
