@@ -78,6 +78,12 @@ static double double_of_bits(uint64_t bits) {
     return f;
 }
 
+static uint64_t bits_of_double(double f) {
+    uint64_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
 float get_f32(const void *at) { return float_of_bits(get_u32(at)); }
 
 static double get_f64(const void *at) { return double_of_bits(get_u64(at)); }
@@ -807,10 +813,8 @@ void put_u64(struct gguf_writer *w, const char *key, uint64_t v) {
 }
 
 void put_f64(struct gguf_writer *w, const char *key, double v) {
-    uint64_t bits;
-    memcpy(&bits, &v, sizeof bits);
     put_key(w, key, GGUF_F64);
-    put_number(w, bits, 8);
+    put_number(w, bits_of_double(v), 8);
 }
 
 void put_string(struct gguf_writer *w, const char *key, const char *v) {
@@ -862,42 +866,51 @@ static double whole_product(double x, double y) { return fma(x, y, 0x1.8p52) - 0
 static double power_of_two(int n) { return double_of_bits((uint64_t)(1023 + n) << 52); }
 
 /* e^x = 2^n (1 + r q): |r| <= ln 2 / 2, and 1 + r q the Taylor series of e^r, of which the first
- * term left out is below 2^-57. Returns q. */
-static double exp_parts(double x, double *r, int *n) {
-    const double whole = whole_product(x, LOG2_E);
-    double q = INVERSE_FACTORIAL[13];
-    *n = (int)whole;
-    *r = fma(whole, -LN2_LO, fma(whole, -LN2_HI, x));
-    for (int k = 12; k >= 1; k--) q = fma(q, *r, INVERSE_FACTORIAL[k]);
-    return q;
+ * term left out is below 2^-57. Returns q. Without a loop, so that compilers do many at a time. */
+static inline double exp_parts(double x, double *r, double *n) {
+    const double *term = INVERSE_FACTORIAL, whole = whole_product(x, LOG2_E);
+    const double rest = fma(whole, -LN2_LO, fma(whole, -LN2_HI, x));
+    double q = fma(term[13], rest, term[12]);
+    q = fma(q, rest, term[11]);
+    q = fma(q, rest, term[10]);
+    q = fma(q, rest, term[9]);
+    q = fma(q, rest, term[8]);
+    q = fma(q, rest, term[7]);
+    q = fma(q, rest, term[6]);
+    q = fma(q, rest, term[5]);
+    q = fma(q, rest, term[4]);
+    q = fma(q, rest, term[3]);
+    q = fma(q, rest, term[2]);
+    *n = whole;
+    *r = rest;
+    return fma(q, rest, term[1]);
 }
 
 /* The power of two is applied in two halves, so that it may leave the normal range. */
 double exp64(double x) {
-    double c = x > -746 ? x : -746, r; /* -746, too, for what is no number */
-    int n;
-    const double q = exp_parts(c < 710 ? c : 710, &r, &n);
+    double c = x > -746 ? x : -746, r, whole; /* -746, too, for what is no number */
+    const double q = exp_parts(c < 710 ? c : 710, &r, &whole);
+    const int n = (int)whole;
     const double e = fma(q, r, 1) * power_of_two(n / 2) * power_of_two(n - n / 2);
     return x == x ? e : x;
 }
 
 /* m / (m + 2) with m = e^2|x| - 1 = 2^n r q + (2^n - 1), where nothing cancels. tanh 20 rounds to
- * 1. */
-double tanh64(double x) {
-    const double a = fabs(x) < 20 ? fabs(x) : 20;
-    double r;
-    int n;
-    const double q = exp_parts(2 * a, &r, &n), power = power_of_two(n);
+ * 1. What is no number goes through: 2^n is made of bits, and may then be anything. Inline, for loops
+ * over many. */
+inline double tanh64(double x) {
+    double r, n;
+    const double q = exp_parts(2 * (fabs(x) > 20 ? 20 : fabs(x)), &r, &n);
+    const double power = double_of_bits((bits_of_double(n + 0x1.8p52) + 1023) << 52);
     const double m = fma(power, r * q, power - 1);
-    return x == x ? copysign(m / (m + 2), x) : x;
+    return copysign(m / (m + 2), x);
 }
 
 /* x = 2^n m with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh(s), s = (m - 1) / (m + 1). With
  * |s| < 0.172 the first term left out is below 2^-58. */
 double log64(double x) {
-    uint64_t bits;
+    const uint64_t bits = bits_of_double(x);
     if (!(x < INFINITY)) return x; /* infinity, or no number */
-    memcpy(&bits, &x, sizeof bits);
     int n = (int)(bits >> 52) - 1023;
     double m = double_of_bits((bits & 0xfffffffffffff) | (uint64_t)1023 << 52);
     if (m > 0x1.6a09e667f3bcdp0) {
