@@ -90,9 +90,13 @@ static double get_f64(const void *at) { return double_of_bits(get_u64(at)); }
 
 /* The bits shifted into place are 2^112 times too small, subnormal or not: the product is exact. */
 static float get_f16(const void *at) {
+#ifdef __F16C__
+    return _cvtsh_ss((uint16_t)get_u16(at));
+#else
     const uint32_t h = get_u16(at), sign = (h & 0x8000) << 16, rest = (h & 0x7fff) << 13;
     const uint32_t bits = bits_of_float(float_of_bits(rest) * 0x1p112f);
     return float_of_bits(sign | bits | (rest >> 23 == 31 ? 0x7f800000 : 0)); /* infinity, NaN */
+#endif
 }
 
 void write_little(FILE *to, uint64_t v, int bytes) {
@@ -101,11 +105,32 @@ void write_little(FILE *to, uint64_t v, int bytes) {
 
 /* ---- Tensor types ------------------------------------------------------------------------------
  *
- * A row of a tensor is a row of blocks: numbers q of a few bits, and what makes weights of them, as
- * ggml's reference does in float32. Every product here has at most 24 bits, so it is exact, and a
- * weight is rounded once, where m is subtracted: d q - m, whether a compiler fuses it or not. A
- * block is drawn by its bytes: f16 d, for example, is two of them.
+ * A row of a tensor is a row of blocks. A block of a quantised type unpacks to whole numbers q of
+ * a few bits and, for every SCALE_GROUP of them, two floats d and m: the weights are d q - m, as
+ * ggml's reference computes them in float32. d q has at most 24 bits, so it is exact, and a weight
+ * is rounded once, where m is subtracted: whether a compiler fuses it or not. A block is drawn by
+ * its bytes: f16 d, for example, is two of them.
  */
+
+enum { STRIP = 256, SCALE_GROUP = 16 }; /* numbers of the longest block, and of one d and m */
+
+/* Where a block's numbers go. */
+struct unpacked {
+    int8_t *restrict q; /* [numbers] */
+    float *d, *m;       /* [groups], `step` apart */
+    size_t step;
+};
+
+static inline void set_group(const struct unpacked *to, int group, float d, float m) {
+    to->d[group * to->step] = d;
+    to->m[group * to->step] = m;
+}
+
+/* The same of two groups, 32 numbers. */
+static inline void set_pair(const struct unpacked *to, int pair, float d, float m) {
+    set_group(to, 2 * pair, d, m);
+    set_group(to, 2 * pair + 1, d, m);
+}
 
 /* Some bits of every byte. */
 struct bits {
@@ -115,211 +140,196 @@ struct bits {
 
 static inline int bits_at(struct bits b, int i) { return b.at[i] >> b.shift & b.mask; }
 
-/* out[i] = d (q - zero) - m, q being low bits and, `above` them, high ones. */
-static inline void spread(real *restrict out, int n, struct bits low, struct bits high, int above,
-                          int zero, float d, float m) {
+/* q[i] = low bits and, `above` them, high ones, less zero. */
+static inline void spread(int8_t *restrict q, int n, struct bits low, struct bits high, int above,
+                          int zero) {
     for (int i = 0; i < n; i++)
-        out[i] = d * (float)((bits_at(low, i) | bits_at(high, i) << above) - zero) - m;
+        q[i] = (int8_t)((bits_at(low, i) | bits_at(high, i) << above) - zero);
 }
 
 /* The same without high bits. */
-static inline void spread_low(real *restrict out, int n, struct bits low, int zero, float d,
-                              float m) {
-    spread(out, n, low, (struct bits){low.at, 0, 0}, 0, zero, d, m);
+static inline void spread_low(int8_t *restrict q, int n, struct bits low, int zero) {
+    for (int i = 0; i < n; i++) q[i] = (int8_t)(bits_at(low, i) - zero);
 }
 
-static void widen_f32(real *restrict out, const uint8_t *at, int n) {
-    for (int i = 0; i < n; i++) out[i] = get_f32(at + 4 * i);
-}
-
-static void widen_f16(real *restrict out, const uint8_t *at, int n) {
-    for (int i = 0; i < n; i++) out[i] = get_f16(at + 2 * i);
-}
-
-static void widen_bf16(real *restrict out, const uint8_t *at, int n) {
-    for (int i = 0; i < n; i++) out[i] = float_of_bits(get_u16(at + 2 * i) << 16);
-}
-
-/* f16 d, 32 q of a signed byte */
-static void widen_q8_0(real *restrict out, const uint8_t *at, int n) {
-    for (; n--; at += 34, out += 32) {
-        const float d = get_f16(at);
-        for (int i = 0; i < 32; i++) out[i] = d * (float)(int8_t)at[2 + i];
+/* The halves of n bytes, a multiple of 8: q[i] is the low one of byte i, q[n + i] the high one.
+ * Eight at a time, in a word of whatever order. */
+static inline void spread_halves(int8_t *restrict q, int n, const uint8_t *at) {
+    for (int i = 0; i < n; i += 8) {
+        uint64_t low, high;
+        memcpy(&low, at + i, 8);
+        high = low >> 4 & 0x0f0f0f0f0f0f0f0f;
+        low &= 0x0f0f0f0f0f0f0f0f;
+        memcpy(q + i, &low, 8);
+        memcpy(q + n + i, &high, 8);
     }
 }
 
-/* f16 d, then 16 bytes: q[i] is the low half of byte i, q[16 + i] the high one */
-static void widen_q4_0(real *restrict out, const uint8_t *at, int n) {
-    for (; n--; at += 18, out += 32)
-        for (int half = 0; half < 2; half++)
-            spread_low(out + 16 * half, 16, (struct bits){at + 2, 4 * half, 15}, 8, get_f16(at), 0);
+/* f16 d, 32 q of a signed byte */
+static void unpack_q8_0(const struct unpacked *to, const uint8_t *at) {
+    set_pair(to, 0, get_f16(at), 0);
+    memcpy(to->q, at + 2, 32);
 }
 
-/* f16 d, f16 -m, halves of bytes as in Q4_0 */
-static void widen_q4_1(real *restrict out, const uint8_t *at, int n) {
-    for (; n--; at += 20, out += 32)
-        for (int half = 0; half < 2; half++)
-            spread_low(out + 16 * half, 16, (struct bits){at + 4, 4 * half, 15}, 0, get_f16(at),
-                       -get_f16(at + 2));
+/* f16 d, then halves of 16 bytes */
+static void unpack_q4_0(const struct unpacked *to, const uint8_t *at) {
+    set_pair(to, 0, get_f16(at), 0);
+    spread_halves(to->q, 16, at + 2);
+    for (int i = 0; i < 32; i++) to->q[i] = (int8_t)(to->q[i] - 8);
+}
+
+/* f16 d, f16 -m, halves of 16 bytes */
+static void unpack_q4_1(const struct unpacked *to, const uint8_t *at) {
+    set_pair(to, 0, get_f16(at), -get_f16(at + 2));
+    spread_halves(to->q, 16, at + 4);
+}
+
+/* Bit i of a byte becomes 16 or 0 in to[i]: eight at a time, in a word of whatever order. */
+static inline void spread_bits(uint8_t *to, uint64_t byte) {
+    static const uint8_t bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+    uint64_t word;
+    memcpy(&word, bit, 8);
+    word = ((word & byte * 0x0101010101010101) + 0x7f7f7f7f7f7f7f7f) >> 3 & 0x1010101010101010;
+    memcpy(to, &word, 8);
 }
 
 /* 32 numbers of five bits: the fifth ones in 4 bytes, number i's in bit i; then halves of bytes */
-static inline void widen_fives(real *restrict out, const uint8_t *at, int zero, float d, float m) {
-    /* clang-format off */
-    static const uint32_t bit[32] = { /* compilers make vectors of this, not of 1 << i */
-        1u << 0, 1u << 1, 1u << 2, 1u << 3, 1u << 4, 1u << 5, 1u << 6, 1u << 7,
-        1u << 8, 1u << 9, 1u << 10, 1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15,
-        1u << 16, 1u << 17, 1u << 18, 1u << 19, 1u << 20, 1u << 21, 1u << 22, 1u << 23,
-        1u << 24, 1u << 25, 1u << 26, 1u << 27, 1u << 28, 1u << 29, 1u << 30, 1u << 31};
-    /* clang-format on */
-    const uint32_t fifth = get_u32(at);
-    for (int half = 0; half < 32; half += 16)
-        for (int i = 0; i < 16; i++) {
-            const int q = (at[4 + i] >> half / 4 & 15) | (fifth & bit[half + i] ? 16 : 0);
-            out[half + i] = d * (float)(q - zero) - m;
-        }
+static inline void spread_fives(int8_t *restrict q, const uint8_t *at, int zero) {
+    uint8_t fifth[32];
+    for (int i = 0; i < 4; i++) spread_bits(fifth + 8 * i, at[i]);
+    spread_halves(q, 16, at + 4);
+    for (int i = 0; i < 32; i++) q[i] = (int8_t)((q[i] | fifth[i]) - zero);
 }
 
 /* f16 d, then five bits each */
-static void widen_q5_0(real *restrict out, const uint8_t *at, int n) {
-    for (; n--; at += 22, out += 32) widen_fives(out, at + 2, 16, get_f16(at), 0);
+static void unpack_q5_0(const struct unpacked *to, const uint8_t *at) {
+    set_pair(to, 0, get_f16(at), 0);
+    spread_fives(to->q, at + 2, 16);
 }
 
 /* f16 d, f16 -m, then five bits each */
-static void widen_q5_1(real *restrict out, const uint8_t *at, int n) {
-    for (; n--; at += 24, out += 32) widen_fives(out, at + 4, 0, get_f16(at), -get_f16(at + 2));
+static void unpack_q5_1(const struct unpacked *to, const uint8_t *at) {
+    set_pair(to, 0, get_f16(at), -get_f16(at + 2));
+    spread_fives(to->q, at + 4, 0);
 }
 
 /* 256 in 16 groups, a byte for each: scale s in the low half, offset o in the high one; 64 bytes,
  * 2 bits each: bytes 0-31 hold groups 0-7, bits 0-1 groups 0 and 1, bits 2-3 groups 2 and 3, ...;
  * f16 d, f16 e: weight d s q - e o */
-static void widen_q2_k(real *restrict out, const uint8_t *at, int n) {
-    for (; n--; at += 84, out += 256) {
-        const float d = get_f16(at + 80), e = get_f16(at + 82);
-        for (int pair = 0; pair < 8; pair++)
-            for (int g = 2 * pair; g < 2 * pair + 2; g++) {
-                const struct bits q = {at + 16 + pair / 4 * 32 + g % 2 * 16, pair % 4 * 2, 3};
-                spread_low(out + 16 * g, 16, q, 0, d * (float)(at[g] & 15),
-                           e * (float)(at[g] >> 4));
-            }
-    }
+static void unpack_q2_k(const struct unpacked *to, const uint8_t *at) {
+    const float d = get_f16(at + 80), e = get_f16(at + 82);
+    for (int g = 0; g < 16; g++) set_group(to, g, d * (float)(at[g] & 15), e * (float)(at[g] >> 4));
+    for (int pair = 0; pair < 8; pair++)
+        spread_low(to->q + 32 * pair, 32, (struct bits){at + 16 + pair / 4 * 32, pair % 4 * 2, 3},
+                   0);
 }
 
 /* 32 bytes of third bits: bit k of byte i is of number 32 k + i; 64 bytes of two bits as in Q2_K;
  * 12 bytes of scales, six bits for each group: bytes 0-7 hold the low four of groups 0-7 in their
  * low halves, of 8-15 in their high ones, bytes 8-11 the upper two of groups g, g + 4, ...; f16 d.
  * Weight d (s - 32) (q - 4) */
-static void widen_q3_k(real *restrict out, const uint8_t *at, int n) {
-    for (; n--; at += 110, out += 256)
-        for (int g = 0; g < 16; g++) {
-            const uint8_t *scales = at + 96;
-            const int s = (scales[g % 8] >> g / 8 * 4 & 15) | (scales[8 + g % 4] >> g / 4 * 2 & 3)
-                                                                  << 4;
-            const struct bits q = {at + 32 + g / 8 * 32 + g % 2 * 16, g % 8 / 2 * 2, 3};
-            spread(out + 16 * g, 16, q, (struct bits){at + g % 2 * 16, g / 2, 1}, 2, 4,
-                   get_f16(at + 108) * (float)(s - 32), 0);
-        }
+static void unpack_q3_k(const struct unpacked *to, const uint8_t *at) {
+    const uint8_t *scales = at + 96;
+    const float d = get_f16(at + 108);
+    for (int g = 0; g < 16; g++) {
+        const int low = scales[g % 8] >> g / 8 * 4 & 15, high = scales[8 + g % 4] >> g / 4 * 2 & 3;
+        set_group(to, g, d * (float)((low | high << 4) - 32), 0);
+    }
+    for (int pair = 0; pair < 8; pair++)
+        spread(to->q + 32 * pair, 32, (struct bits){at + 32 + pair / 4 * 32, pair % 4 * 2, 3},
+               (struct bits){at, pair, 1}, 2, 4);
 }
 
-/* Scale and offset of group g of 8, six bits each in 12 bytes: of groups 0-3 the low bits of bytes
- * g and 4 + g; of 4-7 the halves of byte 4 + g, and above them the upper two bits of bytes g - 4
- * and g. Times d and e. */
-static inline void scale_of_group(const uint8_t *at, int g, float *d, float *m) {
+/* Scales and offsets of 8 pairs of groups, six bits each in 12 bytes: of pairs 0-3 the low bits of
+ * bytes g and 4 + g; of 4-7 the halves of byte 4 + g, and above them the upper two bits of bytes
+ * g - 4 and g. Times f16 d and f16 e, which stand before them. */
+static inline void set_pairs(const struct unpacked *to, const uint8_t *at) {
     const uint8_t *s = at + 4;
-    const int scale = g < 4 ? s[g] & 63 : (s[g + 4] & 15) | s[g - 4] >> 6 << 4;
-    const int offset = g < 4 ? s[g + 4] & 63 : s[g + 4] >> 4 | s[g] >> 6 << 4;
-    *d = get_f16(at) * (float)scale;
-    *m = get_f16(at + 2) * (float)offset;
+    const float d = get_f16(at), e = get_f16(at + 2);
+    for (int g = 0; g < 4; g++) {
+        const int scale = (s[g + 8] & 15) | s[g] >> 6 << 4,
+                  offset = s[g + 8] >> 4 | s[g + 4] >> 6 << 4;
+        set_pair(to, g, d * (float)(s[g] & 63), e * (float)(s[g + 4] & 63));
+        set_pair(to, g + 4, d * (float)scale, e * (float)offset);
+    }
 }
 
-/* f16 d, f16 e, scales and offsets of 8 groups; 128 bytes: 32 for two groups, in halves. Weight
+/* f16 d, f16 e, scales and offsets of 8 pairs; 128 bytes: halves of 32 for two pairs. Weight
  * d s q - e o */
-static void widen_q4_k(real *restrict out, const uint8_t *at, int n) {
-    float d, m;
-    for (; n--; at += 144, out += 256)
-        for (int g = 0; g < 8; g++) {
-            scale_of_group(at, g, &d, &m);
-            spread_low(out + 32 * g, 32, (struct bits){at + 16 + g / 2 * 32, g % 2 * 4, 15}, 0, d,
-                       m);
-        }
+static void unpack_q4_k(const struct unpacked *to, const uint8_t *at) {
+    set_pairs(to, at);
+    for (int i = 0; i < 4; i++) spread_halves(to->q + 64 * i, 32, at + 16 + 32 * i);
 }
 
-/* As Q4_K, with 32 bytes of fifth bits, bit g for group g, before the halves */
-static void widen_q5_k(real *restrict out, const uint8_t *at, int n) {
-    float d, m;
-    for (; n--; at += 176, out += 256)
-        for (int g = 0; g < 8; g++) {
-            scale_of_group(at, g, &d, &m);
-            spread(out + 32 * g, 32, (struct bits){at + 48 + g / 2 * 32, g % 2 * 4, 15},
-                   (struct bits){at + 16, g, 1}, 4, 0, d, m);
-        }
+/* As Q4_K, with 32 bytes of fifth bits, bit g for pair g, before the halves */
+static void unpack_q5_k(const struct unpacked *to, const uint8_t *at) {
+    set_pairs(to, at);
+    for (int g = 0; g < 8; g++)
+        spread(to->q + 32 * g, 32, (struct bits){at + 48 + g / 2 * 32, g % 2 * 4, 15},
+               (struct bits){at + 16, g, 1}, 4, 0);
 }
 
 /* In two parts of 128 numbers, 64 bytes of low four bits each, halves of the first 32 for numbers
  * 0-31 and 64-95; then 32 bytes each of upper two bits, bits 0-1 for numbers 0-31, 2-3 for 32-63;
  * 16 signed bytes of scales; f16 d. Weight d s (q - 32) */
-static void widen_q6_k(real *restrict out, const uint8_t *at, int n) {
-    for (; n--; at += 210, out += 256) {
-        const float d = get_f16(at + 208);
-        for (int pair = 0; pair < 8; pair++)
-            for (int g = 2 * pair; g < 2 * pair + 2; g++) {
-                const int part = pair / 4, quarter = pair % 4, in = g % 2 * 16;
-                const uint8_t *halves = at + part * 64 + quarter % 2 * 32 + in;
-                const struct bits low = {halves, quarter / 2 * 4, 15};
-                const struct bits high = {at + 128 + part * 32 + in, quarter * 2, 3};
-                spread(out + 16 * g, 16, low, high, 4, 32, d * (float)(int8_t)at[192 + g], 0);
-            }
+static void unpack_q6_k(const struct unpacked *to, const uint8_t *at) {
+    const float d = get_f16(at + 208);
+    for (int g = 0; g < 16; g++) set_group(to, g, d * (float)(int8_t)at[192 + g], 0);
+    for (int pair = 0; pair < 8; pair++) {
+        const int part = pair / 4, quarter = pair % 4;
+        const struct bits low = {at + part * 64 + quarter % 2 * 32, quarter / 2 * 4, 15};
+        const struct bits high = {at + 128 + part * 32, quarter * 2, 3};
+        spread(to->q + 32 * pair, 32, low, high, 4, 32);
     }
 }
 
 /* 32 numbers from the halves of 16 bytes, each the place of one of 16 levels */
-static inline void widen_levels(real *restrict out, const uint8_t *at, float d) {
+static inline void spread_levels(int8_t *restrict q, const uint8_t *at) {
     static const int8_t level[] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                    1,    13,   25,  38,  53,  69,  89,  113};
-    for (int i = 0; i < 32; i++) out[i] = d * (float)level[at[i % 16] >> i / 16 * 4 & 15];
+    for (int i = 0; i < 32; i++) q[i] = level[at[i % 16] >> i / 16 * 4 & 15];
 }
 
 /* f16 d, 16 bytes of places */
-static void widen_iq4_nl(real *restrict out, const uint8_t *at, int n) {
-    for (; n--; at += 18, out += 32) widen_levels(out, at + 2, get_f16(at));
+static void unpack_iq4_nl(const struct unpacked *to, const uint8_t *at) {
+    set_pair(to, 0, get_f16(at), 0);
+    spread_levels(to->q, at + 2);
 }
 
 /* f16 d; the upper two bits of 8 scales s in two bytes, the low four in the halves of four; 16
- * bytes of places for each group. Weight d (s - 32) level */
-static void widen_iq4_xs(real *restrict out, const uint8_t *at, int n) {
-    for (; n--; at += 136, out += 256)
-        for (int g = 0; g < 8; g++) {
-            const int s = (at[4 + g / 2] >> g % 2 * 4 & 15) | (int)(get_u16(at + 2) >> 2 * g & 3)
-                                                                  << 4;
-            widen_levels(out + 32 * g, at + 8 + 16 * g, get_f16(at) * (float)(s - 32));
-        }
+ * bytes of places for each pair of groups. Weight d (s - 32) level */
+static void unpack_iq4_xs(const struct unpacked *to, const uint8_t *at) {
+    const float d = get_f16(at);
+    for (int g = 0; g < 8; g++) {
+        const int low = at[4 + g / 2] >> g % 2 * 4 & 15, high = (int)(get_u16(at + 2) >> 2 * g & 3);
+        set_pair(to, g, d * (float)((low | high << 4) - 32), 0);
+        spread_levels(to->q + 32 * g, at + 8 + 16 * g);
+    }
 }
-
-enum { STRIP = 256 }; /* numbers that are widened at once: the longest block */
 
 /* By ggml's number; those without a size are not read. */
 static const struct tensor_kind {
     const char *name;
-    int numbers, bytes; /* of a block */
-    void (*widen)(real *out, const uint8_t *at, int blocks);
+    int numbers, bytes;                                           /* of a block */
+    void (*unpack)(const struct unpacked *to, const uint8_t *at); /* a quantised type's */
 } tensor_kind[] = {
     /* clang-format off */
-    [TENSOR_F32] = {"F32", 1, 4, widen_f32},
-    [TENSOR_F16] = {"F16", 1, 2, widen_f16},
-    [2] = {"Q4_0", 32, 18, widen_q4_0},
-    [3] = {"Q4_1", 32, 20, widen_q4_1},
-    [6] = {"Q5_0", 32, 22, widen_q5_0},
-    [7] = {"Q5_1", 32, 24, widen_q5_1},
-    [TENSOR_Q8_0] = {"Q8_0", 32, 34, widen_q8_0},
-    [10] = {"Q2_K", 256, 84, widen_q2_k},
-    [11] = {"Q3_K", 256, 110, widen_q3_k},
-    [12] = {"Q4_K", 256, 144, widen_q4_k},
-    [13] = {"Q5_K", 256, 176, widen_q5_k},
-    [14] = {"Q6_K", 256, 210, widen_q6_k},
-    [20] = {"IQ4_NL", 32, 18, widen_iq4_nl},
-    [23] = {"IQ4_XS", 256, 136, widen_iq4_xs},
+    [TENSOR_F32] = {"F32", 1, 4, NULL},
+    [TENSOR_F16] = {"F16", 1, 2, NULL},
+    [2] = {"Q4_0", 32, 18, unpack_q4_0},
+    [3] = {"Q4_1", 32, 20, unpack_q4_1},
+    [6] = {"Q5_0", 32, 22, unpack_q5_0},
+    [7] = {"Q5_1", 32, 24, unpack_q5_1},
+    [TENSOR_Q8_0] = {"Q8_0", 32, 34, unpack_q8_0},
+    [10] = {"Q2_K", 256, 84, unpack_q2_k},
+    [11] = {"Q3_K", 256, 110, unpack_q3_k},
+    [12] = {"Q4_K", 256, 144, unpack_q4_k},
+    [13] = {"Q5_K", 256, 176, unpack_q5_k},
+    [14] = {"Q6_K", 256, 210, unpack_q6_k},
+    [20] = {"IQ4_NL", 32, 18, unpack_iq4_nl},
+    [23] = {"IQ4_XS", 256, 136, unpack_iq4_xs},
     [TENSOR_I64] = {"I64", 1, 8, NULL},
-    [TENSOR_BF16] = {"BF16", 1, 2, widen_bf16},
+    [TENSOR_BF16] = {"BF16", 1, 2, NULL},
     [9] = {.name = "Q8_1"}, [15] = {.name = "Q8_K"}, [16] = {.name = "IQ2_XXS"},
     [17] = {.name = "IQ2_XS"}, [18] = {.name = "IQ3_XXS"}, [19] = {.name = "IQ1_S"},
     [21] = {.name = "IQ3_S"}, [22] = {.name = "IQ2_S"}, [29] = {.name = "IQ1_M"},
@@ -336,18 +346,31 @@ const char *tensor_type_name(uint32_t type) {
     return kind_of(type).name ? kind_of(type).name : "not known here";
 }
 
+/* Whether its numbers are weights. */
+static bool is_weights(uint32_t type) {
+    return kind_of(type).unpack || type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16;
+}
+
+/* Number i of a row of a type that is not quantised. */
+static real number_at(const struct matrix *m, const char *row, int i) {
+    return m->type == TENSOR_F32   ? get_f32(row + 4 * (size_t)i)
+           : m->type == TENSOR_F16 ? get_f16(row + 2 * (size_t)i)
+                                   : float_of_bits(get_u16(row + 2 * (size_t)i) << 16);
+}
+
 void widen(real *out, const struct matrix *m, int row, int from, int n) {
     const struct tensor_kind *kind = &tensor_kind[m->type];
-    const int size = kind->numbers;
-    const uint8_t *at = (const uint8_t *)m->at + (size_t)row * m->row_bytes;
-    at += (size_t)(from / size) * (size_t)kind->bytes;
-    for (int in = from % size, some; n > 0; n -= some, out += some, in = 0) {
-        real block[STRIP];
-        const int blocks = in ? 0 : n / size; /* whole ones go where they are wanted */
-        some = blocks ? blocks * size : min_int(n, size - in);
-        kind->widen(blocks ? out : block, at, blocks ? blocks : 1);
-        if (!blocks) memcpy(out, block + in, (size_t)some * sizeof *out);
-        at += (size_t)(blocks ? blocks : 1) * (size_t)kind->bytes;
+    const char *at = m->at + (size_t)row * m->row_bytes;
+    int8_t q[STRIP];
+    float d[STRIP / SCALE_GROUP], minus[STRIP / SCALE_GROUP];
+    const struct unpacked block = {q, d, minus, 1};
+    if (!kind->unpack)
+        for (int i = 0; i < n; i++) out[i] = number_at(m, at, from + i);
+    for (int i = 0; kind->unpack && i < n;) {
+        const int start = (from + i) / kind->numbers; /* its block */
+        kind->unpack(&block, (const uint8_t *)at + (size_t)start * (size_t)kind->bytes);
+        for (int k = (from + i) % kind->numbers; k < kind->numbers && i < n; k++)
+            out[i++] = d[k / SCALE_GROUP] * (float)q[k] - minus[k / SCALE_GROUP];
     }
 }
 
@@ -896,15 +919,17 @@ double exp64(double x) {
 }
 
 /* m / (m + 2) with m = e^2|x| - 1 = 2^n r q + (2^n - 1), where nothing cancels. tanh 20 rounds to
- * 1. What is no number goes through: 2^n is made of bits, and may then be anything. Inline, for loops
- * over many. */
-inline double tanh64(double x) {
+ * 1. What is no number goes through: 2^n is made of bits, and may then be anything. Inline, for
+ * loops over many. */
+static inline double tanh_inline(double x) {
     double r, n;
     const double q = exp_parts(2 * (fabs(x) > 20 ? 20 : fabs(x)), &r, &n);
     const double power = double_of_bits((bits_of_double(n + 0x1.8p52) + 1023) << 52);
     const double m = fma(power, r * q, power - 1);
     return copysign(m / (m + 2), x);
 }
+
+double tanh64(double x) { return tanh_inline(x); }
 
 /* x = 2^n m with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh(s), s = (m - 1) / (m + 1). With
  * |s| < 0.172 the first term left out is below 2^-58. */
@@ -951,7 +976,7 @@ static inline real real_exp(real x) {
 #ifdef LAPE_REAL64
     return exp64(x);
 #else
-    const float hi = 0x1.62e43p-1f, lo = -0x1.05c61p-29f; /* ln 2 */
+    const float hi = 0x1.62e43p-1f, lo = -0x1.05c61p-29f;                    /* ln 2 */
     float c = x > -104 ? x : -104;
     c = c < 89 ? c : 89;
     float n = fmaf(c, 0x1.715476p0f, 0x1.8p23f) - 0x1.8p23f;
@@ -1182,7 +1207,7 @@ static int load_matrix(struct model *m, struct matrix *w, const char *name, int 
     if (t->dim[0] != (uint64_t)columns || t->dim[1] != (uint64_t)rows || t->dim[2] * t->dim[3] != 1)
         return fail(e, "tensor '%s' is [%llu, %llu], not [%d, %d] as the metadata say", name,
                     (ull)t->dim[1], (ull)t->dim[0], rows, columns);
-    if (!kind_of(t->type).widen)
+    if (!is_weights(t->type))
         return fail(e, "tensor '%s' is of ggml's type %u, %s, which is not read here", name,
                     t->type, tensor_type_name(t->type));
     t->used = true;
@@ -1493,8 +1518,10 @@ void model_close(struct model *m) {
 
 /* ---- Vectors -----------------------------------------------------------------------------------
  *
- * What the kernels below need of a machine. Its square of LANES x LANES numbers is turned on its
- * side by exchanges of lanes, one for each bit of their number.
+ * What the kernels below need of a machine. vec_load_i8() gives whole numbers, of which
+ * vec_weights() makes weights, d q - m; between the two they can only change places. Its square of
+ * LANES x LANES numbers is turned on its side by exchanges of lanes, one for each bit of their
+ * number.
  */
 #ifdef __GNUC__
 #define UNROLLED static inline __attribute__((always_inline)) /* for its constants */
@@ -1502,7 +1529,8 @@ void model_close(struct model *m) {
 #define UNROLLED static inline
 #endif
 #if defined(LAPE_REAL64) ||                                                                        \
-    !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__)) || defined(__AARCH64EL__))
+    !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)) ||      \
+      defined(__AARCH64EL__))
 enum { LANES = 4, VECS = 2, ROWS = 4 };
 typedef struct {
     real lane[LANES];
@@ -1541,6 +1569,25 @@ static inline vec vec_load_bf16(const char *p) {
     return v;
 }
 
+static inline vec vec_load_f16(const char *p) {
+    vec v;
+    for (int i = 0; i < LANES; i++) v.lane[i] = get_f16(p + 2 * i);
+    return v;
+}
+
+static inline vec vec_load_i8(const char *p) {
+    vec v;
+    for (int i = 0; i < LANES; i++) v.lane[i] = (int8_t)p[i];
+    return v;
+}
+
+static inline vec vec_whole(vec q) { return q; }
+
+static inline vec vec_weights(vec q, const float *d, const float *m) {
+    for (int i = 0; i < LANES; i++) q.lane[i] = d[i] * (float)q.lane[i] - m[i];
+    return q;
+}
+
 /* The lanes of a whose number has the bit s change places with those of b that are s before. */
 static inline void vec_exchange(vec *a, vec *b, int s) {
     for (int i = 0; i < LANES; i++) {
@@ -1562,6 +1609,10 @@ typedef __m512 vec;
 #define vec_load_bf16(p)                                                                           \
     _mm512_castsi512_ps(                                                                           \
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(p))), 16))
+#define vec_load_f16(p)      _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
+#define vec_load_i8(p)       _mm512_castsi512_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(p))))
+#define vec_whole(q)         _mm512_cvtepi32_ps(_mm512_castps_si512(q))
+#define vec_weights(q, d, m) _mm512_fmsub_ps(vec_whole(q), vec_load(d), vec_load(m))
 
 static inline void vec_exchange(vec *a, vec *b, int s) {
     typedef int ints __attribute__((vector_size(64)));
@@ -1582,6 +1633,10 @@ typedef __m256 vec;
 #define vec_load_bf16(p)                                                                           \
     _mm256_castsi256_ps(                                                                           \
         _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)(p))), 16))
+#define vec_load_f16(p)      _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p)))
+#define vec_load_i8(p)       _mm256_castsi256_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(p))))
+#define vec_whole(q)         _mm256_cvtepi32_ps(_mm256_castps_si256(q))
+#define vec_weights(q, d, m) _mm256_fmsub_ps(vec_whole(q), vec_load(d), vec_load(m))
 
 static inline void vec_exchange(vec *a, vec *b, int s) {
     const vec x = *a, y = *b;
@@ -1607,6 +1662,11 @@ typedef float32x4_t vec;
 #define vec_load_f32(p)  vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)(p)))
 #define vec_load_bf16(p)                                                                           \
     vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(p))), 16))
+#define vec_load_f16(p) vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t *)(p))))
+#define vec_load_i8(p)                                                                             \
+    vreinterpretq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(get_u32(p))))))
+#define vec_whole(q)         vcvtq_f32_s32(vreinterpretq_s32_f32(q))
+#define vec_weights(q, d, m) vfmaq_f32(vnegq_f32(vec_load(m)), vec_whole(q), vec_load(d))
 
 static inline void vec_exchange(vec *a, vec *b, int s) {
     const vec x = *a, y = *b;
@@ -1622,7 +1682,7 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
 
 enum {
     WIDTH = LANES * VECS,
-    DEPTH = 704,       /* k in a piece, at most */
+    DEPTH = 768,       /* k in a piece, at most: whole strips of a matrix's rows */
     TOKEN_BLOCK = 528, /* rows of x, whole tiles: a piece fits second-level caches of 1 MB */
     PANELS = 4,
     AHEAD = 1024 /* numbers of x that are fetched before they are wanted */
@@ -1852,7 +1912,7 @@ static real alibi_slope(const struct config *c, int head) {
 static void exponentials(const struct config *c, real *s, int n, int head) {
     const real scale = (real)c->attention_scale, cap = (real)c->attention_cap;
     for (int j = 0; j < n; j++) s[j] *= scale;
-    for (int j = 0; j < n && cap > 0; j++) s[j] = cap * (real)tanh64(s[j] / cap);
+    for (int j = 0; j < n && cap > 0; j++) s[j] = cap * (real)tanh_inline(s[j] / cap);
     if (c->family->positions == ALIBI) {
         const real slope = alibi_slope(c, head);
         for (int j = 0; j < n; j++) s[j] = real_fma(slope, (real)(j - (n - 1)), s[j]);
@@ -1978,55 +2038,84 @@ static inline void vec_turn(vec v[LANES]) {
     if (LANES > 8) turn_bit(v, 8);
 }
 
-/* LANES rows of a matrix, as they lie in the file or widened to memory. */
+/* LANES rows of a matrix: as they lie in the file; or a strip of them, unpacked; or widened, where
+ * a few numbers at their end fill no vector. */
 struct lanes {
     const struct matrix *m;
     int row;
     const char *at[LANES];
-    real wide[LANES][STRIP];
+    int8_t q[LANES][STRIP];
+    float d[STRIP / SCALE_GROUP][LANES], minus[STRIP / SCALE_GROUP][LANES];
+    real wide[LANES][LANES];
 };
 
-/* Instead of rows behind the last, the last. Returns how many of the n numbers from the first on
- * can be taken as they lie: whole vectors of the two types that load_turned() knows. */
-static int find_rows(struct lanes *l, const struct matrix *m, int row, int n) {
+enum { QUANTS = 1 << 16, WIDE }; /* beside the types of files that are read as they lie */
+
+static bool is_unpacked(uint32_t type) { return tensor_kind[type].unpack && type != TENSOR_Q8_0; }
+
+/* Instead of rows behind the last, the last. */
+static void find_rows(struct lanes *l, const struct matrix *m, int row) {
     l->m = m;
     l->row = row;
     for (int i = 0; i < LANES; i++)
         l->at[i] = m->at + (size_t)min_int(row + i, m->rows - 1) * m->row_bytes;
-    return m->type == TENSOR_F32 || m->type == TENSOR_BF16 ? n / LANES * LANES : 0;
 }
 
-/* Widens the next of at most n numbers, up to the end of a strip. Returns how many these are. The
- * same of the next rows is fetched meanwhile: memory is what one token waits for. */
-static int widen_strip(struct lanes *l, int from, int n) {
-    const struct matrix *m = l->m;
-    n = min_int(n, STRIP - from % STRIP);
+/* Unpacks n numbers, whole blocks of a strip at most. The same of the rows that come next is
+ * fetched meanwhile: memory is what one token waits for. */
+static void unpack_rows(struct lanes *l, int from, int n) {
+    const struct tensor_kind *kind = &tensor_kind[l->m->type];
+    const size_t start = (size_t)(from / kind->numbers) * kind->bytes,
+                 next = LANES * l->m->row_bytes;
+    const int blocks = n / kind->numbers;
     for (int i = 0; i < LANES; i++) {
-        const char *next = m->at + (size_t)min_int(l->row + WIDTH + i, m->rows - 1) * m->row_bytes;
-        const size_t start = m->row_bytes * from / m->columns,
-                     bytes = m->row_bytes * n / m->columns;
-        for (size_t b = 0; b < bytes; b += 64) fetch(next + start + b);
-        widen(l->wide[i], m, min_int(l->row + i, m->rows - 1), from, n);
-        l->at[i] = (const char *)l->wide[i];
+        const uint8_t *at = (const uint8_t *)l->at[i] + start;
+        struct unpacked to = {l->q[i], &l->d[0][i], &l->minus[0][i], LANES};
+        for (int b = 0; b < blocks * kind->bytes; b += 64) fetch((const char *)at + next + b);
+        for (int b = 0; b < blocks; b++, at += kind->bytes) {
+            kind->unpack(&to, at);
+            to.q += kind->numbers;
+            to.d += kind->numbers / SCALE_GROUP * LANES;
+            to.m += kind->numbers / SCALE_GROUP * LANES;
+        }
     }
-    return n;
 }
 
-enum { WIDENED = 1 << 16 }; /* beside the types of files: rows of reals */
+/* The f16 that stands at one place of every row. */
+static inline vec load_halves(const struct lanes *l, size_t at) {
+    char half[2 * LANES];
+    for (int i = 0; i < LANES; i++) memcpy(half + 2 * i, l->at[i] + at, 2);
+    return vec_load_f16(half);
+}
 
-/* v[k] = number `from` + k of the rows. */
-static inline void load_turned(const uint32_t type, vec v[LANES], const struct lanes *l, int from) {
-    const size_t k = (size_t)from;
-    for (int i = 0; i < LANES; i++)
-        v[i] = type == TENSOR_F32    ? vec_load_f32(l->at[i] + 4 * k)
-               : type == TENSOR_BF16 ? vec_load_bf16(l->at[i] + 2 * k)
-                                     : vec_load((const real *)l->at[i] + k);
+/* v[k] = number `from` + k of the rows, or of what was unpacked or widened of them. Of rows that
+ * are read as they lie, the same of those that come next is fetched. */
+UNROLLED void load_turned(const uint32_t type, vec v[LANES], const struct lanes *l, int from) {
+    const size_t k = (size_t)from, next = LANES * l->m->row_bytes;
+    const size_t at = type == TENSOR_F32    ? 4 * k
+                      : type == TENSOR_Q8_0 ? k / 32 * 34 + 2 + k % 32
+                                            : 2 * k;
+    for (int i = 0; i < LANES; i++) {
+        if (type == QUANTS) v[i] = vec_load_i8((const char *)l->q[i] + k);
+        if (type == WIDE) v[i] = vec_load(l->wide[i]);
+        if (type == TENSOR_F32) v[i] = vec_load_f32(l->at[i] + at);
+        if (type == TENSOR_F16) v[i] = vec_load_f16(l->at[i] + at);
+        if (type == TENSOR_BF16) v[i] = vec_load_bf16(l->at[i] + at);
+        if (type == TENSOR_Q8_0) v[i] = vec_load_i8(l->at[i] + at);
+        if (type < QUANTS) fetch(l->at[i] + next + at);
+    }
     vec_turn(v);
+    const vec d = type == TENSOR_Q8_0 ? load_halves(l, k / 32 * 34) : vec_all(0);
+    for (int i = 0; i < LANES; i++) {
+        if (type == QUANTS)
+            v[i] = vec_weights(v[i], l->d[k / SCALE_GROUP], l->minus[k / SCALE_GROUP]);
+        if (type == TENSOR_Q8_0) v[i] = vec_fma(vec_whole(v[i]), d, vec_all((real)-0.0));
+    }
 }
 
-/* panel [n, WIDTH], up to whole vectors, but for other columns than the rows'. */
-static inline void pack_as(const uint32_t type, real *panel, const struct lanes *l, int from,
-                           int n) {
+/* panel [n, WIDTH], up to whole vectors, but for other columns than the rows': their numbers from
+ * number `from` on. */
+UNROLLED void pack_as(const uint32_t type, real *panel, const struct lanes *l, int from, int n) {
     for (int k = 0; k < n; k += LANES) {
         vec v[LANES];
         load_turned(type, v, l, from + k);
@@ -2034,53 +2123,66 @@ static inline void pack_as(const uint32_t type, real *panel, const struct lanes 
     }
 }
 
-/* panel [n, WIDTH] from WIDTH rows of a matrix, or what there is. */
+/* The sums so far, of every row one, and n numbers of the rows from number `from` on times those of
+ * x. */
+UNROLLED vec thin_as(const uint32_t type, vec sum, const real *x, const struct lanes *l, int from,
+                     int n) {
+    for (int k = 0; k < n; k += LANES) {
+        vec v[LANES];
+        load_turned(type, v, l, from + k);
+        if (k + LANES <= n)
+            for (int i = 0; i < LANES; i++) sum = vec_fma(vec_all(x[k + i]), v[i], sum);
+        else
+            for (int i = 0; i < n - k; i++) sum = vec_fma(vec_all(x[k + i]), v[i], sum);
+    }
+    return sum;
+}
+
+/* Widens what is left of the rows behind number `from`, less than a vector. */
+static void widen_rest(struct lanes *l, int from, int n) {
+    for (int i = 0; i < LANES; i++)
+        widen(l->wide[i], l->m, min_int(l->row + i, l->m->rows - 1), from, n);
+}
+
+/* panel [n, WIDTH] from WIDTH rows of a matrix, or what there is: n numbers from `from` on, which
+ * begin a strip. */
 static void pack(real *panel, const struct matrix *m, int row, int from, int n) {
+    const int whole = n / LANES * LANES;
     struct lanes l;
     for (int r = 0; r < WIDTH && row + r < m->rows; r += LANES) {
-        const int direct = find_rows(&l, m, row + r, n);
-        if (m->type == TENSOR_F32) pack_as(TENSOR_F32, panel + r, &l, from, direct);
-        if (m->type == TENSOR_BF16) pack_as(TENSOR_BF16, panel + r, &l, from, direct);
-        for (int k = direct, some; k < n; k += some) {
-            some = widen_strip(&l, from + k, n - k);
-            pack_as(WIDENED, panel + k * WIDTH + r, &l, 0, some);
+        real *to = panel + r;
+        find_rows(&l, m, row + r);
+        if (m->type == TENSOR_F32) pack_as(TENSOR_F32, to, &l, from, whole);
+        if (m->type == TENSOR_F16) pack_as(TENSOR_F16, to, &l, from, whole);
+        if (m->type == TENSOR_BF16) pack_as(TENSOR_BF16, to, &l, from, whole);
+        if (m->type == TENSOR_Q8_0) pack_as(TENSOR_Q8_0, to, &l, from, whole);
+        for (int k = 0; is_unpacked(m->type) && k < n; k += STRIP) {
+            unpack_rows(&l, from + k, min_int(n - k, STRIP));
+            pack_as(QUANTS, to + k * WIDTH, &l, 0, min_int(n - k, STRIP));
         }
+        if (is_unpacked(m->type) || whole == n) continue;
+        widen_rest(&l, from + whole, n - whole);
+        pack_as(WIDE, to + whole * WIDTH, &l, 0, n - whole);
     }
 }
 
-/* sum [groups, LANES] += n numbers of the rows times those of x. */
-static inline void thin_as(const uint32_t type, const int groups, vec *sum, const real *x,
-                           const struct lanes *l, int n) {
-    for (int k = 0; k < n; k += LANES)
-        for (int g = 0; g < groups; g++) {
-            const int some = min_int(n - k, LANES);
-            vec v[LANES];
-            load_turned(type, v, &l[g], k);
-            if (some == LANES)
-                for (int i = 0; i < LANES; i++) sum[g] = vec_fma(vec_all(x[k + i]), v[i], sum[g]);
-            else
-                for (int i = 0; i < some; i++) sum[g] = vec_fma(vec_all(x[k + i]), v[i], sum[g]);
-        }
-}
-
-/* out [WIDTH] = W x for WIDTH rows of a matrix and one token: nothing is worth packing. Rows that
- * lie in memory come in one after the other; widened ones go side by side, since a chain alone
- * waits for its last step. */
-static void thin(real *out, const real *x, const struct matrix *m, int row) {
-    struct lanes l[VECS];
-    vec sum[VECS];
-    int k = 0, some = 0;
-    for (int g = 0; g < VECS; g++) {
-        sum[g] = vec_all(0);
-        k = find_rows(&l[g], m, row + g * LANES, m->columns);
-        if (m->type == TENSOR_F32) thin_as(TENSOR_F32, 1, &sum[g], x, &l[g], k);
-        if (m->type == TENSOR_BF16) thin_as(TENSOR_BF16, 1, &sum[g], x, &l[g], k);
+/* W x of LANES rows of a matrix and one token: nothing is worth packing. */
+static vec thin(const real *x, const struct matrix *m, int row) {
+    const int n = m->columns, whole = n / LANES * LANES;
+    struct lanes l;
+    vec sum = vec_all(0);
+    find_rows(&l, m, row);
+    if (m->type == TENSOR_F32) sum = thin_as(TENSOR_F32, sum, x, &l, 0, whole);
+    if (m->type == TENSOR_F16) sum = thin_as(TENSOR_F16, sum, x, &l, 0, whole);
+    if (m->type == TENSOR_BF16) sum = thin_as(TENSOR_BF16, sum, x, &l, 0, whole);
+    if (m->type == TENSOR_Q8_0) sum = thin_as(TENSOR_Q8_0, sum, x, &l, 0, whole);
+    for (int k = 0; is_unpacked(m->type) && k < n; k += STRIP) {
+        unpack_rows(&l, k, min_int(n - k, STRIP));
+        sum = thin_as(QUANTS, sum, x + k, &l, 0, min_int(n - k, STRIP));
     }
-    for (; k < m->columns; k += some) {
-        for (int g = 0; g < VECS; g++) some = widen_strip(&l[g], k, m->columns - k);
-        thin_as(WIDENED, VECS, sum, x + k, l, some);
-    }
-    for (int g = 0; g < VECS; g++) vec_store(out + g * LANES, sum[g]);
+    if (is_unpacked(m->type) || whole == n) return sum;
+    widen_rest(&l, whole, n - whole);
+    return thin_as(WIDE, sum, x + whole, &l, 0, n - whole);
 }
 
 /* to [n, width] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them. Up
@@ -2120,10 +2222,10 @@ static inline void row_sums(int rows, int n, const real *x, size_t x_row, bool s
     memcpy(sum, s, rows * sizeof *s);
 }
 
-/* In equal pieces. */
+/* In pieces of equal length, whole strips of a matrix's rows. */
 static struct strips strips_in(real *at, int rows, int columns) {
     const int pieces = (columns + DEPTH - 1) / DEPTH;
-    return (struct strips){at, rows, columns, round_up((columns + pieces - 1) / pieces, LANES)};
+    return (struct strips){at, rows, columns, round_up((columns + pieces - 1) / pieces, STRIP)};
 }
 
 /* The strip that a row begins, of the piece that number k begins: [n, ROWS]. */
@@ -2180,14 +2282,16 @@ static void product_job(void *context, int i, int thread) {
                           s->sums + (size_t)j * TOKEN_BLOCK * WIDTH);
 }
 
-/* A panel's outputs of one token. */
+/* Some panels' outputs of one token. */
 static void thin_job(void *context, int i, int thread) {
     const struct product *p = context;
+    const int rows = p->some * WIDTH, end = min_int(p->w->rows, (i + 1) * rows);
     (void)thread;
-    const int row = i * WIDTH;
-    real out[WIDTH];
-    thin(out, p->x, p->w, row);
-    memcpy(p->out + row, out, min_int(p->w->rows - row, WIDTH) * sizeof *out);
+    for (int row = i * rows; row < end; row += LANES) {
+        real out[LANES];
+        vec_store(out, thin(p->x, p->w, row));
+        memcpy(p->out + row, out, min_int(end - row, LANES) * sizeof *out);
+    }
 }
 
 /* out [rows, outputs] = x panel [n, WIDTH] for the strips of one piece, += for those behind. */
@@ -2281,7 +2385,7 @@ static void product(struct run *r, real *out, const real *x, int tokens, const s
     if (SPEC)
         pool_run(r->pool, w->rows, spec_product_job, &p);
     else if (tokens == 1)
-        pool_run(r->pool, panels, thin_job, &p);
+        pool_run(r->pool, p.groups, thin_job, &p);
     else {
         p.strips = strips_in(r->strips, tokens, w->columns);
         pool_run(r->pool, (tokens + rows - 1) / rows, lay_job, &p);
@@ -2372,7 +2476,7 @@ static void activate_row(enum activation act, real *x, int n) {
     case GELU_TANH:
         for (int k = 0; k < n; k++) {
             const real inner = (real)root * real_fma(x[k] * x[k] * x[k], (real)0.044715, x[k]);
-            x[k] = (real)0.5 * x[k] * (1 + (real)tanh64(inner));
+            x[k] = (real)0.5 * x[k] * (1 + (real)tanh_inline(inner));
         }
         break;
     case RELU:
@@ -2402,7 +2506,7 @@ static void step_row(const struct rows *j, real *restrict out, const real *restr
         for (int k = 0; k < n; k++) out[k] *= j->factor;
         break;
     case CAP:
-        for (int k = 0; k < n; k++) out[k] = j->factor * (real)tanh64(out[k] / j->factor);
+        for (int k = 0; k < n; k++) out[k] = j->factor * (real)tanh_inline(out[k] / j->factor);
         break;
     }
 }

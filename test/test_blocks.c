@@ -29,15 +29,15 @@ static void test_table(void) {
         t->bytes = atoi(g->field[4]);
         t->scales = sscanf(g->field[5], "%d,%d", &t->scale[0], &t->scale[1]);
         const struct tensor_kind kind = kind_of(t->number);
-        CHECK(kind.widen && strcmp(kind.name, t->name) == 0 && kind.numbers == t->numbers &&
-                  kind.bytes == t->bytes,
+        CHECK(is_weights(t->number) && strcmp(kind.name, t->name) == 0 &&
+                  kind.numbers == t->numbers && kind.bytes == t->bytes,
               "type %s, number %u: the program has %s, %d numbers in %d bytes", t->name, t->number,
               tensor_type_name(t->number), kind.numbers, kind.bytes);
-        if (!kind.widen) types--; /* and no more of it */
+        if (!is_weights(t->number)) types--; /* and no more of it */
         if (t->number < MOST_TYPES) there[t->number] = true;
     }
     for (uint32_t i = 0; i < MOST_TYPES; i++)
-        CHECK(!kind_of(i).widen || there[i], "type %s of the program is not in blocks.tsv",
+        CHECK(!is_weights(i) || there[i], "type %s of the program is not in blocks.tsv",
               tensor_type_name(i));
     golden_close(g);
 }

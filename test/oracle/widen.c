@@ -27,7 +27,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < g.tensors; i++) {
         const struct tensor *t = &g.tensor[i];
         const uint64_t rows = t->dim[1] * t->dim[2] * t->dim[3];
-        if (!kind_of(t->type).widen || t->dim[0] > INT_MAX / 4 || rows > INT_MAX)
+        if (!is_weights(t->type) || t->dim[0] > INT_MAX / 4 || rows > INT_MAX)
             return refuse("a tensor of a type that is not read, or too large");
         const struct matrix m = {t->data.at, t->type, (int)rows, (int)t->dim[0], t->data.n / rows};
         real *numbers = new_array(t->dim[0], sizeof *numbers);
