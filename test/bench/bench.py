@@ -6,7 +6,8 @@
 Every figure is run --runs times, lape and its rival one after the other, and the ratio is made of
 each such pair; medians are told, and the least and greatest ratio. The machine's own limits come
 first. Wants what test/oracle/requirements.txt holds and Debian's libopenblas0; llama.cpp's rows want
-what `make peers` makes. A row whose rival is not there says so.
+what `make peers` makes, and the rows of published models those that LAPE_REAL (../shared/real:.models)
+has. A row whose rival is not there says so.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import tempfile
 import numpy as np
 
 from paths import DEMO, LAPE, ROOT, SHARED
+import published
 import report
 import tokenizing
 
@@ -31,6 +33,7 @@ LIBRARY_RATES, TIME_AND_PEAK = (os.path.join(ROOT, "test", "bench", name)
 LLAMA_PYTHON = os.path.join(ROOT, ".peers", "bin", "python")
 TEXTS = os.path.join(SHARED, "text")
 GEMMS = {"LLaMA-2-7B": [(512, 4096, 4096), (512, 11008, 4096), (512, 4096, 11008)],
+         "Qwen2.5 0.5B": [(512, 4864, 896), (512, 896, 4864)],
          "demo": [(1024, 128, 128), (1024, 1024, 128), (1024, 128, 1024)]}
 # TinyLlama-1.1B's shape, of random weights.
 BILLION = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048,
@@ -38,6 +41,18 @@ BILLION = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden
            "num_key_value_heads": 4, "vocab_size": 32000, "max_position_embeddings": 4096,
            "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False,
            "hidden_act": "silu", "torch_dtype": "bfloat16"}
+QWEN = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 896,
+        "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
+        "num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": True, "hidden_act": "silu"}
+GEMMA = {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_size": 640,
+         "intermediate_size": 2048, "num_hidden_layers": 18, "num_attention_heads": 4,
+         "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 262144,
+         "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+         "rope_local_base_freq": 1e4, "sliding_window": 512, "sliding_window_pattern": 6,
+         "query_pre_attn_scalar": 256, "hidden_activation": "gelu_pytorch_tanh",
+         "tie_word_embeddings": True}
+GEMMA_FILE = "gemma-3-270m-q4_k_m.gguf"
 
 
 class Bench:
@@ -46,7 +61,9 @@ class Bench:
     def __init__(self, args, folder):
         self.args, self.folder, self.rows = args, folder, []
         self.configs = {"demo's shape": demo_config(), "1.1B": BILLION,
-                        "4 layers of it": dict(BILLION, num_hidden_layers=4)}
+                        "4 layers of it": dict(BILLION, num_hidden_layers=4),
+                        "Qwen2.5 0.5B's shape": QWEN, "Gemma 3 270M's shape": GEMMA}
+        self.peak = None                 # of the registers, on all threads, in GFLOP/s
 
     def path(self, *names):
         return os.path.join(self.folder, *names)
@@ -67,8 +84,8 @@ class Bench:
         return model
 
     def random_ids(self, count, vocab):
-        path = self.path("ids.%d.%d.bin" % (vocab, count))
-        np.random.default_rng(0).integers(3, vocab, count).astype("<u2").tofile(path)
+        path = self.path("ids.%d.%d.npy" % (vocab, count))
+        np.save(path, np.random.default_rng(0).integers(3, vocab, count).astype("<u4"))
         return path
 
     def tell(self, what, target, ours, theirs, unit, rival):
@@ -98,6 +115,16 @@ def demo_config():
                 intermediate_size=int(info["neurons"].split()[0]),
                 num_attention_heads=int(heads[1]), num_key_value_heads=int(heads[3]),
                 vocab_size=int(info["vocabulary"].split(",")[0]), tie_word_embeddings=True)
+
+
+def operations(config, length, output=False):
+    """Of a token's weights and, in pieces of so many, its attention; in GFLOP. The output is not
+    computed where counts alone are wanted."""
+    width, heads = config["hidden_size"], config["num_attention_heads"]
+    head = config.get("head_dim", width // heads)
+    attention = width * head * (2 * heads + 2 * config["num_key_value_heads"])
+    layer = attention + 3 * width * config["intermediate_size"] + heads * head * (length + 1)
+    return 2e-9 * (config["num_hidden_layers"] * layer + output * width * config["vocab_size"])
 
 
 def median(values):
@@ -141,10 +168,11 @@ def timed(*words, stdin=None):
     return figures or sys.exit("%s: %s" % (" ".join(map(str, words)), done.stderr.strip()[-500:]))
 
 
-def rival(name, *words):
+def rival(name, *words, **environment):
     """(rate, peak bytes of no file) of library_rates.py; (None, 0) where its library is absent."""
-    python = LLAMA_PYTHON if name == "llama" and os.path.exists(LLAMA_PYTHON) else sys.executable
-    done, figures = measured(python, LIBRARY_RATES, name, *words, stdout=subprocess.PIPE)
+    llama = name.startswith("llama") and os.path.exists(LLAMA_PYTHON)
+    done, figures = measured(LLAMA_PYTHON if llama else sys.executable, LIBRARY_RATES, name, *words,
+                             stdout=subprocess.PIPE, env={**os.environ, **environment})
     if not figures:
         print("absent: %s: %s" % (name, done.stderr.strip().split("\n")[-1]), flush=True)
         return None, 0
@@ -158,21 +186,54 @@ def in_turns(runs, *works):
 
 # ---- Rows ----------------------------------------------------------------------------------------
 
+def blas_kinds():
+    """OpenBLAS's kernels to try: those that it chooses itself, and those for AVX-512, which it does
+    not choose on every processor that has them."""
+    with open("/proc/cpuinfo") as f:
+        return [{}] + [{"OPENBLAS_CORETYPE": "SKYLAKEX"}] * ("avx512f" in f.read())
+
+
+def best_product(shape, threads):
+    """Of OpenBLAS with any of its kernels, and MKL."""
+    words = (*shape, "-t", threads)
+    rates = [rival("sgemm", *words, **kind)[0] for kind in blas_kinds()] + [
+        rival("mkl", *words)[0]]
+    return max((rate for rate in rates if rate), default=None)
+
+
+def product_rate(program, shape, threads, kind="f32"):
+    out = run(program, "--gemm", "%d,%d,%d" % shape, "-t", threads, "--type", kind)
+    return float(re.search(r"([0-9.]+) GFLOP/s", out)[1])
+
+
 def gemm(bench):
     for name, shapes in GEMMS.items():
         for shape in shapes:
             for threads in sorted({1, bench.args.threads}):
-                def ours(kind):
-                    out = run(BENCH, "--gemm", "%d,%d,%d" % shape, "-t", threads, "--type",
-                              kind)
-                    return float(re.search(r"([0-9.]+) GFLOP/s", out)[1])
-
-                blas, f32, bf16 = in_turns(
-                    bench.args.runs, lambda: rival("sgemm", *shape, "-t", threads)[0],
-                    lambda: ours("f32"), lambda: ours("bf16"))
+                best, f32, bf16 = in_turns(
+                    bench.args.runs, lambda: best_product(shape, threads),
+                    lambda: product_rate(BENCH, shape, threads),
+                    lambda: product_rate(BENCH, shape, threads, "bf16"))
                 for kind, rates in ("f32", f32), ("bf16", bf16):
                     bench.tell("%s, %d x %d x %d, %s, -t %d" % ((name,) + shape + (kind, threads)),
-                               ">= 0.95", rates, blas, "GFLOP/s", "OpenBLAS")
+                               ">= 1.0", rates, best, "GFLOP/s", "OpenBLAS or MKL")
+
+
+def avx2(bench):
+    """The same built for x86-64-v3, beside OpenBLAS's kernels for AVX2."""
+    program = bench.path("bench-avx2")
+    if platform.machine() != "x86_64":
+        return
+    run("make", "-B", "build/bench", "CFLAGS=-O3 -march=x86-64-v3")
+    shutil.copy(BENCH, program)
+    run("make", "build/bench")
+    for name in "LLaMA-2-7B", "Qwen2.5 0.5B":
+        for shape in GEMMS[name]:
+            ours, blas = in_turns(
+                bench.args.runs, lambda: product_rate(program, shape, 1),
+                lambda: rival("sgemm", *shape, OPENBLAS_CORETYPE="HASWELL")[0])
+            bench.tell("AVX2, %d x %d x %d, f32, -t 1" % shape, ">= 1.0", ours, blas, "GFLOP/s",
+                       "OpenBLAS's Haswell")
 
 
 def count(bench):
@@ -193,12 +254,112 @@ def count(bench):
             lambda: ours("f32"), lambda: rival("llama", models["f32"], *words),
             lambda: ours("bf16"), lambda: rival("llama", models["bf16"], *words))
         f32, llama, bf16, llama_bf16 = ([rate for rate, _ in turn] for turn in rates)
-        bench.tell("count, %s, f32" % name, ">= 1.5", f32, [rate for rate, _ in hooks], "tokens/s",
-                   "transformers")
+        bench.tell("count, %s, f32" % name, ">= 1.5" if tokens > 2048 else ">= 1.2", f32,
+                   [rate for rate, _ in hooks], "tokens/s", "transformers")
+        for kind, rate in ("f32", f32), ("bf16", bf16):
+            tell_share(bench, "count, %s, %s" % (name, kind), rate,
+                       operations(bench.configs[name], 2048))
         bench.tell("its peak of memory", "<= 0.5", [1e-6 * peak for _, peak in rates[0]],
                    [1e-6 * peak for _, peak in hooks], "MB", "transformers")
         bench.tell("count, %s, f32" % name, ">= 1.0", f32, llama, "tokens/s", "llama.cpp")
         bench.tell("count, %s, bf16" % name, ">= 1.0", bf16, llama_bf16, "tokens/s", "llama.cpp")
+
+
+def tell_share(bench, what, rates, each):
+    """Of the registers' peak, of so many GFLOP a token."""
+    bench.tell(what, ">= 0.8", [rate * each for rate in rates], [bench.peak] * len(rates),
+               "GFLOP/s", "registers")
+
+
+def shapes(bench):
+    """Counting on the shapes of two small published models, random weights in f32."""
+    for name in "Qwen2.5 0.5B's shape", "Gemma 3 270M's shape":
+        model, config = bench.random_model(name, "f32"), bench.configs[name]
+        for length, batches in (128, (1, 2, 4, 8)), (1024, (1, 2)):
+            tokens = 8192
+            ids = bench.random_ids(tokens, config["vocab_size"])
+            ours, hooks = in_turns(
+                bench.args.runs, lambda: tokens / timed(
+                    LAPE, "count", model, "en=" + ids, "--seq", length, "-q", "-t",
+                    bench.args.threads, "-o", bench.path("counts.gguf"))[0],
+                lambda: rival("hooks", bench.config(name), ids, length, "-t", bench.args.threads,
+                              "--batch", *batches)[0])
+            what = "count, %s, f32, --seq %d" % (name, length)
+            bench.tell(what, ">= 1.15", ours, hooks, "tokens/s", "transformers")
+            tell_share(bench, what, ours, operations(config, min(length, 512)))
+
+
+def quantised(bench):
+    """Gemma 3 270M as it is published, in Q4_K_M."""
+    model, threads = next(iter(published.files(GEMMA_FILE)), None), bench.args.threads
+    if not model:
+        return
+    plain, tokens, runs = bench.random_model("Gemma 3 270M's shape", "f32"), 8192, bench.args.runs
+    ids = bench.random_ids(tokens, GEMMA["vocab_size"])
+
+    def count_rate(path):
+        return tokens / timed(LAPE, "count", path, "en=" + ids, "--seq", 512, "-q", "-t", threads,
+                              "-o", bench.path("counts.gguf"))[0]
+
+    q4, f32, llama, steps, llama_steps, copied = in_turns(
+        runs, lambda: count_rate(model), lambda: count_rate(plain),
+        lambda: rival("llama", model, ids, 512, "-t", threads)[0],
+        lambda: run(BENCH, model, "--seq", 2, "-n", 40, "-t", threads),
+        lambda: rival("llama_steps", model, ids, 40, "-t", threads)[0],
+        lambda: copy_rate(threads))
+    rate, weights = zip(*[re.search(r"([0-9.]+) tokens/s, ([0-9.]+) GB/s", out).groups()
+                          for out in steps])
+    bench.tell("count, Gemma 3 270M in Q4_K_M, --seq 512", ">= 0.95", q4, f32, "tokens/s", "its F32")
+    bench.tell("count, Gemma 3 270M in Q4_K_M, --seq 512", ">= 1.0", q4, llama, "tokens/s",
+               "llama.cpp's prefill")
+    bench.tell("generate, Gemma 3 270M in Q4_K_M", ">= 0.4", [float(x) for x in weights], copied,
+               "GB/s", "copying")
+    bench.tell("generate, Gemma 3 270M in Q4_K_M", ">= 0.7", [float(x) for x in rate], llama_steps,
+               "tokens/s", "llama.cpp")
+    q8, copied = in_turns(runs, lambda: product_rate(BENCH, (1, 262144, 640), threads, "q8_0"),
+                          lambda: copy_rate(threads))
+    bench.tell("one token's output in Q8_0, 262144 x 640", ">= 0.7",
+               [each * 34 / 32 / 2 for each in q8], copied, "GB/s", "copying")
+    matrix(bench, model)
+    together(bench, model)
+
+
+def matrix(bench, model):
+    """Perplexities with every language off: eight rows, seven texts."""
+    names, tokens = ("en", "zh", "fr", "es", "vi", "id", "ja"), 256
+    files = ["%s=%s" % (name, os.path.join(ROOT, "demo", "text", name + ".%s.txt"))
+             for name in names]
+    counts, neurons, table = (bench.path(name) for name in ("m.gguf", "m.tsv", "ppl.tsv"))
+    options = "--seq", 128, "-t", bench.args.threads, "-q"
+    run(LAPE, "count", model, *[name % "count" for name in files], "--tokens", 1024, *options, "-o",
+        counts)
+    run(LAPE, "find", counts, "-q", "-o", neurons)
+    rows = (1 + len(names)) * len(names) * tokens
+    rates = [rows / timed(LAPE, "ppl", model, *[name % "eval" for name in files], "--tokens", tokens,
+                          "--neurons", neurons, *options, "-o", table)[0]
+             for _ in range(bench.args.runs)]
+    tell_share(bench, "ppl, Gemma 3 270M in Q4_K_M, a matrix of 8 rows", rates,
+               operations(GEMMA, 128, True))
+
+
+def together(bench, model):
+    """Twelve prompts in one run, and in runs of their own."""
+    with open(os.path.join(ROOT, "demo", "prompts", "en.txt"), encoding="utf-8") as f:
+        prompts = f.read().splitlines()[:12]
+    paths = [bench.path("prompts.txt")] + [bench.path("prompt.%d.txt" % i) for i in range(12)]
+    for path, lines in zip(paths, [prompts] + [[line] for line in prompts]):
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("\n".join(lines) + "\n")
+
+    def seconds(path):
+        return timed(LAPE, "generate", model, "-f", path, "-n", 20, "-q", "-t", bench.args.threads,
+                     "-o", bench.path("generated.tsv"))[0]
+
+    group, alone = in_turns(bench.args.runs, lambda: seconds(paths[0]),
+                            lambda: sum(seconds(path) for path in paths[1:]))
+    bench.tell("generate -f, 12 prompts, 20 tokens each, Gemma 3 270M", ">= 6",
+               [12 * 20 / each for each in group], [12 * 20 / each for each in alone], "tokens/s",
+               "one by one")
 
 
 def attention(bench):
@@ -287,7 +448,8 @@ def tokenizer(bench):
         bench.tell("tokenize, " + kind, ">= 2", a, b, "MB/s", name)
 
 
-ROWS = {f.__name__: f for f in (gemm, threads, start, tokenizer, count, attention, generate)}
+ROWS = {f.__name__: f for f in (gemm, avx2, threads, start, tokenizer, count, shapes, quantised,
+                                attention, generate)}
 
 
 def main():
@@ -302,8 +464,11 @@ def main():
     names = args.only.split(",") if args.only else ROWS
     limits = machine(args.threads)
     print(limits, flush=True)
+    if args.folder:
+        os.makedirs(args.folder, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args, args.folder or folder)
+        bench.peak = float(re.search("registers: ([0-9.]+)", limits)[1])
         for name in names:
             ROWS[name](bench)
     if args.write:

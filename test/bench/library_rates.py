@@ -3,8 +3,10 @@
 
     library_rates.py LIBRARY ...
         sgemm T O K          OpenBLAS, by ctypes: GFLOP/s of x [T, K] times w [O, K] transposed
+        mkl T O K            the same by PyTorch, which has MKL
         hooks CONFIG IDS N   transformers with a hook on every gate: tokens/s, best batch size
         llama MODEL IDS N    llama.cpp's prefill, without hooks: tokens/s
+        llama_steps MODEL IDS N     llama.cpp, N tokens one by one: tokens/s
         sentencepiece MODEL TEXT | tokenizers JSON TEXT     MB/s, line by line
 
 -t N: threads. What is timed has been done once before, or a little of it.
@@ -52,9 +54,23 @@ def sgemm(args):
     return 1e-9 * flops * times / spent
 
 
+def mkl(args):
+    import torch
+    torch.set_num_threads(args.threads)
+    tokens, outputs, inputs = map(int, args.words)
+    x, w, out = (torch.rand(rows, columns) for rows, columns in (
+        (tokens, inputs), (outputs, inputs), (tokens, outputs)))
+    flops = 2 * tokens * outputs * inputs
+    times = 1 + int(2e9 / flops)
+    torch.mm(x, w.t(), out=out)
+    spent = statistics.median(seconds(lambda: [torch.mm(x, w.t(), out=out) for _ in range(times)])
+                              for _ in range(5))
+    return 1e-9 * flops * times / spent
+
+
 def read_ids(path, count):
     import numpy as np
-    return np.fromfile(path, "<u2", count).astype(np.int64)
+    return np.load(path)[:count].astype(np.int64)
 
 
 def hooks(args):
@@ -68,7 +84,7 @@ def hooks(args):
     for layer, count in zip(model.layers, over):
         layer.mlp.act_fn.register_forward_hook(
             lambda module, x, act, count=count: count.add_((act > 0).sum((0, 1))))
-    ids = torch.from_numpy(read_ids(args.words[1], -1))
+    ids = torch.from_numpy(read_ids(args.words[1], None))
     rates = []
     with torch.no_grad():
         model(ids[None, :64], use_cache=False)
@@ -78,16 +94,25 @@ def hooks(args):
     return max(rates)
 
 
-def llama(args):
+def llama_model(args, length):
     import llama_cpp
-    length = int(args.words[2])
-    ids = read_ids(args.words[1], length).tolist()
-    model = llama_cpp.Llama(args.words[0], n_ctx=length, n_batch=length, n_threads=args.threads,
-                            n_threads_batch=args.threads, verbose=False)
+    return llama_cpp.Llama(args.words[0], n_ctx=length, n_batch=length, n_threads=args.threads,
+                           n_threads_batch=args.threads, verbose=False)
 
+
+def llama(args):
+    length = int(args.words[2])
+    ids, model = read_ids(args.words[1], length).tolist(), llama_model(args, length)
     model.eval(ids[:64])
     model.reset()
     return length / seconds(lambda: model.eval(ids))
+
+
+def llama_steps(args):
+    steps = int(args.words[2])
+    ids, model = read_ids(args.words[1], steps + 1).tolist(), llama_model(args, 512)
+    model.eval(ids[:1])                          # which touches all pages
+    return steps / seconds(lambda: [model.eval([i]) for i in ids[1:]])
 
 
 def read_lines(path):
@@ -110,7 +135,8 @@ def tokenizers(args):
     return size / seconds(lambda: [known.encode(line).ids for line in lines])
 
 
-RIVALS = {f.__name__: f for f in (sgemm, hooks, llama, sentencepiece, tokenizers)}
+RIVALS = {f.__name__: f for f in (sgemm, mkl, hooks, llama, llama_steps, sentencepiece,
+                                  tokenizers)}
 
 
 def main():
