@@ -2592,14 +2592,28 @@ static void attend(struct run *r, int layer, const struct sequence *s, int n) {
     pool_run(r->pool, n * c->kv_heads * a.blocks, SPEC ? spec_attend_job : attend_job, &a);
 }
 
-/* Moves the keys and values of the batch to their rows of the cache. */
-static void remember(struct run *r, int layer) {
-    size_t kv = (size_t)r->m->config.kv_heads * r->m->config.head_dim;
-    size_t cache = r->room.keep ? (size_t)layer * r->room.rows : 0;
-    for (int t = 0; t < r->tokens; t++) {
-        memcpy(r->keys + (cache + r->row[t]) * kv, r->k + t * kv, kv * sizeof(real));
-        memcpy(r->values + (cache + r->row[t]) * kv, r->v + t * kv, kv * sizeof(real));
-    }
+enum { REMEMBERED = 64 };
+
+/* Some tokens' rows of k into the cache of keys, or of v into that of values. */
+struct kept {
+    const struct run *r;
+    real *to;         /* [rows, KV d] of this layer */
+    const real *from; /* [T, KV d] */
+};
+
+static void remember_job(void *context, int i, int thread) {
+    const struct kept *m = context;
+    const size_t kv = (size_t)m->r->m->config.kv_heads * m->r->m->config.head_dim;
+    (void)thread;
+    for (int t = i * REMEMBERED; t < min_int(m->r->tokens, (i + 1) * REMEMBERED); t++)
+        memcpy(m->to + m->r->row[t] * kv, m->from + t * kv, kv * sizeof(real));
+}
+
+static void remember(struct run *r, int layer, real *cache, const real *from) {
+    const size_t kv = (size_t)r->m->config.kv_heads * r->m->config.head_dim;
+    const size_t first = r->room.keep ? (size_t)layer * r->room.rows : 0;
+    struct kept m = {r, cache + first * kv, from};
+    pool_run(r->pool, (r->tokens + REMEMBERED - 1) / REMEMBERED, remember_job, &m);
 }
 
 /* ---- The forward pass ------------------------------------------------------------------------ */
@@ -2669,7 +2683,8 @@ int forward(struct run *r, const struct sequence *s, int n, const struct hook *h
         see(hook, AT_Q, l, r->q, T, Q);
         see(hook, AT_K, l, r->k, T, KV);
         see(hook, AT_V, l, r->v, T, KV);
-        remember(r, l);     // k, v into the cache
+        remember(r, l, r->keys, r->k); // into the cache
+        remember(r, l, r->values, r->v);
         attend(r, l, s, n); // q [T, H d] becomes the heads' output
         see(hook, AT_HEADS, l, r->q, T, Q);
         product(r, r->y, r->q, T, &w->attn_out); // y [T, D]
