@@ -414,7 +414,7 @@ def start(bench):
     """All that comes before the first weight is read, of a large model."""
     large = bench.args.large or bench.random_model("1.1B", "bf16")
     size = os.path.getsize(large)
-    took, peaks, _ = zip(*[timed(LAPE, "info", large) for _ in range(bench.args.runs)])
+    took, _, peaks = zip(*[timed(LAPE, "info", large) for _ in range(bench.args.runs)])
     bench.tell("start on %.1f GB" % (1e-9 * size), "<= 1", took, [.1] * len(took), "s", "the limit")
     bench.tell("its peak of memory", "<= 0.01", [1e-6 * peak for peak in peaks],
                [1e-6 * size] * len(peaks), "MB", "the file")
