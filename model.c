@@ -1698,16 +1698,15 @@ struct strips {
     int depth; /* numbers of a row in a piece; the last has less */
 };
 
-/* What one thread works in. A query block has `block` rows, one per query and head. */
+/* What one thread works in; see the kernels' picture, and that of attention. */
 struct scratch {
     real *row;     /* [the longest row of a matrix]: of the definition */
-    real *panel;   /* [DEPTH, WIDTH]; this and what follows: see the kernels' picture */
+    real *panel;   /* [DEPTH, WIDTH] */
     real *sums;    /* [PANELS, TOKEN_BLOCK, WIDTH] */
-    real *queries; /* [block, d]; block here and below is rounded up to ROWS */
-    real *scores;  /* [block, longest rounded up to WIDTH] */
-    real *strips;  /* of block rows, of longest or d: queries, then e^score */
-    real *sum;     /* [block] of e^score */
-    real *mix;     /* [block, d rounded up to WIDTH] */
+    real *heads;   /* [WIDTH, d] and LANES that turn() spills: queries, and what comes of them */
+    real *queries; /* [d, WIDTH], turned */
+    real *scores;  /* [longest rounded up to ROWS, WIDTH] */
+    real *mix;     /* [d rounded up to ROWS, WIDTH] */
 };
 
 /* What is known of a row of logits when some of them have been seen. */
@@ -1720,14 +1719,13 @@ struct run {
     const struct model *m;
     struct pool *pool;
     struct room room;
-    int query_block;     /* tokens whose queries are attended together */
     int tokens;          /* T, of the batch at hand or seen last */
     int *first;          /* [sequences of the batch] their first tokens */
     int *position, *row; /* [T] in its sequence, in the cache */
     real *x, *h, *y;     /* [T, D] residual stream, its norm, what is added to it */
     real *q, *k, *v;     /* [T, H d], [T, KV d], [T, KV d] */
     real *gate, *up;     /* [T, F] */
-    real *keys, *values; /* [L or 1, rows, KV d] */
+    real *keys, *values; /* [L or 1, KV, rows, d] */
     real *rotation[2];   /* [longest, rotated/2, 2] cosine and sine by position; [1] in windows */
     struct softmax *softmax; /* [T] */
     real *strips;            /* of T rows, the widest: a product's x; see struct strips */
@@ -1770,7 +1768,6 @@ static void lay_out(struct run *r, struct arena *a) {
     const uint64_t T = r->room.tokens, D = c->width, F = c->neurons, d = c->head_dim;
     const uint64_t cached =
         (r->room.keep ? c->layers : 1) * (uint64_t)r->room.rows * c->kv_heads * d;
-    const uint64_t block = round_up(r->query_block * (c->heads / c->kv_heads), ROWS);
     r->first = carve(a, T, sizeof(int));
     r->position = carve(a, T, sizeof(int));
     r->row = carve(a, T, sizeof(int));
@@ -1790,12 +1787,10 @@ static void lay_out(struct run *r, struct arena *a) {
     lay_out_products(r, a, T, max_int(max_int(c->width, c->neurons), c->heads * c->head_dim));
     for (int i = 0; i < pool_threads(r->pool); i++) {
         struct scratch *s = &r->scratch[i];
-        s->queries = carve(a, block * d, sizeof(real));
-        s->scores = carve(a, block * ((uint64_t)r->room.longest + WIDTH), sizeof(real));
-        s->strips =
-            carve(a, strips_room(block, max_int(r->room.longest, c->head_dim)), sizeof(real));
-        s->sum = carve(a, block, sizeof(real));
-        s->mix = carve(a, block * round_up(c->head_dim, WIDTH), sizeof(real));
+        s->heads = carve(a, WIDTH * d + LANES, sizeof(real));
+        s->queries = carve(a, d * WIDTH, sizeof(real));
+        s->scores = carve(a, ((uint64_t)r->room.longest + ROWS) * WIDTH, sizeof(real));
+        s->mix = carve(a, (d + ROWS) * WIDTH, sizeof(real));
     }
 }
 
@@ -1823,7 +1818,6 @@ struct run *run_new(const struct model *m, struct pool *p, struct room room, str
     struct arena arena = {0};
     struct run *r = new_array(1, sizeof *r);
     *r = (struct run){.m = m, .pool = p, .room = room};
-    r->query_block = SPEC ? 1 : max_int(8, 64 / (c->heads / c->kv_heads));
     r->scratch = new_array(pool_threads(p), sizeof *r->scratch);
     lay_out(r, &arena);
     arena.at = arena.used > SIZE_MAX ? NULL : aligned_alloc(64, arena.used);
@@ -1892,10 +1886,15 @@ static void spec_product_job(void *context, int o, int thread) {
 struct attention {
     struct run *r;
     const struct sequence *s;
-    const real *keys, *values; /* [rows, KV d] of this layer */
+    const real *keys, *values; /* [KV, rows, d] of this layer */
     int window;                /* of this layer; 0: none */
     int blocks;                /* of queries, in the longest sequence */
 };
+
+/* Of a key-value head, the key or value of a sequence's token. */
+static size_t kept_at(const struct run *r, const struct sequence *s, int head, int token) {
+    return ((size_t)head * r->room.rows + s->row + token) * r->m->config.head_dim;
+}
 
 /* ALiBi's slopes: 2^(-alibi h / H) for h = 1 .. H, alibi being 8 mostly; of H that is no power of
  * two, those of the next smaller power, then every second one of twice as many. */
@@ -1930,22 +1929,22 @@ static void spec_attend_job(void *context, int i, int thread) {
     const int group = c->heads / c->kv_heads, d = c->head_dim, head = i / a->blocks % c->kv_heads;
     const int t = i % a->blocks, position = q->past + t;
     if (t >= q->n) return;
-    const size_t kv = (size_t)c->kv_heads * d;
     const int from = a->window ? max_int(0, position + 1 - a->window) : 0;
-    const real *key = a->keys + q->row * kv + head * d, *value = a->values + q->row * kv + head * d;
+    const real *key = a->keys + kept_at(r, q, head, 0), *value = a->values + kept_at(r, q, head, 0);
     real *e = r->scratch[thread].scores; /* [position + 1] */
     for (int h = head * group; h < (head + 1) * group; h++) {
         real *query = r->q + ((size_t)(r->first[q - a->s] + t) * c->heads + h) * d;
         real sum = 0;
         for (int j = from; j <= position; j++) {
             e[j] = 0;
-            for (int k = 0; k < d; k++) e[j] = real_fma(query[k], key[j * kv + k], e[j]);
+            for (int k = 0; k < d; k++) e[j] = real_fma(query[k], key[(size_t)j * d + k], e[j]);
         }
         exponentials(c, e + from, position + 1 - from, h);
         for (int j = from; j <= position; j++) sum += e[j];
         for (int k = 0; k < d; k++) {
             real mixed = 0;
-            for (int j = from; j <= position; j++) mixed = real_fma(e[j], value[j * kv + k], mixed);
+            for (int j = from; j <= position; j++)
+                mixed = real_fma(e[j], value[(size_t)j * d + k], mixed);
             query[k] = (mixed + 0) / sum; /* + 0: a sum that underflowed to -0 counts as 0 */
         }
     }
@@ -1991,9 +1990,15 @@ struct sums {
     size_t from_row, to_row;
 };
 
-/* The first rows x vecs of a tile; x is a strip, [n, ROWS]. `rows` and `vecs` are constants where
- * it is called: the loops unroll and `sum` is registers. */
-UNROLLED void tile(const int rows, const int vecs, int n, const real *x, const real *panel,
+/* x [ROWS, n] of a tile: number k of row r is at[r * row + k * step]. */
+struct operand {
+    const real *at;
+    size_t row, step;
+};
+
+/* The first rows x vecs of a tile. `rows` and `vecs` are constants where it is called: the loops
+ * unroll and `sum` is registers. */
+UNROLLED void tile(const int rows, const int vecs, int n, struct operand x, const real *panel,
                    struct sums s) {
     vec sum[ROWS][VECS];
     for (int r = 0; r < rows; r++)
@@ -2001,25 +2006,43 @@ UNROLLED void tile(const int rows, const int vecs, int n, const real *x, const r
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vecs; v++)
             sum[r][v] = s.from ? vec_load(s.from + r * s.from_row + v * LANES) : vec_all(0);
-    for (int k = 0; k < n; k++, x += ROWS, panel += WIDTH) {
+    for (int k = 0; k < n; k++, x.at += x.step, panel += WIDTH) {
         vec w[VECS];
-        fetch((const char *)(x + AHEAD)); /* of the next strip, in the end */
+        fetch((const char *)(x.at + AHEAD)); /* of the next strip, in the end */
         for (int v = 0; v < vecs; v++) w[v] = vec_load(panel + v * LANES);
         for (int r = 0; r < rows; r++)
-            for (int v = 0; v < vecs; v++) sum[r][v] = vec_fma(vec_all(x[r]), w[v], sum[r][v]);
+            for (int v = 0; v < vecs; v++)
+                sum[r][v] = vec_fma(vec_all(x.at[r * x.row]), w[v], sum[r][v]);
     }
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vecs; v++) vec_store(s.to + r * s.to_row + v * LANES, sum[r][v]);
 }
 
-/* At most ROWS x WIDTH, the rest of strip and panel being anything: what it gives is, too. */
-static void tile_of(int rows, int outputs, int n, const real *x, const real *panel, struct sums s) {
+/* At most ROWS x WIDTH, the rest of x and panel being anything: what it gives is, too. */
+UNROLLED void tile_of(int rows, int outputs, int n, struct operand x, const real *panel,
+                      struct sums s) {
     if (outputs > 2 * LANES)
         rows > ROWS / 2 ? tile(ROWS, VECS, n, x, panel, s) : tile(ROWS / 2, VECS, n, x, panel, s);
     else if (outputs > LANES)
         rows > ROWS / 2 ? tile(ROWS, 2, n, x, panel, s) : tile(ROWS / 2, 2, n, x, panel, s);
     else
         rows > ROWS / 2 ? tile(ROWS, 1, n, x, panel, s) : tile(ROWS / 2, 1, n, x, panel, s);
+}
+
+/* Of a strip, of rows of d numbers that lie behind each other, and of columns of such rows. */
+static void strip_tile(int rows, int outputs, int n, const real *x, const real *panel,
+                       struct sums s) {
+    tile_of(rows, outputs, n, (struct operand){x, 1, ROWS}, panel, s);
+}
+
+static void rows_tile(int rows, int outputs, int d, const real *x, const real *panel,
+                      struct sums s) {
+    tile_of(rows, outputs, d, (struct operand){x, d, 1}, panel, s);
+}
+
+static void columns_tile(int rows, int outputs, int n, const real *x, int d, const real *panel,
+                         struct sums s) {
+    tile_of(rows, outputs, n, (struct operand){x, 1, d}, panel, s);
 }
 
 /* One bit of vec_turn()'s i and j. */
@@ -2186,11 +2209,11 @@ static vec thin(const real *x, const struct matrix *m, int row) {
 }
 
 /* to [n, width] = the first `rows` rows of x [rows, n] turned on their side, zeros beside them. Up
- * to LANES numbers behind are overwritten. */
+ * to LANES numbers behind a row are overwritten, those of the next before they are written. */
 static inline void turn(real *to, const int width, int rows, int n, const real *x, size_t x_row) {
     int k = 0;
     for (; rows == width && k + LANES <= n; k += LANES)
-        for (int r = 0; r < width; r += LANES) {
+        for (int r = (width - 1) / LANES * LANES; r >= 0; r -= LANES) {
             vec v[LANES];
             for (int i = 0; i < LANES; i++)
                 v[i] = vec_load(x + min_int(r + i, width - 1) * x_row + k);
@@ -2264,7 +2287,7 @@ static void panel_product(const struct product *p, struct scratch *s, int first,
         real *out = p->out + (first + t) * O + column;
         const bool direct = last && rows == ROWS && outputs == WIDTH;
         const struct sums at = {k ? sums : NULL, direct ? out : sums, WIDTH, direct ? O : WIDTH};
-        tile_of(rows, outputs, n, x, s->panel, at);
+        strip_tile(rows, outputs, n, x, s->panel, at);
         for (int r = 0; last && !direct && r < rows; r++)
             memcpy(out + r * O, sums + r * WIDTH, (size_t)outputs * sizeof *out);
     }
@@ -2294,83 +2317,112 @@ static void thin_job(void *context, int i, int thread) {
     }
 }
 
-/* out [rows, outputs] = x panel [n, WIDTH] for the strips of one piece, += for those behind. */
-static void tiles(const struct strips *x, int k, int outputs, int n, const real *panel, real *out,
-                  size_t out_row) {
-    for (int r = 0; r < x->rows; r += ROWS, out += ROWS * out_row)
-        tile_of(x->rows - r, outputs, n, strip_at(x, r, k), panel,
-                (struct sums){k ? out : NULL, out, out_row, out_row});
+/* Attention goes by rows, a query of one head each: those of a sequence's tokens for all heads that
+ * share a key-value head. WIDTH of them are a block; lanes run across them, through both products:
+ *
+ *                  queries [d, WIDTH]                            scores, then e [keys, WIDTH]
+ *                 +----------+                                 +----------+
+ *    keys         |          |            values, on their     |          |
+ *    [keys, d]    +----------+            side: [d, keys]      |          |
+ *    +------+     +----------+            +-----------+        +----------+
+ *    |      |     |  scores  |            |           |        +----------+
+ *    +------+     +----------+            +-----------+        |    mix   | [d, WIDTH]
+ */
+struct block {
+    int head, first, rows; /* of key-value heads; of all rows */
+    int group;             /* rows of a token */
+    int position;          /* of the first token */
+    int start, keys;       /* what any row sees */
+};
+
+static int head_of(const struct block *b, int row) {
+    return b->head * b->group + (b->first + row) % b->group;
 }
 
-/* scores [rows, keys] = queries [rows, d] keys^T */
-static void attention_scores(struct scratch *s, int rows, const real *keys, size_t kv, int n, int d,
-                             size_t scores_row) {
-    const struct strips x = strips_in(s->strips, rows, d);
-    lay(&x, 0, rows, s->queries, d);
-    for (int j = 0; j < n; j += WIDTH)
-        for (int k = 0; k < d; k += x.depth) {
-            const int depth = min_int(d - k, x.depth), some = min_int(n - j, WIDTH);
-            turn(s->panel, WIDTH, some, depth, keys + j * kv + k, kv);
-            tiles(&x, k, some, depth, s->panel, s->scores + j, scores_row);
-        }
+/* How many of the sequence's tokens up to its own. */
+static int end_of(const struct block *b, int row) {
+    return b->position + (b->first % b->group + row) / b->group + 1;
 }
 
-/* mix [rows, d] = scores [rows, n] values [n, d] */
-static void mix(struct scratch *s, int rows, const real *values, size_t kv, int n, int d,
-                size_t scores_row) {
-    const struct strips x = strips_in(s->strips, rows, n);
-    lay(&x, 0, rows, s->scores, scores_row);
-    for (int c = 0; c < d; c += WIDTH)
-        for (int j = 0; j < n; j += x.depth) {
-            const int depth = min_int(n - j, x.depth), columns = min_int(d - c, WIDTH);
-            for (int i = 0; i < depth; i++) {
-                memcpy(s->panel + i * WIDTH, values + (j + i) * kv + c, columns * sizeof(real));
-                memset(s->panel + i * WIDTH + columns, 0, (WIDTH - columns) * sizeof(real));
-            }
-            tiles(&x, j, columns, depth, s->panel, s->mix + c, round_up(d, WIDTH));
-        }
+/* Scales, caps and tilts the scores; where a row does not see a key it becomes -infinity. */
+static void shape_scores(const struct attention *a, const struct block *b, real *s, int lanes) {
+    const struct config *c = &a->r->m->config;
+    const real scale = (real)c->attention_scale, cap = (real)c->attention_cap;
+    const size_t all = (size_t)b->keys * WIDTH;
+    for (size_t i = 0; i < all; i += WIDTH)
+        for (int r = 0; r < lanes; r++) s[i + r] *= scale;
+    for (size_t i = 0; i < all && cap > 0; i += WIDTH)
+        for (int r = 0; r < lanes; r++) s[i + r] = cap * (real)tanh_inline(s[i + r] / cap);
+    for (int r = 0; r < b->rows; r++) {
+        const int end = end_of(b, r) - b->start, from = a->window ? end - a->window : 0;
+        const real slope = c->family->positions == ALIBI ? alibi_slope(c, head_of(b, r)) : 0;
+        for (int j = 0; j < end && slope > 0; j++)
+            s[j * WIDTH + r] = real_fma(slope, (real)(j - (end - 1)), s[j * WIDTH + r]);
+        for (int j = 0; j < from; j++) s[j * WIDTH + r] = -INFINITY;
+        for (int j = end; j < b->keys; j++) s[j * WIDTH + r] = -INFINITY;
+    }
 }
 
-/* One block of queries of one sequence, for the heads of one key-value head: the rows of two tile
- * products, with the keys and with the values. Overwrites them in q with their output. Where a
- * row's window ends before the block's, its e_j are 0, which changes no sum. */
+/* In place: e^(s - max), which is 0 where a key is not seen and so changes no sum; and the sums. */
+static void sum_exponentials(real *s, int keys, int lanes, real sum[WIDTH]) {
+    real most[WIDTH];
+    for (int r = 0; r < lanes; r++) most[r] = -INFINITY;
+    for (int r = 0; r < lanes; r++) sum[r] = 0;
+    for (size_t i = 0; i < (size_t)keys * WIDTH; i += WIDTH)
+        for (int r = 0; r < lanes; r++) most[r] = s[i + r] > most[r] ? s[i + r] : most[r];
+    for (size_t i = 0; i < (size_t)keys * WIDTH; i += WIDTH) {
+        for (int r = 0; r < lanes; r++) s[i + r] = real_exp(s[i + r] - most[r]);
+        for (int r = 0; r < lanes; r++) sum[r] += s[i + r];
+    }
+}
+
+/* The rows of a block where q [T, H d] has them. */
+static real *query_of(const struct attention *a, const struct block *b, int sequence, int row) {
+    const struct config *c = &a->r->m->config;
+    const int token = a->r->first[sequence] + (b->first + row) / b->group;
+    return a->r->q + ((size_t)token * c->heads + head_of(b, row)) * c->head_dim;
+}
+
+/* Overwrites a block's queries with what the heads make of them. */
 static void attend_job(void *context, int i, int thread) {
     const struct attention *a = context;
-    struct run *r = a->r;
-    const struct config *c = &r->m->config;
-    struct scratch *s = &r->scratch[thread];
-    const struct sequence *q = &a->s[i / a->blocks / c->kv_heads];
-    const int group = c->heads / c->kv_heads, d = c->head_dim, head = i / a->blocks % c->kv_heads;
-    const int first = i % a->blocks * r->query_block, n = min_int(q->n - first, r->query_block);
-    if (n <= 0) return;
-    const size_t kv = (size_t)c->kv_heads * d, q_row = (size_t)c->heads * d;
-    const int rows = n * group, position = q->past + first; /* of the block's first query */
-    const int start = a->window ? max_int(0, position + 1 - a->window) : 0; /* its first key */
-    const int keys = position + n - start;
-    const size_t scores_row = round_up(keys, WIDTH), mix_row = round_up(d, WIDTH);
-    const size_t key0 = (q->row + start) * kv + head * d;
-    real *query = r->q + (r->first[q - a->s] + first) * q_row + head * group * d;
+    const struct config *c = &a->r->m->config;
+    struct scratch *s = &a->r->scratch[thread];
+    const int d = c->head_dim, sequence = i / a->blocks / c->kv_heads;
+    const struct sequence *q = &a->s[sequence];
+    struct block b = {.head = i / a->blocks % c->kv_heads, .first = i % a->blocks * WIDTH};
+    b.group = c->heads / c->kv_heads;
+    b.rows = min_int(q->n * b.group - b.first, WIDTH);
+    if (b.rows <= 0) return;
+    b.position = q->past + b.first / b.group;
+    b.start = a->window ? max_int(0, b.position + 1 - a->window) : 0;
+    b.keys = end_of(&b, b.rows - 1) - b.start;
+    const int lanes = round_up(b.rows, LANES);
+    const real *key = a->keys + kept_at(a->r, q, b.head, b.start);     /* [keys, d] */
+    const real *value = a->values + kept_at(a->r, q, b.head, b.start); /* [keys, d] */
+    real sum[WIDTH];
 
-    for (int row = 0; row < rows; row++)
-        memcpy(s->queries + row * d, query + row / group * q_row + row % group * d,
-               d * sizeof *query);
-    attention_scores(s, rows, a->keys + key0, kv, keys, d, scores_row);
-    for (int row = 0; row < rows; row++) {
-        real *e = s->scores + row * scores_row;
-        const int end = position + row / group + 1 - start; /* of the row's window */
-        const int from = a->window ? max_int(0, end - a->window) : 0;
-        exponentials(c, e + from, end - from, head * group + row % group);
-        memset(e, 0, from * sizeof *e);
-        memset(e + end, 0, (keys - end) * sizeof *e);
-    }
-    for (int row = 0; row < rows; row += CHAINS)
-        row_sums(min_int(CHAINS, rows - row), keys, s->scores + row * scores_row, scores_row, false,
-                 s->sum + row);
-    mix(s, rows, a->values + key0, kv, keys, d, scores_row);
-    for (int row = 0; row < rows; row++)
-        for (int k = 0; k < d; k++)
-            query[row / group * q_row + row % group * d + k] =
-                (s->mix[row * mix_row + k] + 0) / s->sum[row];
+    for (int r = 0; r < b.rows; r++)
+        memcpy(s->heads + r * d, query_of(a, &b, sequence, r), d * sizeof(real));
+    turn(s->queries, WIDTH, b.rows, d, s->heads, d);
+    for (int j = 0; j < b.keys; j += ROWS)
+        rows_tile(b.keys - j, b.rows, d, key + (size_t)j * d, s->queries,
+                  (struct sums){NULL, s->scores + (size_t)j * WIDTH, 0, WIDTH});
+    shape_scores(a, &b, s->scores, lanes);
+    sum_exponentials(s->scores, b.keys, lanes, sum);
+    for (int j = 0; j < b.keys; j += DEPTH)
+        for (int k = 0; k < d; k += ROWS) {
+            real *mix = s->mix + k * WIDTH;
+            columns_tile(d - k, b.rows, min_int(b.keys - j, DEPTH), value + (size_t)j * d + k, d,
+                         s->scores + (size_t)j * WIDTH,
+                         (struct sums){j ? mix : NULL, mix, WIDTH, WIDTH});
+        }
+    for (int k = 0; k < d; k++)
+        for (int r = 0; r < lanes; r++)
+            s->mix[k * WIDTH + r] = (s->mix[k * WIDTH + r] + 0) / sum[r];
+    turn(s->heads, d, d, b.rows, s->mix, WIDTH);
+    for (int r = 0; r < b.rows; r++)
+        memcpy(query_of(a, &b, sequence, r), s->heads + r * d, d * sizeof(real));
 }
 
 /* ---- Steps of the forward pass --------------------------------------------------------------- */
@@ -2584,11 +2636,12 @@ static void rotate(struct run *r, int layer, real *out, int columns) {
 
 static void attend(struct run *r, int layer, const struct sequence *s, int n) {
     const struct config *c = &r->m->config;
+    const int group = c->heads / c->kv_heads;
     size_t cache = r->room.keep ? (size_t)layer * r->room.rows * c->kv_heads * c->head_dim : 0;
     struct attention a = {
         r, s, r->keys + cache, r->values + cache, has_window(c, layer) ? c->window : 0, 0};
     for (int i = 0; i < n; i++)
-        a.blocks = max_int(a.blocks, (s[i].n + r->query_block - 1) / r->query_block);
+        a.blocks = max_int(a.blocks, SPEC ? s[i].n : (s[i].n * group + WIDTH - 1) / WIDTH);
     pool_run(r->pool, n * c->kv_heads * a.blocks, SPEC ? spec_attend_job : attend_job, &a);
 }
 
@@ -2597,16 +2650,18 @@ enum { REMEMBERED = 64 };
 /* Some tokens' rows of k into the cache of keys, or of v into that of values. */
 struct kept {
     const struct run *r;
-    real *to;         /* [rows, KV d] of this layer */
+    real *to;         /* [KV, rows, d] of this layer */
     const real *from; /* [T, KV d] */
 };
 
 static void remember_job(void *context, int i, int thread) {
     const struct kept *m = context;
-    const size_t kv = (size_t)m->r->m->config.kv_heads * m->r->m->config.head_dim;
+    const size_t heads = m->r->m->config.kv_heads, d = m->r->m->config.head_dim;
     (void)thread;
-    for (int t = i * REMEMBERED; t < min_int(m->r->tokens, (i + 1) * REMEMBERED); t++)
-        memcpy(m->to + m->r->row[t] * kv, m->from + t * kv, kv * sizeof(real));
+    for (size_t head = 0; head < heads; head++)
+        for (int t = i * REMEMBERED; t < min_int(m->r->tokens, (i + 1) * REMEMBERED); t++)
+            memcpy(m->to + (head * m->r->room.rows + m->r->row[t]) * d,
+                   m->from + (t * heads + head) * d, d * sizeof(real));
 }
 
 static void remember(struct run *r, int layer, real *cache, const real *from) {

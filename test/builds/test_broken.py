@@ -30,14 +30,16 @@ BREAKS = [
          "vec_store(s.to + r * s.to_row + v * LANES, !s.from ? sum[r][v] : "
          "vec_fma(vec_all(1), vec_load(s.from + r * s.from_row + v * LANES), sum[r][v]));")]),
     ("a product rounded before it is added", [
-        ("vec_fma(vec_all(x[r]), w[v], sum[r][v])",
-         "vec_fma(vec_all(1), vec_fma(vec_all(x[r]), w[v], vec_all(0)), sum[r][v])")]),
+        ("vec_fma(vec_all(x.at[r * x.row]), w[v], sum[r][v])",
+         "vec_fma(vec_all(1), vec_fma(vec_all(x.at[r * x.row]), w[v], vec_all(0)), "
+         "sum[r][v])")]),
     ("two lanes swapped", [
         ("to[k * width + r] = r < rows ? x[r * x_row + k] : 0;",
          "to[k * width + (r < 2 ? 1 - r : r)] = r < rows ? x[r * x_row + k] : 0;")]),
     ("the sum of a softmax taken backwards", [
-        ("real v = x[r * x_row + k];\n                s[r] = squares ?",
-         "real v = x[r * x_row + (squares ? k : n - 1 - k)];\n                s[r] = squares ?")]),
+        ("        for (int r = 0; r < lanes; r++) sum[r] += s[i + r];\n    }",
+         "    }\n    for (size_t i = (size_t)keys * WIDTH; i > 0; i -= WIDTH)\n"
+         "        for (int r = 0; r < lanes; r++) sum[r] += s[i - WIDTH + r];")]),
 ]
 
 
