@@ -20,6 +20,13 @@ IS = {INTEGER: lambda value: is_count(value) and 0 < value < 1 << 31,
 MOST = {"hidden_size": 1 << 20, "intermediate_size": 1 << 22, "num_hidden_layers": 1 << 12,
         "num_attention_heads": 1 << 12, "num_key_value_heads": 1 << 12, "head_dim": 1 << 12,
         "vocab_size": 1 << 24}
+# And numbers that it reads between.
+EPSILON, BASE, SCALE = (0, 0.99), (1, 1e30), (1e-6, 1e6)
+BETWEEN = {"rms_norm_eps": EPSILON, "layer_norm_eps": EPSILON, "layer_norm_epsilon": EPSILON,
+           "rope_theta": BASE, "rope_local_base_freq": BASE, "factor": (1e-3, 1e6),
+           "query_pre_attn_scalar": SCALE, "attn_logit_softcapping": SCALE,
+           "final_logit_softcapping": SCALE, "logit_scale": SCALE, "attention_multiplier": SCALE,
+           "embedding_multiplier": SCALE, "residual_multiplier": SCALE, "logits_scaling": SCALE}
 
 
 class Config:
@@ -35,8 +42,6 @@ class Config:
         value = null if value is None else value
         if value is None:
             raise Refused(self.path, "%s is None: %s is expected" % (key, kind))
-        if kind == INTEGER and value > MOST.get(key, value):
-            raise Refused(self.path, "%s is %d: at most %d is expected" % (key, value, MOST[key]))
         return value
 
     def may(self, key, kind):
@@ -44,7 +49,18 @@ class Config:
         value = self.values.get(key, self.defaults.get(key))
         if value is not None and not IS[kind](value):
             raise Refused(self.path, "%s is %.200r: %s is expected" % (key, value, kind))
+        if value is not None:
+            self.check_size(key, kind, value)
         return value
+
+    def check_size(self, key, kind, value):
+        """That a number of its kind is one that lape reads."""
+        if kind == INTEGER and value > MOST.get(key, value):
+            raise Refused(self.path, "%s is %d: at most %d is expected" % (key, value, MOST[key]))
+        least, most = BETWEEN.get(key, (value, value))
+        if kind == NUMBER and not least <= value <= most:
+            raise Refused(self.path, "%s is %r: a number from %g to %g is expected"
+                          % (key, value, least, most))
 
     def part(self, key):
         """The settings in an object, none where it is null or absent."""

@@ -119,8 +119,10 @@ class Machine:
         if name in ("GLOBAL", "INST"):
             found = self.find(*argument.split(" ", 1))
         elif name == "STACK_GLOBAL":
-            last = self.pop()
-            found = self.find(self.pop(), last)
+            last, module = self.pop(), self.pop()
+            if not type(last) is type(module) is str:
+                raise ValueError(name)
+            found = self.find(module, last)
         elif name == "REDUCE":
             return self.called()
         elif name == "BINPERSID":
