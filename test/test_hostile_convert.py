@@ -292,7 +292,7 @@ class Tokenizers(Hostile):
 
     def test_words_that_overlap(self):
         """Every end of one against every beginning of another."""
-        one, other = "a" * 400000 + "b", "a" * 400000 + "c"
+        one, other = "a" * 800000 + "b", "a" * 800000 + "c"
         self.checkpoint()
         self.write("tokenizer.model", sentencepiece(PIECES[:-1] + [(one, 0.0, USER)],
                                                     normalizer=((4, 0), (3, False))))
@@ -335,7 +335,7 @@ class Pickles(Hostile):
 
     def refuse_pickle(self, body, *words):
         """As counts, and as a checkpoint."""
-        data = Pt().file(body) if isinstance(body, bytes) else body
+        data = Pt().file(body)
         self.refuse_run("counts", self.pt("en", data), words=["en.pt", *words])
         self.checkpoint()
         os.remove(os.path.join(self.model, "model.safetensors"))
@@ -368,8 +368,8 @@ class Pickles(Hostile):
     def test_shape_of_many_dimensions(self):
         pt = Pt()
         huge = ((1 << 63) - 1,) * 60000
-        self.refuse_pickle(pt.file({"n": 9, "over_zero": pt.tensor([1], huge, strides=huge)}),
-                           "damaged")
+        data = pt.file({"n": 9, "over_zero": pt.tensor([1], huge, strides=huge)})
+        self.refuse_run("counts", self.pt("en", data), words=["damaged"])
 
     def test_lists_in_lists(self):
         """A list of n that is n times in another is n^2 lists."""
