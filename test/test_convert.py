@@ -730,7 +730,7 @@ class Settings(Case):
                  ["beta_fast"]),
                 ({"partial_rotary_factor": 0.5}, ["partial_rotary_factor"]),
                 ({"layer_types": ["full_attention", "sliding_attention"]}, ["layer_types"]),
-                ({"rope_scaling": "dynamic"}, ["rotary"]),
+                ({"rope_scaling": "dynamic"}, ["rope_scaling"]),
                 ({"rope_scaling": ..., "rope_parameters": {"rope_type": "yarn"}}, ["yarn"]),
                 ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, ["rotary"]),
                 ({"attention_bias": True}, ["attention_bias"]),
@@ -746,7 +746,7 @@ class Settings(Case):
                 ({"rms_norm_eps": 0}, ["rms_norm_eps"]),
                 ({"rope_theta": float("inf")}, ["rope_theta"]),
                 ({"tie_word_embeddings": 1}, ["tie_word_embeddings"]),
-                ({"num_hidden_layers": 2000000000}, ["model.layers.2.input_layernorm.weight"])):
+                ({"num_hidden_layers": 2000000000}, ["num_hidden_layers", "at most"])):
             with self.subTest(str(change)):
                 self.checkpoint(**change)
                 self.refuse("config.json", *words)
@@ -1909,7 +1909,7 @@ class ByteLevel(Case):
                 ({"added_tokens": words((5, added("x", rstrip=True)))}, "spaces beside it"),
                 ({"added_tokens": words((5, dict(added("x"), stride=1)))}, "stride"),
                 ({"added_tokens": [{"id": 5, "content": "x", "special": False}]}, "all flags"),
-                ({"added_tokens": [1]}, "added token"), ({"added_tokens": {"x": 5}}, "not a list")):
+                ({"added_tokens": [1]}, "added token"), ({"added_tokens": {"x": 5}}, "a list is")):
             with self.subTest(change):
                 self.file(**change)
                 self.refuse("tokenizer.json", word)
@@ -2012,7 +2012,7 @@ class Ranked(Case):
                 ({"model": {"dropout": 0.1}}, ["dropout"]),
                 ({"model": {"unk_token": "<none>"}}, ["<none>"]),
                 ({"model": {"unk_token": "ab"}}, ["ab", "unknown"]),
-                ({"model": {"unk_token": ["<unk>"]}}, ["unknown"]),
+                ({"model": {"unk_token": ["<unk>"]}}, ["unk_token"]),
                 ({"model": {"vocab": {"a": 0}, "merges": []}, "words": []}, ["<0x00>"]),
                 ({"words": [(12, added("<0x0A>"))]}, ["<0x0A>", "not special"]),
                 ({"words": [(0, added("<unk>"))], "model": {"unk_token": "<unk>"}}, ["<unk>"]),
@@ -2165,7 +2165,7 @@ class OlderFiles(Case):
                 ("vocab.json", dict(self.VOCAB, z=9), ["vocab_size", "id 9"]),
                 ("vocab.json", [], ["JSON"]),
                 ("tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}, ["T5Tokenizer"]),
-                ("tokenizer_config.json", {"tokenizer_class": ["GPT2Tokenizer"]}, ["a name is"]),
+                ("tokenizer_config.json", {"tokenizer_class": ["GPT2Tokenizer"]}, ["a text is"]),
                 ("tokenizer_config.json", {"add_prefix_space": True}, ["add_prefix_space"]),
                 ("tokenizer_config.json", {"bos_token": "<far>"}, ["<far>", "no id"]),
                 ("tokenizer_config.json", {"bos_token": 7}, ["no text"]),
@@ -2592,8 +2592,9 @@ class Ids(Case):
                 self.refuse_ids("id.en", "damaged", data=data)
         self.refuse_ids("claims 7 numbers of 8", data=self.of([1] * 6, (6,), "q", claim=7))
         self.refuse_ids("wants os.system", data=Pt().file(Call(Global("os", "system"), "true")))
-        deep = self.of([1], (1,) * 5000, "q", strides=(2, 3) * 2500)       # dimensions of one
+        deep = self.of([1], (1,) * 64, "q", strides=(2, 3) * 32)           # dimensions of one
         self.assertEqual(self.ids(deep), ("<i8", struct.pack("<q", 1)))
+        self.refuse_ids("damaged", data=self.of([1], (1,) * 65, "q", strides=(1,) * 65))
 
     def test_usage(self):
         path = self.write("x", self.of([1], (1,)))

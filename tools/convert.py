@@ -33,12 +33,13 @@ import zlib
 from checkpoint.config import describe, read_config, rope_factors
 from checkpoint.family import ONE_MORE, PAIRED, POSITIONS, REGROUPED, TURNED, Family, Row
 from checkpoint.plan import choose_type, converted, plan_tensors, rows_of
-from checkpoint.settings import FLAG, INTEGER, NUMBER
+from checkpoint.settings import FLAG, INTEGER, LIST, NUMBER
 from checkpoint.shards import find_weights
 from checkpoint.tokenizer import NO_TOKENIZER, tokenizer_metadata
 from formats.activations import convert_counts
 from formats.gguf import BOOL, F32, FILE_TYPES, STRING, TYPES, U32, Output, write_new
 from formats.neuron_lists import convert_neurons
+from formats.plain_file import is_there
 from formats.stored import length_of
 from formats.token_ids import convert_ids
 from guard import LABELS_ARE, Refused, complain, doubt, is_label, warnings_are_errors
@@ -62,7 +63,7 @@ def both(theirs, ours, *how):
 
 def mistral_own(config):
     """Mistral's class has a window unless it is null; LLaMA's has none, whatever its config is."""
-    if config.values.get("sliding_window", config.defaults["sliding_window"]) is None:
+    if config.may("sliding_window", INTEGER) is None:
         return []
     return [("attention.sliding_window", U32, config.get("sliding_window", INTEGER))]
 
@@ -103,12 +104,12 @@ def phi3_own(config):
 
 def smollm3_own(config):
     """Of every four layers the last knows no positions: no_rope_layers has a 0 for it."""
-    layers, turned = config.get("num_hidden_layers", INTEGER), config.values.get("no_rope_layers")
+    layers, turned = config.get("num_hidden_layers", INTEGER), config.may("no_rope_layers", LIST)
     if turned is None:
         if config.get("no_rope_layer_interval", INTEGER) != 4:
-            raise Refused(config.path, "no_rope_layer_interval is %r: only 4 is known"
-                          % config.values["no_rope_layer_interval"])
-    elif not isinstance(turned, list) or len(turned) < layers or any(
+            raise Refused(config.path, "no_rope_layer_interval is %d: only 4 is known"
+                          % config.get("no_rope_layer_interval", INTEGER))
+    elif len(turned) < layers or any(
             turn != ((i + 1) % 4 > 0) for i, turn in enumerate(turned[:layers])):
         raise Refused(config.path, "no_rope_layers is %.60r...: expected is 0 for every layer of a "
                       "number divisible by 4, and 1 for all others" % (turned,))
@@ -381,7 +382,7 @@ FAMILIES = {
 def convert_hf(args):
     """The command hf: a Hugging Face checkpoint becomes a GGUF model."""
     adapter = os.path.join(args.directory, "adapter_config.json")
-    if os.path.exists(adapter):
+    if is_there(adapter):
         raise Refused(adapter, "an adapter would change these weights: a checkpoint that it is "
                       "merged into is wanted, without it")
     family, config = read_config(os.path.join(args.directory, "config.json"), FAMILIES)
@@ -437,9 +438,6 @@ def convert_random(args):
              "norm": struct.pack("<%df" % PERIOD, *(1 + x for x in numbers))}
     tiles = {name: memoryview(tile) for name, tile in tiles.items()}
     tensors = rope_factors(config, sizes)
-    if sizes["layers"] > 10000:
-        raise Refused(config.path, "num_hidden_layers is %d: at most 10000 are expected"
-                      % sizes["layers"])
     for row in rows_of(family, sizes["layers"]):
         if row.ours == "output.weight" and config.get("tie_word_embeddings", FLAG):
             continue
@@ -548,6 +546,21 @@ def parse_arguments(argv):
     return args
 
 
+def source_of(args):
+    """What the command line has a command read."""
+    files = [path for _, path in getattr(args, "files", ())]
+    return files[0] if files else next(getattr(args, name) for name in (
+        "directory", "config", "file") if hasattr(args, name))
+
+
+def unforeseen(problem):
+    """A refusal in one line of what made some function fail."""
+    if isinstance(problem, MemoryError):
+        return "takes more memory than there is: smaller files are expected"
+    return "refused, since reading it fails: %s: %s" % (
+        type(problem).__name__, " ".join(str(problem).split()))
+
+
 def main(argv):
     args = parse_arguments(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)        # to clean up then too
@@ -565,6 +578,9 @@ def main(argv):
         return 1
     except OSError as problem:                       # one without a name comes from writing
         complain(TOOL, "%s: %s" % (problem.filename or args.output, problem.strerror))
+        return 1
+    except Exception as problem:                     # that no reader has foreseen
+        complain(TOOL, "%s: %s" % (source_of(args), unforeseen(problem)))
         return 1
     return 0
 

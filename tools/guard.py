@@ -32,7 +32,7 @@ def status_of(tool, work):
 
 def complain(tool, text):
     """One line on stderr, whatever characters a hostile name brings along."""
-    line = "".join(letter if letter.isprintable() else "?" for letter in text)
+    line = "".join(letter if letter.isprintable() else "?" for letter in text[:2001])
     print("%s: %s" % (tool, line if len(line) < 2000 else line[:2000] + "..."), file=sys.stderr)
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import unicodedata
 
+from checkpoint.settings import IS, LIST, OBJECT, TEXT, TEXTS, Config
 from checkpoint.spaces import check_spaces
 from checkpoint.splits import NORMALIZED, pre_tokenizer
 from checkpoint.words import check_ids, is_text
@@ -26,20 +27,20 @@ STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
 def read_bpe(path, values):
     """(text -> id, pairs that merge) of a tokenizer.json's model."""
-    model = values.get("model")
-    vocabulary, merges = model.get("vocab"), model.get("merges")
+    model = Config(path, values).part("model")
+    vocabulary, merges = model.get("vocab", OBJECT), model.get("merges", LIST)
     try:
-        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
-                  for merge in merges]
+        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else
+                  tuple(merge) if IS[TEXTS](merge) else () for merge in merges]
         for left, right in merges:
             if left not in vocabulary or right not in vocabulary or (
                     left + right not in vocabulary or " " in left + right):
                 raise ValueError
-        if len(set(vocabulary.values())) < len(vocabulary) or len(set(merges)) < len(merges) or (
-                not all(is_count(number) and is_text(text)
-                        for text, number in vocabulary.items())):
+        if not all(is_count(number) and is_text(text) for text, number in vocabulary.items()) or (
+                len(set(vocabulary.values())) < len(vocabulary)
+                or len(set(merges)) < len(merges)):
             raise ValueError
-    except (AttributeError, TypeError, ValueError):
+    except ValueError:
         raise Refused(path, "vocab does not give every token an id of its own, or merges are not "
                       "pairs of its tokens that make one of its tokens, each once")
     return vocabulary, merges
@@ -48,8 +49,7 @@ def read_bpe(path, values):
 def check_model(path, values, kind, **known):
     """Refuses parts of a tokenizer.json, and settings of its model, that are not known. known: the
     values of a setting that are, the first of them where the key is absent."""
-    model = values.get("model")
-    model = model if isinstance(model, dict) else {}
+    model = Config(path, values).part("model").values
     unknown = set(values) - TOP_KEYS | set(model) - MODEL_KEYS
     if unknown or values.get("version", "1.0") != "1.0":
         raise Refused(path, "has %.60r in version %.20r: that is not known"
@@ -77,7 +77,8 @@ def check_decoder(path, values, known):
 def may_be_word(text):
     """Whether a splitter could leave a text whole: none does, of those that ask the vocabulary
     for whole words, where a letter or number comes before a sign."""
-    return re.search(r"[A-Za-z0-9][\s\S]*[!-/:-@\[-`{-~]", text) is None
+    first = re.search("[A-Za-z0-9]", text)
+    return not first or re.search(r"[!-/:-@\[-`{-~]", text[first.end():]) is None
 
 
 def made_by_text(vocabulary, merges, whole):
@@ -147,9 +148,9 @@ def read_ranked(path, values, words, arch, settings, config):
     made = made_by_text(vocabulary, merges, False)
     texts, types = place(path, words, vocabulary, made)
     fixed = dict.fromkeys(("<0x%02X>" % byte for byte in range(256)), BYTE)
-    unknown = values["model"].get("unk_token")
+    unknown = Config(path, values).part("model").may("unk_token", TEXT)
     if unknown is not None:
-        fixed[unknown if isinstance(unknown, str) else ""] = UNKNOWN
+        fixed[unknown] = UNKNOWN
     for text, kind in fixed.items():
         if text not in vocabulary or text in made or any(
                 word.text == text and not word.special for word in words):

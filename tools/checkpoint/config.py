@@ -3,9 +3,9 @@
 import math
 import struct
 
-from checkpoint.settings import FLAG, INTEGER, NUMBER, Config
+from checkpoint.settings import (FLAG, INTEGER, MOST, NUMBER, OBJECT, TEXT, TEXTS, Config)
 from formats.gguf import F32, STRING, U32, Output
-from formats.json_file import parse_json, read_small
+from formats.json_file import read_json
 from guard import Refused
 
 # Keys that transformers asks for in every family, and their known values: weights that are stored
@@ -25,24 +25,26 @@ ROPE_KEYS = {"rope_type", "type", "rope_theta", "factor", "low_freq_factor", "hi
 
 def rope_sets(path, family, values):
     """The rotary settings of layers that look at everything, and of those with a window."""
-    scaling, sets = (values.get(key) or {} for key in ("rope_scaling", "rope_parameters"))
+    config = Config(path, values)
+    scaling, sets = (config.part(key).values for key in ("rope_scaling", "rope_parameters"))
     if family.pattern != 6:
         return scaling or sets, {}
     # Gemma 3's class takes rope_scaling for the first alone, and from rope_parameters two sets.
-    if scaling and sets or not isinstance(sets, dict) or not (
-            set(sets) <= {"full_attention", "sliding_attention"}):
+    if scaling and sets or not set(sets) <= {"full_attention", "sliding_attention"}:
         raise Refused(path, "the rotary settings are neither rope_scaling alone nor "
                       "rope_parameters of full_attention and sliding_attention")
-    return scaling or sets.get("full_attention") or {}, sets.get("sliding_attention") or {}
+    full, sliding = (Config(path, sets).part(key).values for key in (
+        "full_attention", "sliding_attention"))
+    return scaling or full, sliding
 
 
 def check_rope(path, family, values, rope):
     """That one set of rotary settings, or values around it, say nothing that is not known."""
-    if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
+    if any(isinstance(value, dict) for value in rope.values()):
         raise Refused(path, "the rotary settings are not one set for all layers")
     for key, value in rope.items():
         if key not in ROPE_KEYS and value is not None:
-            raise Refused(path, "the rotary setting %s is %r: it is not known" % (key, value))
+            raise Refused(path, "the rotary setting %.60s is %.60r: it is not known" % (key, value))
     part = rope.get("partial_rotary_factor", values.get("partial_rotary_factor"))
     if "partial_rotary_factor" not in family.defaults and part not in (None, 1):
         raise Refused(path, "partial_rotary_factor is %r: only 1 is known" % (part,))
@@ -86,21 +88,20 @@ def check_known(path, values, only):
 
 def settings_of_part(path, values, part):
     """The settings of a part, which is told nothing of the others around it."""
-    if not isinstance(values.get(part), dict):
-        raise Refused(path, "%s is not an object of settings" % part)
+    inner = Config(path, values).get(part, OBJECT)
     check_known(path, values, dict(COMMON, tie_word_embeddings=True))
-    return dict({key: values[key] for key in FOR_PARTS if key in values}, **values[part])
+    return dict({key: values[key] for key in FOR_PARTS if key in values}, **inner)
 
 
 def read_config(path, families):
     """The family, of those by the names of their classes, and the Config of a checkpoint."""
-    values = parse_json(path, read_small(path))
-    names = values.get("architectures")
-    if not isinstance(names, list) or len(names) != 1 or str(names[0]) not in families:
-        raise Refused(path, "architectures is %r: supported are %s"
+    values = read_json(path)
+    names = Config(path, values).may("architectures", TEXTS) or []
+    if len(names) != 1 or names[0] not in families:
+        raise Refused(path, "architectures is %.200r: supported are %s"
                       % (names, ", ".join(sorted(families))))
     family = families[names[0]]
-    if values.get("model_type") not in (None, family.kind):
+    if Config(path, values).may("model_type", TEXT) not in (None, family.kind):
         raise Refused(path, "model_type is %r: %s is %r" % (values["model_type"], names[0],
                                                             family.kind))
     if family.part:
@@ -126,17 +127,18 @@ def describe(family, config):
     """The sizes of a model and its metadata."""
     width, heads = config.get("hidden_size", INTEGER), config.get("num_attention_heads", INTEGER)
     kv = config.get("num_key_value_heads", INTEGER, null=heads)
-    head_dim = config.get("head_dim", INTEGER, null=width // heads)
-    if family.ropes and head_dim % 2 or heads % kv:
-        raise Refused(config.path, "%d heads of size %d, %d for keys and values: an even size, and "
-                      "a multiple of the heads for keys, are expected" % (heads, head_dim, kv))
+    head_dim = config.may("head_dim", INTEGER) or width // heads
+    if family.ropes and head_dim % 2 or heads % kv or not 0 < head_dim <= MOST["head_dim"]:
+        raise Refused(config.path, "%d heads of size %d, %d for keys and values: an even size up "
+                      "to %d, and a multiple of the heads for keys, are expected"
+                      % (heads, head_dim, kv, MOST["head_dim"]))
     alike = ("gpt2", "bloom", "opt")                 # whose keys have as many heads as queries
     if family.gguf in alike and kv != heads or (
             family.gguf in alike + ("stablelm",) and head_dim * heads != width):
         raise Refused(config.path, "%d heads of size %d make no width of %d"
                       % (heads, head_dim, width))
     if family.gguf == "opt" and config.values.get("word_embed_proj_dim", width) != width:
-        raise Refused(config.path, "word_embed_proj_dim is %r: only hidden_size, %d, is known"
+        raise Refused(config.path, "word_embed_proj_dim is %.60r: only hidden_size, %d, is known"
                       % (config.values["word_embed_proj_dim"], width))
     context = config.get("max_position_embeddings", INTEGER)
     sizes = {"vocab": config.get("vocab_size", INTEGER), "width": width, "head_dim": head_dim,
@@ -178,10 +180,10 @@ def rope_metadata(family, config, head_dim):
     if not family.ropes:
         return []
     if "partial_rotary_factor" in family.defaults:
-        head_dim = int(head_dim * config.get("partial_rotary_factor", NUMBER))
-        if head_dim % 2 or head_dim < 2:
+        whole, head_dim = head_dim, int(head_dim * config.get("partial_rotary_factor", NUMBER))
+        if head_dim % 2 or not 2 <= head_dim <= whole:
             raise Refused(config.path, "partial_rotary_factor %r turns %d numbers of a head: an "
-                          "even number is expected"
+                          "even number is expected, and no more than a head has"
                           % (config.get("partial_rotary_factor", NUMBER), head_dim))
     found = [("rope.dimension_count", U32, head_dim),
              ("rope.freq_base", F32, config.get("rope_theta", NUMBER))]

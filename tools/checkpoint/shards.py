@@ -5,7 +5,8 @@ import os
 import struct
 
 from formats import torch_zip
-from formats.json_file import parse_json, read_small
+from formats.json_file import read_json
+from formats.plain_file import is_there
 from formats.safetensors import read_safetensors
 from formats.stored import Stored
 from guard import Refused
@@ -18,6 +19,11 @@ def read_bin(path):
             isinstance(name, str) and isinstance(tensor, torch_zip.Tensor)
             for name, tensor in found.items()):
         raise Refused(path, "does not hold a dict of tensors")
+    sizes = [math.prod(tensor.shape) * struct.calcsize("=" + tensor.storage.code)
+             for tensor in found.values()]
+    if sum(sizes) > 2 * os.path.getsize(path):       # tied embeddings are there twice
+        raise Refused(path, "its tensors are %d bytes, where the whole file has %d: no more than "
+                      "two of the same numbers are expected" % (sum(sizes), os.path.getsize(path)))
     for name, tensor in found.items():
         code, shape, strides = tensor.storage.code, tensor.shape, tensor.strides
         lengths = [length for length in shape if length != 1]
@@ -36,10 +42,10 @@ def find_weights(directory):
     """name -> Stored over the single file of weights, or over the shards that an index names."""
     for name, read in ("model.safetensors", read_safetensors), ("pytorch_model.bin", read_bin):
         single = os.path.join(directory, name)
-        if os.path.isfile(single):
+        if is_there(single):
             return read(single)
         index = single + ".index.json"
-        if os.path.isfile(index):
+        if is_there(index):
             return read_shards(directory, index, read)
     raise Refused(directory, "has neither model.safetensors nor pytorch_model.bin, nor an index of "
                   "shards: only safetensors and PyTorch checkpoints are read")
@@ -47,7 +53,7 @@ def find_weights(directory):
 
 def read_shards(directory, index, read):
     """name -> Stored over the shards that the index names."""
-    place = parse_json(index, read_small(index)).get("weight_map")
+    place = read_json(index).get("weight_map")
     shards = place.values() if isinstance(place, dict) else [None]
     if not all(isinstance(shard, str) and shard and shard == os.path.basename(shard)
                and shard.isprintable() for shard in shards):

@@ -2,7 +2,7 @@
 
 import json
 
-from checkpoint.settings import FLAG
+from checkpoint.settings import FLAG, TEXT, TEXTS
 from checkpoint.words import tokenizer_class
 from formats.sentencepiece import SPACE
 from guard import Refused
@@ -31,8 +31,8 @@ def space_scheme(values):
 def is_llama_class(settings, config):
     """Whether the class is LlamaTokenizer, which does not ask tokenizer.json about spaces. A
     Mistral has another, whatever it says."""
-    mistral = config.values.get("model_type") == "mistral" or (
-        config.values["architectures"] == ["MistralForCausalLM"])
+    mistral = config.may("model_type", TEXT) == "mistral" or (
+        config.get("architectures", TEXTS) == ["MistralForCausalLM"])
     return tokenizer_class(settings) in (None, "LlamaTokenizer") and not mistral
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 
+from checkpoint.settings import FLAG
 from checkpoint.words import tokenizer_class
 from guard import Refused
 
@@ -65,8 +66,8 @@ def pre_tokenizer(path, values, arch, settings):
         raise Refused(path, "the normalizer %.200s is not known with %s"
                       % (json.dumps(normalizer), name))
     own = OWN.get(tokenizer_class(settings))
-    if own and name not in own or settings.values.get("add_prefix_space"):
+    prefix = settings.get("add_prefix_space", FLAG, null=False)
+    if own and name not in own or prefix:
         raise Refused(settings.path, "tokenizer_class %s, add_prefix_space %r is not what %s has: "
-                      "%s" % (tokenizer_class(settings), settings.values.get("add_prefix_space"),
-                              os.path.basename(path), name))
+                      "%s" % (tokenizer_class(settings), prefix, os.path.basename(path), name))
     return name

@@ -3,11 +3,12 @@
 import os
 
 from checkpoint.bpe import read_byte_level, read_ranked
-from checkpoint.settings import FLAG
+from checkpoint.settings import FLAG, IDS, LIST, OBJECT, TEXT, Config
 from checkpoint.vocab_files import plain_files
 from checkpoint.words import added_metadata, added_words
 from formats.gguf import BOOL, F32, I32, STRING, U32
-from formats.json_file import parse_json, read_small
+from formats.json_file import read_json
+from formats.plain_file import SMALL_FILE, is_there
 from formats.sentencepiece import UNUSED
 from guard import Refused
 
@@ -20,38 +21,54 @@ def ranks(texts, merges):
     return [first.get(text, -float(len(merges))) for text in texts]
 
 
-def begins_with(values):
+def objects(path, name, values):
+    """The objects in a list, as Configs."""
+    if not all(isinstance(value, dict) for value in values):
+        raise Refused(path, "%s is %.60r: a list of objects is expected" % (name, values))
+    return [Config(path, value) for value in values]
+
+
+def ids_of(template, items):
+    """The ids of a template's special tokens in order."""
+    tokens, found = template.part("special_tokens"), []
+    for item in items:
+        token = tokens.part(item.part("SpecialToken").get("id", TEXT))
+        ids = token.get("ids", IDS)
+        found += ids if isinstance(ids, list) else [ids]
+    return found
+
+
+def begins_with(path, values):
     """The ids with which the post_processor begins and ends a text; None where it says nothing."""
-    post = values.get("post_processor")
-    posts = post.get("processors") if isinstance(post, dict) and post.get("type") == "Sequence" \
-        else [post]
+    if values.get("post_processor") is None:
+        return None
+    post = Config(path, values).part("post_processor")
+    posts = [post]
+    if post.get("type", TEXT) == "Sequence":
+        posts = objects(path, "processors", post.get("processors", LIST))
     for post in posts:
-        if isinstance(post, dict) and post.get("type") == "TemplateProcessing":
-            kinds = ["Sequence" in item for item in post["single"]]
-            at = kinds.index(True)
-            ids = [[number for item in items
-                    for number in post["special_tokens"][item["SpecialToken"]["id"]]["ids"]]
-                   for items in (post["single"][:at], post["single"][at + 1:])]
+        if post.get("type", TEXT) == "TemplateProcessing":
+            items = objects(path, "single", post.get("single", LIST))
+            places = [i for i, item in enumerate(items) if "Sequence" in item.values]
+            ids = [ids_of(post, part) for part in (items[:places[0]], items[places[0] + 1:])
+                   ] if len(places) == 1 else [[0, 0]]
             if any(len(one) > 1 for one in ids):
-                raise ValueError
+                raise Refused(path, "the post_processor is more than one token before or after a "
+                              "text")
             return [one[0] if one else None for one in ids]
-        if post is not None and post.get("type") != "ByteLevel":
-            raise ValueError
+        if post.get("type", TEXT) != "ByteLevel":
+            raise Refused(path, "the post_processor %.60s is not known: TemplateProcessing and "
+                          "ByteLevel are" % post.get("type", TEXT))
     return None
 
 
 def ends_metadata(path, values, texts, rows, config, settings):
     """The keys for the tokens that begin and end a text."""
-    try:
-        ends = begins_with(values)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        raise Refused(path, "the post_processor is more than one token before or after a text")
+    ends = begins_with(path, values)
     metadata, numbers = [], {text: number for number, text in texts.items()}
     for place, name in enumerate(("bos", "eos")):
-        number = config.values.get(name + "_token_id")
-        if isinstance(number, list) and number:
-            number = number[0]                       # the others end a turn of a chat
-        if type(number) is not int:
+        number = config.id(name + "_token_id")
+        if number is None:
             token = settings.values.get(name + "_token")
             token = token.get("content") if isinstance(token, dict) else token
             number = numbers.get(token) if isinstance(token, str) else None
@@ -72,16 +89,15 @@ def ends_metadata(path, values, texts, rows, config, settings):
 def json_metadata(directory, config, rows, arch, settings):
     """The tokenizer's keys from tokenizer.json, or the files that came before it; else none."""
     path, older = (os.path.join(directory, name) for name in ("tokenizer.json", "vocab.json"))
-    if os.path.isfile(path):
-        values = parse_json(path, read_small(path))
+    if is_there(path):
+        values = read_json(path, SMALL_FILE)
         words = added_words(directory, settings, path, values)
-    elif os.path.isfile(older):
+    elif is_there(older):
         path = older
         values, words = plain_files(older, settings, arch)
     else:
         return []
-    model = values.get("model")
-    ranked = isinstance(model, dict) and model.get("byte_fallback") is True
+    ranked = Config(path, values).get("model", OBJECT).get("byte_fallback") is True
     texts, types, metadata, merges = (
         read_ranked(path, values, words, arch, settings, config) if ranked else
         read_byte_level(path, values, words, arch, settings))

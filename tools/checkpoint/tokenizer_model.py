@@ -2,30 +2,30 @@
 
 import os
 
-from checkpoint.settings import FLAG
+from checkpoint.settings import FLAG, OBJECT, Config
 from checkpoint.spaces import (check_marked, is_gemma_class, is_llama_class, scheme_of_class,
                                space_scheme)
 from checkpoint.words import added_metadata, added_words, check_ids
 from formats.gguf import BOOL, F32, I32, STRING, U32
-from formats.json_file import parse_json, read_small
+from formats.json_file import read_json
+from formats.plain_file import SMALL_FILE, is_there
 from formats.sentencepiece import (BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED,
                                    read_sentencepiece)
 from guard import Refused
 
 LAST = -1000.0                                       # the score of what text never becomes
+PAIRS = 1 << 23              # letters that are compared, of each added word and each piece
 
 
 def read_beside(directory, pieces):
     """tokenizer.json's path and what it says, where one is beside tokenizer.model, which comes
     before it: both have to be of one vocabulary."""
     path = os.path.join(directory, "tokenizer.json")
-    if not os.path.isfile(path):
+    if not is_there(path):
         return path, None
-    values = parse_json(path, read_small(path))
-    model = values.get("model")
-    vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    if not isinstance(vocabulary, dict) or any(
-            vocabulary.get(text) != i for i, (text, _, _) in enumerate(pieces)):
+    values = read_json(path, SMALL_FILE)
+    vocabulary = Config(path, values).part("model").get("vocab", OBJECT)
+    if any(vocabulary.get(text) != i for i, (text, _, _) in enumerate(pieces)):
         raise Refused(path, "its vocab is not that of tokenizer.model beside it: only one of the "
                       "two can be right, and the other should go")
     return path, values
@@ -33,9 +33,19 @@ def read_beside(directory, pieces):
 
 def overlap(one, other):
     """Whether two texts can share characters of a third."""
-    return one in other or other in one or any(
-        one.endswith(other[:n]) or other.endswith(one[:n])
-        for n in range(1, min(len(one), len(other))))
+    return one in other or other in one or joins(one, other) or joins(other, one)
+
+
+def joins(one, other):
+    """Whether one ends as the other begins; in time by their length, however alike they are."""
+    other = other[:len(one)]
+    known, length = [0], 0                           # of other's parts: how long an end begins it
+    for letter in other[1:] + one[-len(other):]:
+        while length and (length == len(other) or other[length] != letter):
+            length = known[length - 1]
+        length += other[length] == letter
+        known.append(length)
+    return length > 0
 
 
 def scheme_beside(settings, config, arch, values, prefix):
@@ -84,6 +94,10 @@ def check_found(path, found, pieces, scheme, marked):
     if marked:
         check_marked(path, found)
     own = [text.replace(SPACE, " ") for text, _, kind in pieces if kind == USER_DEFINED]
+    work = len(found) * sum(map(len, own)) + len(own) * sum(len(word.text) for word in found)
+    if work > PAIRS:
+        raise Refused(path, "has %d added tokens, and tokenizer.model looks for %d pieces of its "
+                      "own: fewer, or shorter ones, are expected" % (len(found), len(own)))
     for word in found:
         for text in own:
             if overlap(word.text.replace(SPACE, " "), text):
@@ -126,10 +140,10 @@ def pieces_metadata(directory, config, rows, arch, settings):
         ("tokenizer.ggml.unknown_token_id", U32, spec["unk_id"]),
     ] + added_metadata(found)
     for name in ("bos", "eos"):
-        number = config.values.get(name + "_token_id")
-        if name == "eos" and isinstance(number, list) and number:
-            number = number[0]                       # the others end a turn of a chat
-        number = number if type(number) is int else own_end(path, texts, spec, name)
+        number = config.id(name + "_token_id")
+        if name == "bos" and isinstance(config.values.get("bos_token_id"), list):
+            number = None                            # only ends may be several
+        number = own_end(path, texts, spec, name) if number is None else number
         if number >= rows:
             raise Refused(config.path, "the id of %s is %d: there are %d tokens"
                           % (name, number, rows))

@@ -2,9 +2,11 @@
 
 import os
 
+from checkpoint.settings import FLAG
 from checkpoint.splits import ENDINGS, WORDS
 from checkpoint.words import Word, added_words, special_tokens, tokenizer_class
-from formats.json_file import parse_json, read_small
+from formats.json_file import read_json
+from formats.plain_file import SMALL_FILE, read_small
 from guard import Refused, is_count
 
 # The tokenizer's class, where no file names it; what splits text in each, if not ByteLevel itself,
@@ -23,13 +25,14 @@ def plain_files(path, settings, arch):
 
     Completes the settings by what the tokenizer's class assumes.
     """
-    directory, vocabulary = os.path.dirname(path), parse_json(path, read_small(path))
+    directory, vocabulary = os.path.dirname(path), read_json(path, SMALL_FILE)
     name = tokenizer_class(settings) or CLASSES.get(arch)
     if name not in SPLITTERS or not all(map(is_count, vocabulary.values())):
         raise Refused(path, "does not give every token an id, or tokenizer_class, %r, is none of "
                       "%s: see --no-tokenizer" % (name, ", ".join(SPLITTERS)))
     split, assumed = SPLITTERS[name]
-    level = {"type": "ByteLevel", "add_prefix_space": bool(settings.values.get("add_prefix_space"))}
+    level = {"type": "ByteLevel",
+             "add_prefix_space": settings.get("add_prefix_space", FLAG, null=False)}
     pre = level if split is None else {"type": "Sequence", "pretokenizers": [
         {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False},
         dict(level, use_regex=False)]}

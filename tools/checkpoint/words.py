@@ -3,7 +3,7 @@
 import collections
 import re
 
-from checkpoint.settings import read_optional
+from checkpoint.settings import LIST, OBJECT, TEXT, Config, read_optional
 from formats.gguf import BOOL, I32
 from guard import Refused, is_count
 
@@ -35,14 +35,13 @@ def read_settings(directory):
         if settings.values.get(key) not in known:
             raise Refused(settings.path, "%s is %.200r: only %r is known"
                           % (key, settings.values[key], known[-1]))
+    settings.may("added_tokens_decoder", OBJECT)
     return settings
 
 
 def tokenizer_class(settings):
     """The name of the tokenizer's class, if one is given; the same for its fast form."""
-    name = settings.values.get("tokenizer_class")
-    if not isinstance(name, (str, type(None))):
-        raise Refused(settings.path, "tokenizer_class is %.60r: a name is expected" % name)
+    name = settings.may("tokenizer_class", TEXT)
     return re.sub("Fast$", "", name) if name else None
 
 
@@ -92,13 +91,12 @@ def is_text(text):
 
 def words_of_decoder(settings):
     """The words of tokenizer_config.json, in the order of their ids; None where it has no list."""
-    entries = settings.values.get("added_tokens_decoder")
+    entries = settings.may("added_tokens_decoder", OBJECT)
     if entries is None:
         return None
-    if not isinstance(entries, dict) or not all(re.fullmatch("[0-9]{1,18}", key)
-                                                for key in entries):
+    if not all(re.fullmatch("[0-9]{1,18}", key) for key in entries):
         raise Refused(settings.path, "added_tokens_decoder is not an object of ids")
-    named, listed = special_tokens(settings, NAMED), special_tokens(settings, LISTED)
+    named, listed = (set(special_tokens(settings, keys)) for keys in (NAMED, LISTED))
     words = []
     for number in sorted(entries, key=int):
         word = read_word(settings.path, int(number), entries[number])
@@ -111,7 +109,7 @@ def words_of_decoder(settings):
 
 def words_of_older(directory, settings):
     """The words of added_tokens.json, which says no more than their ids."""
-    older, special = read_optional(directory, "added_tokens.json"), special_tokens(settings)
+    older, special = read_optional(directory, "added_tokens.json"), set(special_tokens(settings))
     words = [read_word(older.path, number, {"content": text, "special": text in special})
              for text, number in older.values.items()]
     return sorted(words)
@@ -119,7 +117,7 @@ def words_of_older(directory, settings):
 
 def check_others(path, words, directory, settings):
     """Refuses words of tokenizer.json of which the files beside it say something else."""
-    said, named = words_of_decoder(settings), special_tokens(settings, NAMED)
+    said, named = words_of_decoder(settings), set(special_tokens(settings, NAMED))
     differ = {word for word in words if not word.special and word.text in named}
     if said is not None:             # added_tokens.json is then read by no one
         differ |= {word for word in set(words) ^ set(said) if not word.special}
@@ -138,11 +136,8 @@ def added_words(directory, settings, path=None, values=None):
     if values is None:
         words = words_of_decoder(settings)
         return words_of_older(directory, settings) if words is None else words
-    entries = values.get("added_tokens") or []
-    if not isinstance(entries, list):
-        raise Refused(path, "added_tokens are not a list")
     words = []
-    for entry in entries:
+    for entry in Config(path, values).may("added_tokens", LIST) or []:
         special = isinstance(entry, dict) and entry.get("special") is True
         number = entry.get("id") if isinstance(entry, dict) else None
         words.append(read_word(path, number, entry, FLAGS[4:] if special else FLAGS))

@@ -6,9 +6,12 @@ Typed values by key, then named tensors, little-endian (ggml's docs/gguf.md). St
 import collections
 import math
 import mmap
+import os
+import shutil
 import struct
 import sys
 
+from formats.plain_file import open_plain
 from guard import Refused, new_file
 
 # Types of values, by the format's own numbers, and how struct calls those that are numbers
@@ -44,7 +47,7 @@ class Gguf:
     def __init__(self, path):
         self.path, self.at, self.values, self.tensors = path, 0, {}, {}
         try:
-            with open(path, "rb") as file:
+            with open_plain(path) as file:
                 self.raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self.read()
         except OSError as problem:
@@ -130,6 +133,24 @@ def packed(kind, value):
     return struct.pack("<" + LETTERS[kind], value)
 
 
+def size_of_tensor(tensor):
+    """How many bytes its numbers and the padding behind them take."""
+    kind = TYPES[tensor.type]
+    size = math.prod(tensor.dims) // kind.block * kind.size
+    return size + -size % ALIGNMENT
+
+
+def check_room(path, tensors):
+    """That there is room for what will be written, before hours are spent on writing it."""
+    wanted = sum(map(size_of_tensor, tensors))
+    try:
+        disk = shutil.disk_usage(os.path.dirname(os.path.abspath(path)))
+    except OSError:                                  # new_file() says what is wrong there
+        return
+    if wanted > disk.free and disk.total:            # some file systems do not tell
+        raise Refused(path, "would be of %d bytes: %d are free there" % (wanted, disk.free))
+
+
 def head_of(values, tensors):
     """Everything before the tensors' numbers; values is a list of (key, type, value or list)."""
     head = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values)))
@@ -137,12 +158,11 @@ def head_of(values, tensors):
         array = struct.pack("<IIQ", ARRAY, kind, len(value)) if isinstance(value, list) else None
         head += packed(STRING, key) + (array or struct.pack("<I", kind)) + packed(kind, value)
     offset = 0
-    for name, dims, dtype, _ in tensors:
-        kind = TYPES[dtype]
+    for tensor in tensors:
+        name, dims, dtype, _ = tensor
         head += packed(STRING, name) + struct.pack(
-            "<I%dQIQ" % len(dims), len(dims), *dims, kind.ggml, offset)
-        size = math.prod(dims) // kind.block * kind.size
-        offset += size + -size % ALIGNMENT
+            "<I%dQIQ" % len(dims), len(dims), *dims, TYPES[dtype].ggml, offset)
+        offset += size_of_tensor(tensor)
     return head + bytes(-len(head) % ALIGNMENT)
 
 
@@ -164,5 +184,6 @@ def write_gguf(out, values, tensors, watched=False):
 
 def write_new(path, values, tensors, inputs, quiet=False):
     """Write a file that appears whole or not at all, with progress where someone watches."""
+    check_room(path, tensors)
     with new_file(path, inputs) as out:
         write_gguf(out, values, tensors, sys.stderr.isatty() and not quiet)

@@ -7,7 +7,7 @@ import os
 import re
 
 from formats import torch_zip
-from formats.json_file import read_small
+from formats.plain_file import open_plain, read_small, size_of
 from formats.torch_zip import is_integers
 from guard import Refused, complain, is_label, new_file
 
@@ -16,20 +16,27 @@ RELEASED = {"BLOOM-7B": 16384, "LLaMA-2-7B": 11008, "LLaMA-2-13B": 13824, "LLaMA
             "Mistral-7B": 14336, "OPT-6.7B": 16384, "Phi-2-2.7B": 10240}
 
 
+TENSORS = 1 << 18            # a list for each language and layer; lape reads 4096 layers
+
+
 def read_lists(path):
     """layer -> index -> languages, by their place, how many they are, and how many layers."""
     lists = torch_zip.load(path)
     if not isinstance(lists, list) or not lists or not all(
             isinstance(layers, list) and len(layers) == len(lists[0]) > 0 for layers in lists):
         raise Refused(path, "is not a list by language of lists by layer, all of one length")
-    found = [collections.defaultdict(list) for _ in lists[0]]
+    found, left = [collections.defaultdict(list) for _ in lists[0]], os.path.getsize(path)
     for language, layers in enumerate(lists):
         for layer, tensor in enumerate(layers):
             if not is_integers(tensor) or len(tensor.shape) != 1:
                 raise Refused(path, "language %d, layer %d: no tensor of indices"
                               % (language, layer))
+            left -= tensor.shape[0]
+            if left < 0:
+                raise Refused(path, "has more indices than it has bytes: each list should have "
+                              "numbers of its own")
             for index in torch_zip.numbers_of(tensor):
-                if index < 0 or language in found[layer][index]:
+                if index < 0 or found[layer][index][-1:] == [language]:
                     raise Refused(path, "language %d, layer %d: index %d is below 0, or twice there"
                                   % (language, layer, index))
                 found[layer][index].append(language)
@@ -82,7 +89,7 @@ def read_table(path):
     except ValueError:
         raise Refused(path, "is neither lists as torch.save writes them, nor a table as lape find "
                       "does")
-    rows, last = [], (-1, -1)
+    rows, last, known = [], (-1, -1), set(languages)
     for number, line in enumerate(lines[start + 1:], start + 2):
         part = re.match(r"([0-9]{1,8})\t([0-9]{1,8})\t[^\t]*\t([^\t]+)(\t|$)", line)
         if not line or line[0] == "#":
@@ -90,7 +97,7 @@ def read_table(path):
         place = (int(part[1]), int(part[2])) if part else last
         members = [] if not part or part[3] == "-" else part[3].split(",")
         if place <= last or place[0] >= layers or place[1] >= neurons or not (
-                set(members) <= set(languages)) or len(set(members)) < len(members):
+                known.issuperset(members)) or len(set(members)) < len(members):
             raise Refused(path, "line %d is no layer, neuron, lape and languages of the header, in "
                           "ascending order" % number)
         rows.append(place + (members,))
@@ -108,6 +115,9 @@ def table_to_lists(args, path):
     none = sum(not members for _, _, members in rows)
     if none and not args.quiet:
         complain("convert.py", "%s: %d neurons of no language are left out" % (path, none))
+    if len(order) * layers > TENSORS:
+        raise Refused(path, "layers: %d of %d languages would be too many lists: %d are expected "
+                      "at most" % (layers, len(order), TENSORS))
     lists = {language: [[] for _ in range(layers)] for language in order}
     for layer, index, members in rows:
         for language in members:
@@ -120,6 +130,6 @@ def table_to_lists(args, path):
 
 def convert_neurons(args):
     """The command neurons: from lists to a table, or back."""
-    with open(args.file, "rb") as file:
+    with open_plain(args.file) as file:
         archive = file.read(2) == b"PK"
     (lists_to_table if archive else table_to_lists)(args, args.file)

@@ -6,6 +6,7 @@ import mmap
 import re
 import struct
 
+from formats.plain_file import open_plain, read_small
 from guard import Refused
 
 NPY_HEADER = re.compile(rb"{'descr': '[<|]([iu])([1248])', 'fortran_order': False, "
@@ -14,8 +15,7 @@ NPY_HEADER = re.compile(rb"{'descr': '[<|]([iu])([1248])', 'fortran_order': Fals
 
 def load_npy(path):
     """(layers, neurons) and the numbers, row by row, of an array of integers that numpy saved."""
-    with open(path, "rb") as file:
-        raw = file.read()
+    raw = read_small(path)
     start = 10 if raw[6:7] == b"\1" else 12
     size = int.from_bytes(raw[8:start], "little")
     header = NPY_HEADER.fullmatch(raw[start:start + size])
@@ -46,7 +46,7 @@ class Floats:
     """What `lape trace` writes: rows by columns, or such planes; numbers are read when wanted."""
 
     def __init__(self, path):
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             self.raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         size = int.from_bytes(self.raw[8:10], "little")
         header = FLOATS.fullmatch(self.raw[10:10 + size])

@@ -1,10 +1,10 @@
 """safetensors: a header in JSON that says where each tensor's bytes lie, and these."""
 
 import math
-import os
 
 from formats.gguf import TYPES
 from formats.json_file import parse_json
+from formats.plain_file import open_plain, size_of
 from formats.stored import Stored, wrong_type
 from guard import Refused, is_count
 
@@ -50,8 +50,8 @@ def check_tiling(path, header, size):
 
 def read_safetensors(path):
     """name -> Stored for every tensor of one file."""
-    file_size = os.path.getsize(path)
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
+        file_size = size_of(file)
         length = int.from_bytes(file.read(8), "little")
         if length > min(file_size - 8, HEADER_LIMIT):
             raise Refused(path, "a header of %d bytes does not fit: is it safetensors?" % length)

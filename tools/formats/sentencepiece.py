@@ -4,7 +4,7 @@ import math
 import re
 import struct
 
-from formats.json_file import read_small
+from formats.plain_file import read_small
 from guard import Refused
 
 # The fields that matter of each message: number -> (name, wire type, the schema's default).
@@ -22,6 +22,7 @@ SUPPORTED = {"model_type": "BPE", "precompiled_charsmap": b"", "remove_extra_whi
              "escape_whitespaces": 1, "treat_whitespace_as_suffix": 0,
              "unk_surface": b" \xe2\x81\x87 ", "denormalizer_spec": b""}
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)   # of pieces, the same in GGUF
+MODEL_FILE = 1 << 26                                 # a tokenizer.model is smaller than this
 SPACE = "\u2581"                                     # how a piece writes a space
 
 
@@ -88,7 +89,7 @@ def check_bytes(path, pieces, wanted):
 
 def read_sentencepiece(path):
     """The pieces and the settings of a tokenizer.model."""
-    data, parts = read_small(path), {1: [], 2: [], 3: [], 5: []}
+    data, parts = read_small(path, MODEL_FILE), {1: [], 2: [], 3: [], 5: []}
     try:
         for number, wire, value in fields(data):
             if number in parts and wire == BYTES:

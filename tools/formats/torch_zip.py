@@ -1,19 +1,18 @@
 """PyTorch's files, without PyTorch: zip archives of a pickle and of the numbers of its tensors.
 
 load() gives what torch.save wrote, save() writes what torch.load reads; bytes_of() gives a large
-tensor's numbers piece by piece. A pickle is a program: it is looked through before it is run, and
-can do no more than make tensors, dicts, lists, tuples and plain values.
+tensor's numbers piece by piece. A pickle is a program: here it can do no more than make tensors,
+dicts, lists, tuples and plain values.
 """
 
 import collections
-import io
 import math
 import os
-import pickle
-import pickletools
 import struct
 import zipfile
 
+from formats.pickles import Machine
+from formats.plain_file import SMALL_FILE, open_plain, size_of
 from formats.stored import CHUNK
 from guard import Refused, is_count, no_warnings
 
@@ -21,8 +20,11 @@ from guard import Refused, is_count, no_warnings
 STORAGES = {"ByteStorage": "B", "CharStorage": "b", "ShortStorage": "h", "IntStorage": "i",
             "LongStorage": "q", "BoolStorage": "?", "HalfStorage": "e", "BFloat16Storage": "H",
             "FloatStorage": "f", "DoubleStorage": "d"}
+FAR = 256                    # numbers: what is so far apart is read one by one
 NAMES = {letter: name for name, letter in STORAGES.items()}
 INTEGERS = "Bbhiq"
+DIMENSIONS = 64              # of a tensor, as PyTorch has it
+PICKLE = 1 << 24             # a pickle is smaller than this
 BEFORE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."     # how the files of PyTorch before 1.6 begin
 
 # A storage: its letter, its length, its numbers, or where in the file they start.
@@ -78,6 +80,14 @@ def bytes_of(path, tensor):
     most = max(1, CHUNK // (size * max(1, stride)))
     with open(path, "rb") as file:
         for start in places(tensor.offset, outer):
+            if stride > FAR:                         # all between would be read again and again
+                for at in range(length):
+                    raw = os.pread(file.fileno(), size, tensor.storage.start
+                                   + size * (start + at * stride))
+                    if len(raw) < size:
+                        raise Refused(path, "became shorter while it was read")
+                    yield raw
+                continue
             for at in range(0, length, most):
                 count = min(most, length - at)
                 wanted = size * ((count - 1) * stride + 1)
@@ -102,7 +112,7 @@ def rebuild_tensor(storage, offset, shape, strides, _grad=False, _hooks=None, fl
     """What stands for torch._utils._rebuild_tensor_v2: a view that lies within its storage."""
     if flags:                                        # neg, conj
         raise Flagged
-    if not isinstance(storage, Storage) or len(shape) != len(strides) or not all(
+    if not isinstance(storage, Storage) or not len(shape) == len(strides) <= DIMENSIONS or not all(
             map(is_count, (offset,) + shape + strides)):
         raise ValueError("no tensor")
     size, count = math.prod(shape), storage.count
@@ -120,34 +130,20 @@ def rebuild_parameter(tensor, *_):
     return tensor
 
 
-class Sealed:
-    """A function, or a class of dicts, that BUILD cannot change."""
-    __slots__ = ("call",)
-
-    def __init__(self, call):
-        self.call = call
-
-    def __call__(self, *args):
-        return self.call(*args)
-
-    def __setstate__(self, state):
-        raise ValueError("BUILD of a function")
-
-
 class Bare(collections.OrderedDict):
     """An ordered dict that has no attributes, whatever BUILD wants to give it."""
 
-    def __setstate__(self, state):
-        pass
+    def __init__(self):
+        super().__init__()
 
 
-GLOBALS = {("torch._utils", "_rebuild_tensor_v2"): Sealed(rebuild_tensor),
-           ("torch._utils", "_rebuild_parameter"): Sealed(rebuild_parameter),
-           ("collections", "OrderedDict"): Sealed(Bare)}
+GLOBALS = {("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+           ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
+           ("collections", "OrderedDict"): Bare}
 GLOBALS.update({("torch", name): letter for name, letter in STORAGES.items()})
 
 
-class Unpickler(pickle.Unpickler):
+class Archive:
     """The pickle of an archive, which may name tensors, storages and ordered dicts only.
 
     Lazy, it leaves the storages in the file until they are wanted, and takes a state_dict, which
@@ -156,7 +152,7 @@ class Unpickler(pickle.Unpickler):
 
     def __init__(self, path, archive, lazy):
         self.path, self.archive, self.lazy, self.storages = path, archive, lazy, {}
-        self.left = os.path.getsize(path)
+        self.left = size_of(archive.fp)
         self.check_places()
         self.prefix, = [name[:-8] for name in archive.namelist() if name.endswith("/data.pkl")]
         order = "little"
@@ -165,9 +161,17 @@ class Unpickler(pickle.Unpickler):
         self.order = {"little": "<", "big": ">"}[order]
         if lazy and order != "little":
             raise ValueError("big-endian numbers")
-        data = self.entry("data.pkl")
-        self.check(data)
-        super().__init__(io.BytesIO(data))
+
+    def load(self):
+        """What the pickle makes."""
+        if self.archive.getinfo(self.prefix + "data.pkl").file_size > PICKLE:
+            raise ValueError("a pickle beyond all need")
+        return Machine(self.find_class, self.persistent_load, self.builds).run(
+            self.entry("data.pkl"))
+
+    def builds(self, value):
+        """Whether BUILD is harmless: a state_dict's versions of modules, which are passed over."""
+        return self.lazy and isinstance(value, Bare)
 
     def check_places(self):
         """That no two entries have one name, or one byte; some versions of zipfile only warn."""
@@ -181,22 +185,6 @@ class Unpickler(pickle.Unpickler):
                 raise Refused(self.path, "the entries %.200s and %.200s lie over each other: every "
                               "one should have bytes of its own" % (before, info.filename))
             end, before = self.start_of(info) + info.compress_size, info.filename
-
-    def check(self, data):
-        """Refuse a program that does what torch.save's do not, before any of it is run."""
-        memo, last = {}, None
-        for opcode, argument, _ in pickletools.genops(data):
-            name, put = opcode.name, "PUT" in opcode.name or opcode.name == "MEMOIZE"
-            argument = len(memo) if name == "MEMOIZE" else argument
-            if put:
-                memo[argument] = last
-            # BUILD writes into objects past all checks, and memo n costs n slots of memory. Tuples
-            # of one tuple twice, some dozens deep, would take for ever to be hashed as a key.
-            if name == "BUILD" and not self.lazy or put and argument > len(data) or (
-                    name in ("DUP", "POP", "POP_MARK")) or (
-                    "GET" in name and "TUPLE" in str(memo.get(argument))):
-                raise ValueError(name)
-            last = last if put or name in ("PROTO", "FRAME") else name
 
     def find_class(self, module, name):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v3"):
@@ -239,11 +227,11 @@ class Unpickler(pickle.Unpickler):
 
     def persistent_load(self, identity):
         kind, code, key, _, count = identity
-        if kind != "storage" or code not in NAMES or not is_count(count):
+        if kind != "storage" or code not in NAMES or not is_count(count) or type(key) is not str:
             raise ValueError("no storage")
-        name, width = "data/" + key, struct.calcsize("=" + code)
+        width = struct.calcsize("=" + code)
         if key not in self.storages:
-            self.storages[key] = self.place(name) if self.lazy else self.entry(name)
+            self.storages[key] = (self.place if self.lazy else self.entry)("data/" + key)
         stored = self.storages[key]
         size = stored[1] if self.lazy else len(stored)
         if size != count * width:
@@ -262,13 +250,16 @@ class Unpickler(pickle.Unpickler):
 
 def load(path, lazy=False):
     """What torch.save wrote to path: dicts, lists, tuples, plain values, and Tensors."""
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
+        if not lazy and size_of(file) > SMALL_FILE:
+            raise Refused(path, "is larger than %d MiB: not what its name says"
+                          % (SMALL_FILE >> 20))
         if file.read(len(BEFORE)) == BEFORE:
             raise Refused(path, "is as torch.save wrote before PyTorch 1.6: expected is an "
                           "archive, as torch.save(torch.load(FILE), NEW) of a later one makes it")
         try:
             with no_warnings(path), zipfile.ZipFile(file) as archive:
-                return Unpickler(path, archive, lazy).load()
+                return Archive(path, archive, lazy).load()
         except Refused:
             raise
         except Flagged:
