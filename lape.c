@@ -2427,7 +2427,7 @@ static void open_edits(struct work *w, const struct options *o) {
 }
 
 static void print_generation(const struct continuation *c, FILE *to) {
-    const char *text = c->text.at;
+    const char *text = c->text.n ? c->text.at : ""; /* no address to count from without bytes */
     print_characters(c->asked, true, to);
     putc('\t', to);
     print_characters((struct span){text + c->prompt_bytes, c->text.n - c->prompt_bytes}, true, to);

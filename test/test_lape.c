@@ -529,6 +529,22 @@ static void test_edits(void) {
     counts_free(&c);
 }
 
+/* ---- Generation ------------------------------------------------------------------------------ */
+
+/* A row of the table when prompt and output have no text: nothing is counted from an address that
+ * is not there, as -fsanitize=undefined sees. */
+static void test_no_text(void) {
+    struct continuation c = {.asked = text_span(""), .prompt = 1};
+    char row[64] = "";
+    FILE *file = fmemopen(row, sizeof row, "w");
+    add_id(&c.ids, 7);
+    add_id(&c.ids, 5);
+    print_generation(&c, file);
+    fclose(file);
+    CHECK(strcmp(row, "\t\t5\n") == 0, "a row without text is '%s'", row);
+    free(c.ids.at);
+}
+
 int main(void) {
     struct error e;
     struct pool *p = pool_new(3, &e);
@@ -548,6 +564,7 @@ int main(void) {
     test_permuted_ties();
     test_official();
     test_neuron_files(folder);
+    test_no_text();
     test_edits();
     rmdir(folder);
     pool_free(p);
