@@ -819,7 +819,8 @@ static void neurons_print(const struct neurons *n, const struct counts *c, const
                           FILE *to) {
     const int K = n->languages;
     double *room = new_array(K, sizeof *room);
-    fprintf(to, "# language-specific neurons\n# model: %s\n", n->model);
+    fprintf(to, "# language-specific neurons\n");
+    if (*n->model) fprintf(to, "# model: %s\n", n->model); /* a file may have no name for it */
     if (n->digest) fprintf(to, "# digest: %016llx\n", (ull)n->digest);
     fprintf(to, "# layers: %d\n# neurons: %d\n", n->layers, n->neurons);
     fprintf(to, "# languages:");

@@ -472,6 +472,28 @@ static void test_neuron_files(const char *folder) {
     counts_free(&c);
 }
 
+/* A model without a name has neurons that are read again, too. */
+static void test_nameless_model(const char *folder) {
+    static const char *const label[] = {"a", "b", NULL};
+    struct counts c = random_counts(2, 20, label);
+    struct find f = {.top = 0.3, .filter = 0.5, .bar = 0.9};
+    struct neurons n, back;
+    struct error e;
+    char path[256];
+    *c.model = '\0';
+    snprintf(path, sizeof path, "%s/nameless.tsv", folder);
+    CHECK(find_neurons(&c, &f, &n, &e) == 0, "%s", e.text);
+    FILE *file = fopen(path, "wb");
+    neurons_print(&n, &c, &f, file);
+    fclose(file);
+    const bool good = neurons_open(&back, path, &e) == 0;
+    CHECK(good && back.n == n.n && !*back.model, "neurons of no name: %s", good ? "" : e.text);
+    remove(path);
+    neurons_free(&n);
+    if (good) neurons_free(&back);
+    counts_free(&c);
+}
+
 /* ---- Ablation and steering ------------------------------------------------------------------- */
 
 static void test_edits(void) {
@@ -564,6 +586,7 @@ int main(void) {
     test_permuted_ties();
     test_official();
     test_neuron_files(folder);
+    test_nameless_model(folder);
     test_no_text();
     test_edits();
     rmdir(folder);
