@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
 from paths import ROOT
 
@@ -63,6 +64,7 @@ def fuzz(target, folder, seconds):
                "-max_total_time=%d" % seconds, "-timeout=20", "-rss_limit_mb=3000",
                "-max_len=%d" % LIMITS[target], "-dict=" + DICTIONARY, "-close_fd_mask=1",
                "-use_value_profile=1", "-reload=0", "-artifact_prefix=%s%s" % (findings, os.sep)]
+    start = time.monotonic()
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False,
                           env=dict(os.environ, **SAN))
     log = done.stderr.decode(errors="replace")
@@ -73,7 +75,7 @@ def fuzz(target, folder, seconds):
         print(log[-2000:])
         return False
     found = sorted(set(files_of(findings)) - before)
-    show(target, seen[-1][0], seen[-1][0] // max(seconds, 1), seen[-1][1], new_at_the_end(seen),
+    show(target, seen[-1][0], int(seen[-1][0] / (time.monotonic() - start)), seen[-1][1], new_at_the_end(seen),
          "none" if done.returncode == 0 else " ".join(os.path.relpath(p, ROOT) for p in found))
     if done.returncode:
         print("  " + "\n  ".join(WHY.findall(log)[:4] or [log[-500:]]))
