@@ -55,6 +55,8 @@ int main(int argc, char **argv) {
     return DONE;
 }
 #else
+#include "mutate.h"
+
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *at, size_t n);
 

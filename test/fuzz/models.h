@@ -27,14 +27,21 @@ static void read_everything(const struct gguf *g) {
     touched += (unsigned)gguf_digest(g);
 }
 
-/* Some elements of every row, from the middle of a block, too. */
+/* Every row, and its end from the middle of a block on, which is the same numbers. */
 static void widen_all(const struct matrix *m) {
-    real *out = new_array((size_t)m->columns, sizeof *out);
+    const int n = m->columns;
+    real *all = new_array((size_t)n, sizeof *all), *end = new_array((size_t)n, sizeof *end);
     for (int r = 0; r < m->rows; r++) {
-        const int from = r % m->columns;
-        widen(out, m, r, from, m->columns - from);
+        const int from[] = {n - 1, (int)((unsigned)r * 37u % (unsigned)n)};
+        widen(all, m, r, 0, n);
+        for (int k = 0; k < 2; k++) {
+            widen(end, m, r, from[k], n - from[k]);
+            EXPECT(!memcmp(end, all + from[k], (size_t)(n - from[k]) * sizeof *all),
+                   "row %d of type %u is otherwise from %d on", r, m->type, from[k]);
+        }
     }
-    free(out);
+    free(all);
+    free(end);
 }
 
 /* Three tokens, two of them as one sequence and the third after them. */

@@ -103,11 +103,12 @@ def split_models():
 
 # ---- Counts and neurons ------------------------------------------------------------------------
 
-def counts(rng, layers=2, neurons=3, vocab=64, labels=("en", "fr"), every=True, **more):
+def counts(rng, layers=2, neurons=3, vocab=64, labels=("en", "fr"), every=True, name="tiny",
+           **more):
     statistics = ["positive", "near_above", "near_below", "sum", "positive_sum", "histogram"]
     file = {"magic": b"GGUF", "version": 3, "tensors": {}, "values": {
         "general.architecture": (tiny.STRING, "lape-counts"),
-        "general.name": (tiny.STRING, "tiny")}}
+        "general.name": (tiny.STRING, name)}}
     values = {"layers": layers, "neurons": neurons, "vocabulary": vocab, "piece_length": 4,
               "bos": 0, **more}
     for key, value in values.items():
@@ -137,6 +138,7 @@ def counts_files():
     yield "lines-of-products", counts(rng, lines=1, of=1, model_digest=77)
     yield "wide", counts(rng, layers=3, neurons=40, vocab=4)
     yield "one", counts(rng, labels=("en",))
+    yield "nameless", counts(rng, name="")
 
 
 def neuron_lists():
