@@ -101,12 +101,13 @@ build/bench: test/bench/bench.c $(SOURCES) $(HEADERS) build/compile
 # Of the program, and of the tools around it
 PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quantised.py \
 	test/test_split.py test/test_fields.py test/test_fields_tokenizer.py test/test_methods.py \
-	test/test_golden.py test/test_bench.py test/test_lines.py test/test_ablation.py
+	test/test_golden.py test/test_bench.py test/test_lines.py test/test_ablation.py \
+	test/fuzz/test_replay.py
 TOOLS   = test/test_convert.py test/test_tensors.py test/test_fields_convert.py \
 	test/test_experiments.py test/test_real.py test/test_doc.py test/exercises/run.py
-test: lape $(TESTS) build/bench
+test: lape $(TESTS) build/bench build/fuzz/replay
 	@test/run.sh $(TESTS) $(PROGRAM) $(TOOLS)
-test-program: lape $(TESTS) build/bench
+test-program: lape $(TESTS) build/bench build/fuzz/replay
 	@test/run.sh $(TESTS) $(PROGRAM)
 
 # Whether each of test/exercises/ fails before and passes after its solution; one's test, N=3, on ./lape.

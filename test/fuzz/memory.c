@@ -187,7 +187,7 @@ int contained(void (*target)(struct span input), struct span input) {
 static char folder[64];
 
 static void remove_folder(void) {
-    char command[96]; /* by a shell: a process that crashes leaves it to the driver */
+    char command[96]; /* one that crashes leaves it to run.py */
     snprintf(command, sizeof command, "rm -rf '%s'", folder);
     if (system(command)) fprintf(stderr, "%s stays\n", folder);
 }
@@ -197,8 +197,9 @@ const char *as_file(const char *name, struct span bytes) {
     static int turn;
     char *to = path[turn = (turn + 1) % 8];
     if (!*folder) {
-        strcpy(folder, "/dev/shm/lape-fuzz.XXXXXX");
-        if (!mkdtemp(folder)) found("no folder in /dev/shm");
+        const char *in = getenv("TMPDIR");
+        snprintf(folder, sizeof folder, "%.40s/lape-fuzz.XXXXXX", in ? in : "/dev/shm");
+        if (!mkdtemp(folder)) found("%s cannot be made", folder);
         atexit(remove_folder);
     }
     snprintf(to, sizeof *path, "%s/%s", folder, name);

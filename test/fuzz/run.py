@@ -52,7 +52,7 @@ def show(*columns):
     print("%-12s%12s%10s%8s%8s  %s" % columns, flush=True)
 
 
-def fuzz(target, folder, seconds):
+def fuzz(target, folder, room, seconds):
     """One run of libFuzzer, which ends with the first finding. Whether there was none."""
     corpus, findings = (os.path.join(BUILD, kind, target) for kind in ("corpus", "findings"))
     for path in corpus, findings:
@@ -66,53 +66,52 @@ def fuzz(target, folder, seconds):
                "-use_value_profile=1", "-reload=0", "-artifact_prefix=%s%s" % (findings, os.sep)]
     start = time.monotonic()
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False,
-                          env=dict(os.environ, **SAN))
+                          env=dict(os.environ, TMPDIR=room, **SAN))
     log = done.stderr.decode(errors="replace")
     with open(os.path.join(BUILD, target + ".log"), "w", encoding="utf-8") as file:
         file.write(log)
     seen = edges(log)
-    if not seen:
-        print(log[-2000:])
-        return False
+    seen = seen or [(0, 0)]                           # a seed alone is a finding
     found = sorted(set(files_of(findings)) - before)
     show(target, seen[-1][0], int(seen[-1][0] / (time.monotonic() - start)), seen[-1][1], new_at_the_end(seen),
          "none" if done.returncode == 0 else " ".join(os.path.relpath(p, ROOT) for p in found))
     if done.returncode:
-        print("  " + "\n  ".join(WHY.findall(log)[:4] or [log[-500:]]))
+        print("  " + "\n  ".join(WHY.findall(log)[:4] or log[-500:].split("\n")))
     return done.returncode == 0
 
 
-def replay(target, folder):
+def replay(target, folder, room):
     """Every input once, without a fuzzer. Whether all went through."""
     inputs = files_of(os.path.join(folder, target), os.path.join(KNOWN, target))
     done = subprocess.run([os.path.join(BUILD, "replay"), target, *inputs], check=False,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                          env=dict(os.environ, TMPDIR=room), stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE)
     if done.returncode:
         print("%s: status %d after\n%s" % (target, done.returncode,
                                            done.stderr.decode(errors="replace")[-500:]))
     return done.returncode == 0
 
 
-def main():
+def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="of: " + " ".join(LIMITS))
     parser.add_argument("--seconds", type=int, default=60, help="of every target (60)")
     parser.add_argument("--replay", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     for target in args.targets:
         if target not in LIMITS:
             parser.error("no target is called " + target)
     failed, targets = 0, args.targets or list(LIMITS)
-    with tempfile.TemporaryDirectory(prefix="lape-seeds.") as folder:
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None   # inputs become files there
+    with tempfile.TemporaryDirectory(prefix="lape-seeds.") as folder, \
+            tempfile.TemporaryDirectory(prefix="lape-fuzz.", dir=memory) as room:
         seeds.write(folder)
         if not args.replay:
             show("target", "executions", "/s", "edges", "new", "findings")
         for target in targets:
-            failed += not (replay(target, folder) if args.replay
-                           else fuzz(target, folder, args.seconds))
-    for left in glob.glob("/dev/shm/lape-fuzz.%d.*" % os.getpid()):
-        subprocess.run(["rm", "-rf", left], check=False)
+            failed += not (replay(target, folder, room) if args.replay
+                           else fuzz(target, folder, room, args.seconds))
     print("%d passed, %d failed" % (len(targets) - failed, failed))
     return failed > 0
 

@@ -288,9 +288,13 @@ static void take_word(struct words *w, struct span *input, unsigned what) {
 static void try_vocabulary(struct span input) {
     static struct words w;
     struct error e;
-    const unsigned kind = take_byte(&input) % KINDS, settings = take_byte(&input);
-    const unsigned seed = take_byte(&input);
-    begin_words(&w, (int)kind);
+    static const int kinds[8] = {0,         1,         6,        BY_SCORES, WITHOUT_BYTES,
+                                 BY_MERGES, BY_SCORES, BY_MERGES};
+    /* the byte-level ones differ in how words are cut, of which try_encode() has all; their tables
+     * are large, and slow to make */
+    const int kind = kinds[take_byte(&input) % 8];
+    const unsigned settings = take_byte(&input), seed = take_byte(&input);
+    begin_words(&w, kind);
     if (settings & 1) w.v.n = 0; /* even the bytes are the input's */
     if (settings & 2) fill_words(&w);
     if (settings & 4) w.v.add_prefix = false;
