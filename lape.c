@@ -847,6 +847,8 @@ static void neurons_print(const struct neurons *n, const struct counts *c, const
     free(room);
 }
 
+enum { MOST_LAYERS = 1 << 16, MOST_LANGUAGES = 1 << 12 }; /* of a list: rows are bounded by them */
+
 static int label_index(const struct neurons *n, struct span s) {
     for (int k = 0; k < n->languages; k++)
         if (span_is(s, n->label[k])) return k;
@@ -878,11 +880,14 @@ static int read_header(struct neurons *n, struct span line, struct error *e) {
         if (value.n != 16 || *stop || !n->digest)
             return fail(e, "'%.*s' is not 16 hexadecimal digits", brief(key), key.at);
     } else if (!languages) {
-        if (!parse_number(value, 1 << 24, &number))
-            return fail(e, "'%.*s' is not a number", brief(key), key.at);
+        if (!parse_number(value, layers ? MOST_LAYERS : 1 << 24, &number))
+            return fail(e, "'%.*s' is not a number up to %d", brief(key), key.at,
+                        layers ? MOST_LAYERS : 1 << 24);
         *size = (int)number;
     }
     while (languages && next_part(&value, ' ', &word)) {
+        if (n->languages == MOST_LANGUAGES)
+            return fail(e, "'%.*s' are more than %d", brief(key), key.at, MOST_LANGUAGES);
         n->label = grow_array(n->label, n->languages + 1, sizeof *n->label);
         if (label_index(n, word) >= 0 || !set_label(n->label[n->languages], word))
             return fail(e, "'%.*s' is no language's label, or stands twice", brief(word), word.at);

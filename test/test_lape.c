@@ -494,6 +494,28 @@ static void test_nameless_model(const char *folder) {
     counts_free(&c);
 }
 
+/* A list whose header asks for more than a list's rows could pay for is refused there: a row has a
+ * byte for each language, and each layer is a line of `lape info`. */
+static void test_large_headers(const char *folder) {
+    struct neurons n;
+    struct error e;
+    char path[256];
+    snprintf(path, sizeof path, "%s/large.tsv", folder);
+    for (int k = 0; k < 4; k++) { /* layers or languages; as many as may be, or one more */
+        const int layers = k & 1 ? 1 << 16 : 1, languages = k & 1 ? 1 : 4096;
+        FILE *file = fopen(path, "wb");
+        fprintf(file, "# layers: %d\n# neurons: 1\n# languages:", layers + (k == 3));
+        for (int i = 0; i < languages + (k == 2); i++) fprintf(file, " l%d", i);
+        fprintf(file, "\nlayer\tneuron\tlape\tlanguages\n0\t0\t1\tl0\n");
+        fclose(file);
+        const bool opened = neurons_open(&n, path, &e) == 0;
+        CHECK(opened == (k < 2), "%d layers, %d languages: %s", layers, languages,
+              opened ? "are taken" : e.text);
+        if (opened) neurons_free(&n);
+    }
+    remove(path);
+}
+
 /* ---- Ablation and steering ------------------------------------------------------------------- */
 
 static void test_edits(void) {
@@ -587,6 +609,7 @@ int main(void) {
     test_official();
     test_neuron_files(folder);
     test_nameless_model(folder);
+    test_large_headers(folder);
     test_no_text();
     test_edits();
     rmdir(folder);
