@@ -19,17 +19,25 @@
 
 #include "texts.h"
 
+enum { KB = 1 << 10, MB = 1 << 20 };
+/* clang-format off */
 static const struct target {
     const char *name;
     void (*run)(struct span input);
+    size_t free_bytes;     /* memory that an input of any size may take */
     void (*prepare)(void); /* what inputs share; NULL: nothing */
 } target_table[] = {
-    {"model", try_model, NULL},           {"split", try_split, NULL},
-    {"counts", try_counts, NULL},         {"partial", try_partial, NULL},
-    {"neurons", try_neurons, NULL},       {"ids", try_ids, NULL},
-    {"text", try_text, make_tokenizers},  {"encode", try_encode, make_tokenizers},
-    {"vocabulary", try_vocabulary, NULL},
+    {"model", try_model, 32 * MB, NULL},
+    {"split", try_split, 32 * MB, NULL},
+    {"counts", try_counts, 6 * MB, NULL},
+    {"partial", try_partial, 6 * MB, NULL},
+    {"neurons", try_neurons, 600 * KB, NULL},
+    {"ids", try_ids, 300 * KB, NULL},
+    {"text", try_text, 300 * KB, make_tokenizers},
+    {"encode", try_encode, 300 * KB, make_tokenizers},
+    {"vocabulary", try_vocabulary, 8 * MB, NULL},
 };
+/* clang-format on */
 enum { TARGETS = sizeof target_table / sizeof *target_table };
 
 static const struct target *target;
@@ -50,7 +58,7 @@ int main(int argc, char **argv) {
         struct span file;
         must(map_file(argv[i], &file, &e), NULL, &e);
         fprintf(stderr, "%s\n", argv[i]);
-        contained(target->run, file);
+        contained(target->run, file, target->free_bytes);
     }
     return DONE;
 }
@@ -69,7 +77,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *at, size_t n) {
-    contained(target->run, (struct span){(const char *)at, n});
+    contained(target->run, (struct span){(const char *)at, n}, target->free_bytes);
     return 0;
 }
 #endif

@@ -12,8 +12,9 @@
  * the program "ends" is freed; a file is mapped as a block of its very size, so that a sanitizer
  * sees a read past its end; and memory out of proportion to the input is a finding.
  */
-/* Runs target(input); the status that the program ended with, 0 when it did not. */
-int contained(void (*target)(struct span input), struct span input);
+/* Runs target(input); the status that the program ended with, 0 when it did not. So many bytes may
+ * be asked for whatever the input: tables and buffers of constant size, kernels' panels. */
+int contained(void (*target)(struct span input), struct span input, size_t free_bytes);
 
 /* A finding: says what is wrong, and aborts. */
 _Noreturn void found(const char *format, ...);

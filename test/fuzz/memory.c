@@ -49,8 +49,7 @@ _Noreturn void found(const char *format, ...) {
  */
 enum {
     SLOTS = 1 << 20,
-    FREE_BYTES = 96 << 20, /* tables of constant size, kernels' panels, room for three tokens */
-    MULTIPLE = 64          /* bytes that a byte of the input may ask for beyond them */
+    MULTIPLE = 64 /* bytes that a byte of the input may ask for, beyond those that are free */
 };
 static struct {
     struct block {
@@ -166,8 +165,8 @@ _Noreturn void fuzz_exit(int status) {
     longjmp(RUN.out, 1);
 }
 
-int contained(void (*target)(struct span input), struct span input) {
-    RUN.most = FREE_BYTES + MULTIPLE * input.n;
+int contained(void (*target)(struct span input), struct span input, size_t free_bytes) {
+    RUN.most = free_bytes + MULTIPLE * input.n;
     RUN.status = 0;
     RUN.running = true;
     if (setjmp(RUN.out) == 0) target(input);
