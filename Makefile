@@ -101,12 +101,13 @@ build/bench: test/bench/bench.c $(SOURCES) $(HEADERS) build/compile
 # Of the program, and of the tools around it
 PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quantised.py \
 	test/test_split.py test/test_fields.py test/test_fields_tokenizer.py test/test_methods.py \
-	test/test_golden.py test/test_bench.py test/test_lines.py test/test_ablation.py
+	test/test_golden.py test/test_bench.py test/test_lines.py test/test_ablation.py \
+	test/fuzz/test_replay.py
 TOOLS   = test/test_convert.py test/test_tensors.py test/test_fields_convert.py \
 	test/test_experiments.py test/test_real.py test/test_doc.py test/exercises/run.py
-test: lape $(TESTS) build/bench
+test: lape $(TESTS) build/bench build/fuzz/replay
 	@test/run.sh $(TESTS) $(PROGRAM) $(TOOLS)
-test-program: lape $(TESTS) build/bench
+test-program: lape $(TESTS) build/bench build/fuzz/replay
 	@test/run.sh $(TESTS) $(PROGRAM)
 
 # Whether each of test/exercises/ fails before and passes after its solution; one's test, N=3, on ./lape.
@@ -181,6 +182,21 @@ build/identical/%: $(SOURCES) $(HEADERS)
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $(SOURCES) $(LIBS)
 
+# Every reader over arbitrary bytes, SECONDS each, with clang's libFuzzer. See test/fuzz/run.py.
+SECONDS = 60
+WRAPPED = malloc calloc realloc free aligned_alloc mmap munmap open close exit
+FUZZ    = $(COMPILE) $(foreach f,$(WRAPPED),-D$f=fuzz_$f) -o $@ test/fuzz/fuzz.c test/fuzz/memory.c \
+	model.c tokenizer.c base.c $(LIBS)
+fuzz: build/fuzz/fuzz
+	@python3 test/fuzz/run.py --seconds $(SECONDS) $(TARGET)
+build/fuzz/fuzz build/fuzz/replay: test/fuzz/*.[ch] $(SOURCES) $(HEADERS) build/compile
+	@mkdir -p $(@D)
+	$(FUZZ)
+build/fuzz/fuzz: CC = clang
+build/fuzz/fuzz: CFLAGS = -O2 -g $(NATIVE) -fsanitize=fuzzer,address,undefined,float-cast-overflow \
+	-fno-sanitize-recover=all
+build/fuzz/replay: STRICT += -DFUZZ_REPLAY
+
 # Shards counted by GNU parallel and by Slurm, where they are installed.
 scale-test: lape
 	python3 test/builds/test_scale.py
@@ -200,5 +216,5 @@ clean:
 	rm -rf lape lape-spec lape64 lape-x86-64 build demo/out
 
 .PHONY: spec manual install uninstall demo real gemma reproduce card test test-program exercises \
-	exercise bare oracle oracle-real golden golden-blocks identical precision tokenizers peers \
+	exercise bare oracle oracle-real golden golden-blocks identical fuzz precision tokenizers peers \
 	quantised train-test scale-test bench format clean force

@@ -819,7 +819,8 @@ static void neurons_print(const struct neurons *n, const struct counts *c, const
                           FILE *to) {
     const int K = n->languages;
     double *room = new_array(K, sizeof *room);
-    fprintf(to, "# language-specific neurons\n# model: %s\n", n->model);
+    fprintf(to, "# language-specific neurons\n");
+    if (*n->model) fprintf(to, "# model: %s\n", n->model); /* a file may have no name for it */
     if (n->digest) fprintf(to, "# digest: %016llx\n", (ull)n->digest);
     fprintf(to, "# layers: %d\n# neurons: %d\n", n->layers, n->neurons);
     fprintf(to, "# languages:");
@@ -845,6 +846,8 @@ static void neurons_print(const struct neurons *n, const struct counts *c, const
     fprintf(to, "\n");
     free(room);
 }
+
+enum { MOST_LAYERS = 1 << 16, MOST_LANGUAGES = 1 << 12 }; /* of a list: rows are bounded by them */
 
 static int label_index(const struct neurons *n, struct span s) {
     for (int k = 0; k < n->languages; k++)
@@ -877,11 +880,14 @@ static int read_header(struct neurons *n, struct span line, struct error *e) {
         if (value.n != 16 || *stop || !n->digest)
             return fail(e, "'%.*s' is not 16 hexadecimal digits", brief(key), key.at);
     } else if (!languages) {
-        if (!parse_number(value, 1 << 24, &number))
-            return fail(e, "'%.*s' is not a number", brief(key), key.at);
+        if (!parse_number(value, layers ? MOST_LAYERS : 1 << 24, &number))
+            return fail(e, "'%.*s' is not a number up to %d", brief(key), key.at,
+                        layers ? MOST_LAYERS : 1 << 24);
         *size = (int)number;
     }
     while (languages && next_part(&value, ' ', &word)) {
+        if (n->languages == MOST_LANGUAGES)
+            return fail(e, "'%.*s' are more than %d", brief(key), key.at, MOST_LANGUAGES);
         n->label = grow_array(n->label, n->languages + 1, sizeof *n->label);
         if (label_index(n, word) >= 0 || !set_label(n->label[n->languages], word))
             return fail(e, "'%.*s' is no language's label, or stands twice", brief(word), word.at);
@@ -2427,7 +2433,7 @@ static void open_edits(struct work *w, const struct options *o) {
 }
 
 static void print_generation(const struct continuation *c, FILE *to) {
-    const char *text = c->text.at;
+    const char *text = c->text.n ? c->text.at : ""; /* no address to count from without bytes */
     print_characters(c->asked, true, to);
     putc('\t', to);
     print_characters((struct span){text + c->prompt_bytes, c->text.n - c->prompt_bytes}, true, to);

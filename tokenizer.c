@@ -560,7 +560,7 @@ static int fill_raw(struct tokenizer *t, const int16_t *alphabet, struct error *
         if (add_raw_piece(t, i, alphabet, e)) return -1;
         t->raw[i].n = t->bytes.n - start;
     }
-    const char *at = t->bytes.at;
+    const char *at = t->bytes.n ? t->bytes.at : ""; /* no address to count from without bytes */
     for (int32_t i = 0; i < n; at += t->raw[i++].n) t->raw[i].at = at;
     t->v.piece = t->raw;
     t->v.kind = t->kind;

@@ -472,6 +472,50 @@ static void test_neuron_files(const char *folder) {
     counts_free(&c);
 }
 
+/* A model without a name has neurons that are read again, too. */
+static void test_nameless_model(const char *folder) {
+    static const char *const label[] = {"a", "b", NULL};
+    struct counts c = random_counts(2, 20, label);
+    struct find f = {.top = 0.3, .filter = 0.5, .bar = 0.9};
+    struct neurons n, back;
+    struct error e;
+    char path[256];
+    *c.model = '\0';
+    snprintf(path, sizeof path, "%s/nameless.tsv", folder);
+    CHECK(find_neurons(&c, &f, &n, &e) == 0, "%s", e.text);
+    FILE *file = fopen(path, "wb");
+    neurons_print(&n, &c, &f, file);
+    fclose(file);
+    const bool good = neurons_open(&back, path, &e) == 0;
+    CHECK(good && back.n == n.n && !*back.model, "neurons of no name: %s", good ? "" : e.text);
+    remove(path);
+    neurons_free(&n);
+    if (good) neurons_free(&back);
+    counts_free(&c);
+}
+
+/* A list whose header asks for more than a list's rows could pay for is refused there: a row has a
+ * byte for each language, and each layer is a line of `lape info`. */
+static void test_large_headers(const char *folder) {
+    struct neurons n;
+    struct error e;
+    char path[256];
+    snprintf(path, sizeof path, "%s/large.tsv", folder);
+    for (int k = 0; k < 4; k++) { /* layers or languages; as many as may be, or one more */
+        const int layers = k & 1 ? 1 << 16 : 1, languages = k & 1 ? 1 : 4096;
+        FILE *file = fopen(path, "wb");
+        fprintf(file, "# layers: %d\n# neurons: 1\n# languages:", layers + (k == 3));
+        for (int i = 0; i < languages + (k == 2); i++) fprintf(file, " l%d", i);
+        fprintf(file, "\nlayer\tneuron\tlape\tlanguages\n0\t0\t1\tl0\n");
+        fclose(file);
+        const bool opened = neurons_open(&n, path, &e) == 0;
+        CHECK(opened == (k < 2), "%d layers, %d languages: %s", layers, languages,
+              opened ? "are taken" : e.text);
+        if (opened) neurons_free(&n);
+    }
+    remove(path);
+}
+
 /* ---- Ablation and steering ------------------------------------------------------------------- */
 
 static void test_edits(void) {
@@ -529,6 +573,22 @@ static void test_edits(void) {
     counts_free(&c);
 }
 
+/* ---- Generation ------------------------------------------------------------------------------ */
+
+/* A row of the table when prompt and output have no text: nothing is counted from an address that
+ * is not there, as -fsanitize=undefined sees. */
+static void test_no_text(void) {
+    struct continuation c = {.asked = text_span(""), .prompt = 1};
+    char row[64] = "";
+    FILE *file = fmemopen(row, sizeof row, "w");
+    add_id(&c.ids, 7);
+    add_id(&c.ids, 5);
+    print_generation(&c, file);
+    fclose(file);
+    CHECK(strcmp(row, "\t\t5\n") == 0, "a row without text is '%s'", row);
+    free(c.ids.at);
+}
+
 int main(void) {
     struct error e;
     struct pool *p = pool_new(3, &e);
@@ -548,6 +608,9 @@ int main(void) {
     test_permuted_ties();
     test_official();
     test_neuron_files(folder);
+    test_nameless_model(folder);
+    test_large_headers(folder);
+    test_no_text();
     test_edits();
     rmdir(folder);
     pool_free(p);

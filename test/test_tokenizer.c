@@ -188,6 +188,20 @@ static void test_bad_vocabularies(void) {
     expect_refused(s, "unknown token");
 }
 
+/* Pieces may be empty where no text is to match them, all of them, too: nothing is counted from an
+ * address that is not there, as -fsanitize=undefined sees. */
+static void test_empty_pieces(void) {
+    const struct span piece[] = {text(""), text("")};
+    const float score[] = {0, 0};
+    const int32_t kind[] = {PIECE_UNKNOWN, PIECE_CONTROL};
+    const struct vocabulary v = {.n = 2, .piece = piece, .score = score, .kind = kind};
+    struct error e;
+    struct tokenizer *t = tokenizer_new(&v, &e);
+    CHECK(t, "empty pieces: %s", e.text);
+    if (t) CHECK(strcmp(ids_of(t, text("ab"), &e), "0") == 0, "an unknown text is one token");
+    tokenizer_free(t);
+}
+
 /* A stretch in which everything may join, a megabyte long: quadratic code would not come back. */
 static void test_long_stretch(void) {
     struct error e;
@@ -705,6 +719,7 @@ int main(void) {
     test_by_hand();
     test_decoding();
     test_bad_vocabularies();
+    test_empty_pieces();
     test_long_stretch();
     test_words();
     test_merges();
