@@ -3089,9 +3089,16 @@ static void parse_options(struct options *o, const struct command *c, char **wor
     }
 }
 
+/* Which file it is, if it is there. Where the disk does not say, what is read might be replaced. */
+static bool identify(const char *path, struct stat *to) {
+    if (stat(path, to) == 0) return true;
+    if (errno == EIO || errno == ENOMEM) end(FAILED, "%s: cannot open: %s", path, strerror(errno));
+    return false;
+}
+
 static bool same_file(const char *a, const char *b) {
     struct stat x, y;
-    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+    return a && b && identify(a, &x) && identify(b, &y) && x.st_dev == y.st_dev &&
            x.st_ino == y.st_ino;
 }
 
