@@ -181,6 +181,14 @@ build/identical/%: $(SOURCES) $(HEADERS)
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $(SOURCES) $(LIBS)
 
+# Every call of the C library failing, and what goes wrong around the program; QUICK=1: a sample.
+inject: lape build/inject/fail.so
+	python3 test/inject/inject.py $(if $(QUICK),--quick)
+	python3 test/inject/surroundings.py $(if $(QUICK),--quick)
+build/inject/fail.so: test/inject/fail.c build/compile
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 $(WARN) -fPIC -shared -fno-builtin -o $@ $<
+
 # Shards counted by GNU parallel and by Slurm, where they are installed.
 scale-test: lape
 	python3 test/builds/test_scale.py
@@ -200,5 +208,5 @@ clean:
 	rm -rf lape lape-spec lape64 lape-x86-64 build demo/out
 
 .PHONY: spec manual install uninstall demo real gemma reproduce card test test-program exercises \
-	exercise bare oracle oracle-real golden golden-blocks identical precision tokenizers peers \
+	exercise bare oracle oracle-real golden golden-blocks identical inject precision tokenizers peers \
 	quantised train-test scale-test bench format clean force
