@@ -3139,9 +3139,20 @@ static void run_command(const struct command *c, char **words) {
     if (w.output.file) must(output_finish(&w.output, &e), NULL, &e);
 }
 
+/* A standard descriptor that is closed would be given to the file that is opened next, and messages
+ * would go into a result. So it is taken, by what can neither be read as input nor written to. */
+static void take_closed(void) {
+    for (int file = STDIN_FILENO; file <= STDERR_FILENO; file++)
+        if (fcntl(file, F_GETFD) < 0 &&
+            open("/dev/null", file == STDIN_FILENO ? O_WRONLY : O_RDONLY) != file)
+            end(FAILED, "descriptor %d is closed, and /dev/null cannot be opened: %s", file,
+                strerror(errno));
+}
+
 int main(int argc, char **argv) {
     const char *first = argc > 1 ? argv[1] : "help";
     const struct command *c = command_table;
+    take_closed();
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of writing, not the end */
     while (c < command_table + COMMANDS && strcmp(first, c->name)) c++;
     if (c < command_table + COMMANDS)

@@ -42,7 +42,7 @@ CANNOT = set("""_ITM_deregisterTMCloneTable _ITM_registerTMCloneTable __cxa_fina
     __errno_location __ctype_b_loc exit _exit abort free munmap ferror feof clearerr fileno
     memchr memcmp memcpy memmove memset qsort snprintf vsnprintf strcat strchr strrchr strcmp strcpy
     strncpy strcspn strerror strlen strncmp strspn strtod strtol strtoull strtoul sqrt sqrtf fma fmaf
-    strsignal getpid isatty clock_gettime time sched_yield kill raise sigemptyset sigfillset sigaddset
+    strsignal fcntl getpid isatty clock_gettime time sched_yield kill raise sigemptyset sigfillset sigaddset
     sigprocmask pthread_sigmask pthread_self pthread_kill pthread_cond_broadcast pthread_cond_destroy
     pthread_cond_init pthread_cond_signal pthread_cond_wait pthread_join pthread_mutex_destroy
     pthread_mutex_init pthread_mutex_lock pthread_mutex_unlock dirname basename siglongjmp
