@@ -34,7 +34,7 @@ class Case:
 
     def start_files(self, older):
         """With or without an older file where the result goes."""
-        return {**({"out": OLDER} if older and self.writes else {}), **self.files}
+        return {**({"out": OLDER} if older and "out" in self.words else {}), **self.files}
 
 
 # ---- What is read ----------------------------------------------------------------------------
@@ -236,13 +236,14 @@ class Place:
         return self.found()["out.partial"]
 
 
-def run(case, place, environment=None, told=None, wrap=()):
-    """Exit status (None: it hangs), what it printed and said, and what lies there then."""
-    words = [*wrap, LAPE, *case.words]
+def run(case, place, environment=None, told=None, wrap=(), before=None, **streams):
+    """Exit status (None: it hangs), what it printed and said, and what lies there then. `before` is
+    called in the new process; streams take the place of the pipes."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     try:
-        done = subprocess.run(words, cwd=place.out, input=case.stdin, capture_output=True,
+        done = subprocess.run([*wrap, LAPE, *case.words], cwd=place.out, input=case.stdin,
                               timeout=SECONDS, env={**os.environ, **(environment or {})},
-                              pass_fds=[told] if told else [])
+                              pass_fds=[told] if told else [], preexec_fn=before, **streams)
     except subprocess.TimeoutExpired:
         return None, b"", b"", place.found()
-    return done.returncode, done.stdout, done.stderr, place.found()
+    return done.returncode, done.stdout or b"", done.stderr or b"", place.found()
