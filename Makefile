@@ -181,10 +181,12 @@ build/identical/%: $(SOURCES) $(HEADERS)
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $(SOURCES) $(LIBS)
 
-# Every call of the C library failing, and what goes wrong around the program; QUICK=1: a sample.
+# Every call of the C library failing, and what goes wrong around the program; QUICK=1: a sample, in
+# a minute or two. Wants glibc.
 inject: lape build/inject/fail.so
 	python3 test/inject/inject.py $(if $(QUICK),--quick)
 	python3 test/inject/surroundings.py $(if $(QUICK),--quick)
+	python3 test/inject/moments.py $(if $(QUICK),--quick)
 build/inject/fail.so: test/inject/fail.c build/compile
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 $(WARN) -fPIC -shared -fno-builtin -o $@ $<
