@@ -43,7 +43,7 @@ def resumed(case, place, good):
 
 def same_files(case, found, want, call=None):
     """What lies there against what should; what is saved aside where it may have changed."""
-    may = {"out.partial"} if case.resumable or call in TIDYING else set()
+    may = {"out.partial"} if case.resumable or call in TIDYING | AFTERWARDS else set()
     keep = lambda files: {name: data for name, data in files.items() if name not in may}
     if keep(found) == keep(want):
         return None

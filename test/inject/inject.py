@@ -43,7 +43,7 @@ CANNOT = set("""_ITM_deregisterTMCloneTable _ITM_registerTMCloneTable __cxa_fina
     memchr memcmp memcpy memmove memset qsort snprintf vsnprintf strcat strchr strrchr strcmp strcpy
     strncpy strcspn strerror strlen strncmp strspn strtod strtol strtoull strtoul sqrt sqrtf fma fmaf
     strsignal fcntl getpid isatty clock_gettime time sched_yield kill raise sigemptyset sigfillset sigaddset
-    sigprocmask pthread_sigmask pthread_self pthread_kill pthread_cond_broadcast pthread_cond_destroy
+    sigprocmask sigdelset pause pthread_sigmask pthread_self pthread_kill pthread_cond_broadcast pthread_cond_destroy
     pthread_cond_init pthread_cond_signal pthread_cond_wait pthread_join pthread_mutex_destroy
     pthread_mutex_init pthread_mutex_lock pthread_mutex_unlock dirname basename siglongjmp
     __sigsetjmp _setjmp longjmp""".split())
