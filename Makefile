@@ -184,9 +184,9 @@ build/identical/%: $(SOURCES) $(HEADERS)
 # Every call of the C library failing, and what goes wrong around the program; QUICK=1: a sample, in
 # a minute or two. Wants glibc.
 inject: lape build/inject/fail.so
-	python3 test/inject/inject.py $(if $(QUICK),--quick)
-	python3 test/inject/surroundings.py $(if $(QUICK),--quick)
-	python3 test/inject/moments.py $(if $(QUICK),--quick)
+	@status=0; for test in inject surroundings moments; do \
+		python3 test/inject/$$test.py $(if $(QUICK),--quick) || status=1; \
+	done; exit $$status
 build/inject/fail.so: test/inject/fail.c build/compile
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 $(WARN) -fPIC -shared -fno-builtin -o $@ $<

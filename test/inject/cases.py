@@ -233,7 +233,7 @@ class Place:
         environment = {"LD_PRELOAD": SHIM, "FAIL_CALL": "rename", "FAIL_AT": "4", "FAIL_TOLD": "2"}
         subprocess.run([LAPE, *SAVING.split(), "-o", "out", "-q"], cwd=self.out,
                        env={**os.environ, **environment}, stderr=subprocess.DEVNULL)
-        return self.found()["out.partial"]
+        return self.found().get("out.partial", b"")
 
 
 def run(case, place, environment=None, told=None, wrap=(), before=None, **streams):

@@ -9,9 +9,10 @@ import copy
 
 import cases
 
-# Those after which a result must not be called good, for it may be none ...
+# Those after which a result must not be called good: it may be none, or of half a text ...
 MUST_FAIL = {"fsync", "fdatasync", "rename", "fclose", "fflush", "fwrite", "fputs", "fputc",
-             "fprintf", "printf", "write", "mmap", "calloc", "realloc", "aligned_alloc"}
+             "fprintf", "printf", "read", "fread", "write", "mmap", "calloc", "realloc",
+             "aligned_alloc"}
 # ... those that come when the result has its name already, and it cannot be taken back ...
 AFTERWARDS = {"open_folder", "fsync_folder"}
 # ... and those that only take away what is not wanted any more.

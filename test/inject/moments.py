@@ -97,7 +97,7 @@ class Moments:
 
     def more(self, what, hit, tried):
         """Whether to go on: a short run is over before some of the moments."""
-        return hit < self.times(what) and tried < 6 * self.times(what)
+        return hit < self.times(what) and tried < 3 * self.times(what)
 
     def good(self, case):
         """The run that is left alone, and how long it takes."""
