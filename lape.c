@@ -2182,7 +2182,7 @@ static void begin_counts(struct work *w, const struct options *o, const char *pa
         struct language *l = insert_language(&w->counts, w->corpus[k].label);
         for (int i = 0; i < STATISTICS; i++) l->of[i] = new_statistic(&w->counts, i);
     }
-    if (!o->resume || access(partial, F_OK) != 0) return;
+    if (!o->resume || (access(partial, F_OK) != 0 && errno == ENOENT)) return;
     must(counts_open(&w->others, partial, &e), NULL, &e);
     if (!can_resume(w, &w->others)) other_run(partial);
     counts_free(&w->counts);
