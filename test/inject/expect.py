@@ -45,13 +45,12 @@ def resumed(case, place, good):
 def same_files(case, found, want, call=None):
     """What lies there against what should; what is saved aside where it may have changed."""
     may = {"out.partial"} if case.resumable or call in TIDYING | AFTERWARDS else set()
-    keep = lambda files: {name: data for name, data in files.items() if name not in may}
-    if keep(found) == keep(want):
-        return None
+    found, want = ({name: data for name, data in files.items() if name not in may}
+                   for files in (found, want))
     names = sorted(name for name in {**found, **want} if found.get(name) != want.get(name))
     return ", ".join("%s %s" % (name, "left behind" if name not in want else
                                 "is gone" if name not in found else "is changed")
-                     for name in names)
+                     for name in names) or None
 
 
 def complaint(case, before, good, now, call=None):
