@@ -103,7 +103,7 @@ PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quan
 	test/test_split.py test/test_fields.py test/test_fields_tokenizer.py test/test_methods.py \
 	test/test_golden.py test/test_bench.py test/test_lines.py test/test_ablation.py \
 	test/fuzz/test_replay.py
-TOOLS   = test/test_convert.py test/test_tensors.py test/test_fields_convert.py \
+TOOLS   = test/test_convert.py test/test_hostile_convert.py test/test_tensors.py test/test_fields_convert.py \
 	test/test_experiments.py test/test_real.py test/test_doc.py test/exercises/run.py
 test: lape $(TESTS) build/bench build/fuzz/replay
 	@test/run.sh $(TESTS) $(PROGRAM) $(TOOLS)
@@ -197,6 +197,16 @@ build/fuzz/fuzz: CFLAGS = -O2 -g $(NATIVE) -fsanitize=fuzzer,address,undefined,f
 	-fno-sanitize-recover=all
 build/fuzz/replay: STRICT += -DFUZZ_REPLAY
 
+# Every call of the C library failing, and what goes wrong around the program; QUICK=1: a sample, in
+# a minute or two. Wants glibc.
+inject: lape build/inject/fail.so
+	@status=0; for test in inject surroundings moments; do \
+		python3 test/inject/$$test.py $(if $(QUICK),--quick) || status=1; \
+	done; exit $$status
+build/inject/fail.so: test/inject/fail.c build/compile
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 $(WARN) -fPIC -shared -fno-builtin -o $@ $<
+
 # Shards counted by GNU parallel and by Slurm, where they are installed.
 scale-test: lape
 	python3 test/builds/test_scale.py
@@ -216,5 +226,5 @@ clean:
 	rm -rf lape lape-spec lape64 lape-x86-64 build demo/out
 
 .PHONY: spec manual install uninstall demo real gemma reproduce card test test-program exercises \
-	exercise bare oracle oracle-real golden golden-blocks identical fuzz precision tokenizers peers \
+	exercise bare oracle oracle-real golden golden-blocks identical fuzz inject precision tokenizers peers \
 	quantised train-test scale-test bench format clean force

@@ -2188,7 +2188,7 @@ static void begin_counts(struct work *w, const struct options *o, const char *pa
         struct language *l = insert_language(&w->counts, w->corpus[k].label);
         for (int i = 0; i < STATISTICS; i++) l->of[i] = new_statistic(&w->counts, i);
     }
-    if (!o->resume || access(partial, F_OK) != 0) return;
+    if (!o->resume || (access(partial, F_OK) != 0 && errno == ENOENT)) return;
     must(counts_open(&w->others, partial, &e), NULL, &e);
     if (!can_resume(w, &w->others)) other_run(partial);
     counts_free(&w->counts);
@@ -3095,9 +3095,16 @@ static void parse_options(struct options *o, const struct command *c, char **wor
     }
 }
 
+/* Which file it is, if it is there. Where the disk does not say, what is read might be replaced. */
+static bool identify(const char *path, struct stat *to) {
+    if (stat(path, to) == 0) return true;
+    if (errno == EIO || errno == ENOMEM) end(FAILED, "%s: cannot open: %s", path, strerror(errno));
+    return false;
+}
+
 static bool same_file(const char *a, const char *b) {
     struct stat x, y;
-    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+    return a && b && identify(a, &x) && identify(b, &y) && x.st_dev == y.st_dev &&
            x.st_ino == y.st_ino;
 }
 
@@ -3138,9 +3145,20 @@ static void run_command(const struct command *c, char **words) {
     if (w.output.file) must(output_finish(&w.output, &e), NULL, &e);
 }
 
+/* A standard descriptor that is closed would be given to the file that is opened next, and messages
+ * would go into a result. So it is taken, by what can neither be read as input nor written to. */
+static void take_closed(void) {
+    for (int file = STDIN_FILENO; file <= STDERR_FILENO; file++)
+        if (fcntl(file, F_GETFD) < 0 &&
+            open("/dev/null", file == STDIN_FILENO ? O_WRONLY : O_RDONLY) != file)
+            end(FAILED, "descriptor %d is closed, and /dev/null cannot be opened: %s", file,
+                strerror(errno));
+}
+
 int main(int argc, char **argv) {
     const char *first = argc > 1 ? argv[1] : "help";
     const struct command *c = command_table;
+    take_closed();
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of writing, not the end */
     while (c < command_table + COMMANDS && strcmp(first, c->name)) c++;
     if (c < command_table + COMMANDS)
