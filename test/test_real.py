@@ -259,7 +259,7 @@ class Complaints(unittest.TestCase):
     def test_no_model(self):
         with open(DEMO, "rb") as file:
             whole = file.read()
-        for path, word in ((shared("nowhere.gguf"), "No such file"), (SHARED.name, "directory"),
+        for path, word in ((shared("nowhere.gguf"), "No such file"), (SHARED.name, "plain file"),
                            (write("empty.gguf", b""), "no GGUF"),
                            (os.path.join(ROOT, "README.md"), "no GGUF"),
                            (write("cut.gguf", whole[:1000]), "no GGUF"),
