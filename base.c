@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,43 +115,74 @@ static void discard_unfinished(void) {
     while (unfinished) output_discard(unfinished);
 }
 
+/* A link stays one: what it points to is replaced. NULL with errno when that cannot be told. */
+static char *target_of(const char *path, bool *plain) {
+    struct stat named, file;
+    const bool there = lstat(path, &named) == 0;
+    if (!there && errno != ENOENT) return NULL;
+    const bool link = there && S_ISLNK(named.st_mode);
+    if (link && stat(path, &file) != 0) return NULL;
+    *plain = !there || S_ISREG((link ? file : named).st_mode);
+    if (link && *plain) return realpath(path, NULL);
+    return strcpy(new_array(strlen(path) + 1, 1), path);
+}
+
 int output_open(struct output *o, const char *path, struct error *e) {
     static bool asked;
-    struct stat st;
+    bool plain;
     *o = (struct output){.file = stdout};
     if (!path) return 0;
     if (!asked) asked = atexit(discard_unfinished) == 0;
+    hold_signals();
     o->before = unfinished;
     unfinished = o;
-    const bool there = lstat(path, &st) == 0, plain = stat(path, &st) < 0 || S_ISREG(st.st_mode);
-    if (there && plain)
-        o->path = realpath(path, NULL); /* a link stays one: what it points to is replaced */
-    else
-        o->path = strcpy(new_array(strlen(path) + 1, 1), path);
+    o->path = target_of(path, &plain);
     o->file = !o->path ? NULL : plain ? open_temporary(o) : fopen(path, "wb");
+    if (!o->file) fail(e, "%s: cannot write: %s", path, strerror(errno));
+    release_signals();
     if (o->file) return 0;
-    fail(e, "%s: cannot write: %s", path, strerror(errno));
     output_discard(o);
     return -1;
+}
+
+/* So that a power cut does not lose a new name. A file system that cannot do that is let be. */
+static void sync_folder(const char *path) {
+    const char *slash = strrchr(path, '/');
+    const size_t n = slash ? (size_t)(slash - path) + 1 : 1;
+    char *folder = malloc(n + 1); /* a result that has its name is not lost for want of memory */
+    if (!folder) return;
+    memcpy(folder, slash ? path : ".", n);
+    folder[n] = '\0';
+    const int file = open(folder, O_RDONLY | O_DIRECTORY);
+    free(folder);
+    if (file < 0) return;
+    fsync(file);
+    close(file);
 }
 
 int output_finish(struct output *o, struct error *e) {
     bool bad = ferror(o->file) != 0;
     errno = 0; /* what an earlier write said is not known any more */
-    bad |= (o->path ? fclose(o->file) : fflush(o->file)) != 0;
+    bad |= fflush(o->file) != 0 || (o->temporary && fsync(fileno(o->file)) != 0);
+    bad |= o->path && fclose(o->file) != 0;
     o->file = NULL;
+    hold_signals();
     bad = bad || (o->temporary && rename(o->temporary, o->path) != 0);
     if (bad)
         fail(e, "%s: cannot write: %s", o->path ? o->path : "standard output",
              errno ? strerror(errno) : "an earlier write failed");
-    else if (o->temporary)
+    else if (o->temporary) {
         o->temporary[0] = '\0'; /* nothing to remove */
+        sync_folder(o->path);
+    }
+    release_signals();
     output_discard(o);
     return bad ? -1 : 0;
 }
 
 void output_discard(struct output *o) {
     struct output **at = &unfinished;
+    hold_signals();
     while (*at && *at != o) at = &(*at)->before;
     if (*at) *at = o->before;
     if (o->file && o->file != stdout) fclose(o->file);
@@ -157,4 +190,52 @@ void output_discard(struct output *o) {
     free(o->path);
     free(o->temporary);
     *o = (struct output){0};
+    release_signals();
+}
+
+/* ---- Signals --------------------------------------------------------------------------------- */
+
+static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+enum { ENDING = sizeof ending / sizeof *ending };
+
+static void mask_ending(int how) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (int i = 0; i < ENDING; i++) sigaddset(&set, ending[i]);
+    pthread_sigmask(how, &set, NULL);
+}
+
+void hold_signals(void) { mask_ending(SIG_BLOCK); }
+
+void release_signals(void) { mask_ending(SIG_UNBLOCK); }
+
+/* Nothing but what a signal's handler may call, here and below. */
+static void unlink_unfinished(void) {
+    for (const struct output *o = unfinished; o; o = o->before)
+        if (o->temporary && *o->temporary) unlink(o->temporary);
+}
+
+static void end_by_signal(int number) {
+    unlink_unfinished();
+    raise(number); /* what it does by itself, once this returns */
+}
+
+static int first_to_close; /* a descriptor: of many threads, one can close it */
+
+static void end_by_cut_file(int number) {
+    static const char message[] = "lape: a file was cut short while it was read\n";
+    (void)number;
+    while (first_to_close >= 0 && close(first_to_close) != 0) pause();
+    unlink_unfinished();
+    if (write(STDERR_FILENO, message, sizeof message - 1) < 0) _exit(EXIT_FAILURE);
+    _exit(EXIT_FAILURE);
+}
+
+void handle_signals(void) {
+    struct sigaction end = {.sa_handler = end_by_signal, .sa_flags = (int)SA_RESETHAND}, old;
+    for (int i = 0; i < ENDING; i++)
+        if (sigaction(ending[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(ending[i], &end, NULL);
+    first_to_close = dup(STDERR_FILENO);
+    sigaction(SIGBUS, &(struct sigaction){.sa_handler = end_by_cut_file}, NULL);
 }

@@ -3159,6 +3159,7 @@ int main(int argc, char **argv) {
     const char *first = argc > 1 ? argv[1] : "help";
     const struct command *c = command_table;
     take_closed();
+    handle_signals();
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of writing, not the end */
     while (c < command_table + COMMANDS && strcmp(first, c->name)) c++;
     if (c < command_table + COMMANDS)

@@ -103,9 +103,10 @@ void buffer_add(struct buffer *b, const void *bytes, size_t n);
 int map_file(const char *path, struct span *to, struct error *e);
 
 /* A file that appears whole or not at all: it is written under a name beside PATH that nobody has,
- * then renamed. A link stays one: what it points to, which must be there, is replaced. What is no
- * regular file (a pipe, a device) is written to as it is. What is not finished leaves nothing when
- * the program ends by exit(); one that is killed may leave the temporary file. */
+ * then renamed, both when the disk has it. A link stays one: what it points to, which must be
+ * there, is replaced. What is no regular file (a pipe, a device) is written to as it is. What is
+ * not finished leaves nothing when the program ends by exit() or a signal that handle_signals()
+ * knows; one that is killed may leave the temporary file. */
 struct output {
     FILE *file;
     char *path, *temporary; /* of a regular file */
@@ -117,6 +118,14 @@ int output_open(struct output *o, const char *path, struct error *e);
 int output_finish(struct output *o, struct error *e);
 /* Gives it up: nothing is left. Does nothing after output_finish. */
 void output_discard(struct output *o);
+
+/* From here on SIGINT, SIGTERM, SIGHUP and SIGPIPE, unless they are ignored, end the program as
+ * they would, but outputs leave nothing; and so does SIGBUS, which comes when a mapped file was cut
+ * short, with a line on stderr and status 1. */
+void handle_signals(void);
+/* What lies between is not disturbed by the first four; threads that start there never are. */
+void hold_signals(void);
+void release_signals(void);
 
 /* ---- GGUF --------------------------------------------------------------------------------------
  *

@@ -1070,13 +1070,15 @@ struct pool *pool_new(int threads, struct error *e) {
     pthread_cond_init(&p->finished, NULL);
     p->thread = new_array(threads, sizeof *p->thread);
     p->threads = threads;
-    for (; !OPENMP && p->workers < threads - 1; p->workers++)
-        if (pthread_create(&p->thread[p->workers], NULL, worker, p) != 0) {
-            fail(e, "cannot start thread %d of %d", p->workers + 2, threads);
-            pool_free(p);
-            return NULL;
-        }
-    return p;
+    hold_signals(); /* they are the caller's */
+    while (!OPENMP && p->workers < threads - 1 &&
+           pthread_create(&p->thread[p->workers], NULL, worker, p) == 0)
+        p->workers++;
+    release_signals();
+    if (OPENMP || p->workers == threads - 1) return p;
+    fail(e, "cannot start thread %d of %d", p->workers + 2, threads);
+    pool_free(p);
+    return NULL;
 }
 
 void pool_free(struct pool *p) {

@@ -37,7 +37,7 @@
 #define NAMES(_) \
     _(malloc) _(calloc) _(realloc) _(aligned_alloc) _(strdup) _(realpath) _(mmap) _(open) _(close) \
     _(fstat) _(stat) _(lstat) _(access) _(lseek) _(read) _(write) _(fsync) _(fdatasync) _(rename) \
-    _(remove) _(unlink) _(sysconf) _(pthread_create) _(signal) _(sigaction) _(sigaltstack) \
+    _(remove) _(unlink) _(dup) _(sysconf) _(pthread_create) _(signal) _(sigaction) _(sigaltstack) \
     _(atexit) _(fopen) _(fdopen) _(fclose) _(fflush) _(fread) _(fwrite) _(fputs) _(fputc) \
     _(fprintf) _(printf)
 /* A folder's open and fsync are apart from a file's. */
@@ -159,6 +159,7 @@ WRAP(ssize_t, write, write, (int file, const void *at, size_t n), (file, at, n),
 WRAP(int, fdatasync, fdatasync, (int file), (file), -1, EIO)
 WRAP(int, remove, remove, (const char *path), (path), -1, EACCES)
 WRAP(int, unlink, unlink, (const char *path), (path), -1, EACCES)
+WRAP(int, dup, dup, (int file), (file), -1, EMFILE)
 WRAP(long, sysconf, sysconf, (int name), (name), -1, EINVAL)
 WRAP(int, pthread_create, pthread_create,
      (pthread_t *to, const pthread_attr_t *how, void *(*run)(void *), void *context),
