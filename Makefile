@@ -103,8 +103,8 @@ PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quan
 	test/test_split.py test/test_fields.py test/test_fields_tokenizer.py test/test_methods.py \
 	test/test_golden.py test/test_bench.py test/test_lines.py test/test_ablation.py \
 	test/fuzz/test_replay.py
-TOOLS   = test/test_convert.py test/test_hostile_convert.py test/test_tensors.py test/test_fields_convert.py \
-	test/test_experiments.py test/test_real.py test/test_doc.py test/exercises/run.py
+TOOLS   = test/test_convert.py test/test_hostile_convert.py test/test_tensors.py \
+	test/test_fields_convert.py test/test_experiments.py test/test_real.py test/test_doc.py test/exercises/run.py
 test: lape $(TESTS) build/bench build/fuzz/replay
 	@test/run.sh $(TESTS) $(PROGRAM) $(TOOLS)
 test-program: lape $(TESTS) build/bench build/fuzz/replay
@@ -189,6 +189,9 @@ FUZZ    = $(COMPILE) $(foreach f,$(WRAPPED),-D$f=fuzz_$f) -o $@ test/fuzz/fuzz.c
 	model.c tokenizer.c base.c $(LIBS)
 fuzz: build/fuzz/fuzz
 	@python3 test/fuzz/run.py --seconds $(SECONDS) $(TARGET)
+# tools/convert.py over checkpoints that were changed at random.
+fuzz-convert: lape
+	@python3 test/fuzz/convert.py --seconds $(SECONDS)
 build/fuzz/fuzz build/fuzz/replay: test/fuzz/*.[ch] $(SOURCES) $(HEADERS) build/compile
 	@mkdir -p $(@D)
 	$(FUZZ)
@@ -226,5 +229,5 @@ clean:
 	rm -rf lape lape-spec lape64 lape-x86-64 build demo/out
 
 .PHONY: spec manual install uninstall demo real gemma reproduce card test test-program exercises \
-	exercise bare oracle oracle-real golden golden-blocks identical fuzz inject precision tokenizers peers \
-	quantised train-test scale-test bench format clean force
+	exercise bare oracle oracle-real golden golden-blocks identical fuzz fuzz-convert inject precision \
+	tokenizers peers quantised train-test scale-test bench format clean force
