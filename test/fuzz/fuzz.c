@@ -59,6 +59,7 @@ int main(int argc, char **argv) {
         must(map_file(argv[i], &file, &e), NULL, &e);
         fprintf(stderr, "%s\n", argv[i]);
         contained(target->run, file, target->free_bytes);
+        munmap((void *)file.at, file.n);
     }
     return DONE;
 }
