@@ -20,7 +20,7 @@ enum { OPENMP = true };
 enum { OPENMP = false };
 #endif
 
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__AVX512BW__) || defined(__AVX2__)
 #include <immintrin.h>
 #elif defined(__AARCH64EL__)
 #include <arm_neon.h>
@@ -1520,10 +1520,10 @@ void model_close(struct model *m) {
 
 /* ---- Vectors -----------------------------------------------------------------------------------
  *
- * What the kernels below need of a machine. vec_load_i8() gives whole numbers, of which
- * vec_weights() makes weights, d q - m; between the two they can only change places. Its square of
- * LANES x LANES numbers is turned on its side by exchanges of lanes, one for each bit of their
- * number.
+ * What the kernels below need of a machine. A square of LANES x LANES numbers is turned on its side
+ * by exchanges of lanes, one for each bit of their number; of bytes, by vec_columns(), before they
+ * are widened: byte k of every row becomes v[k]. Of such whole numbers q vec_weights() makes
+ * weights, d q - m.
  */
 #ifdef __GNUC__
 #define UNROLLED static inline __attribute__((always_inline)) /* for its constants */
@@ -1531,7 +1531,7 @@ void model_close(struct model *m) {
 #define UNROLLED static inline
 #endif
 #if defined(LAPE_REAL64) ||                                                                        \
-    !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)) ||      \
+    !(defined(__AVX512BW__) || (defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)) ||     \
       defined(__AARCH64EL__))
 enum { LANES = 4, VECS = 2, ROWS = 4 };
 typedef struct {
@@ -1577,13 +1577,10 @@ static inline vec vec_load_f16(const char *p) {
     return v;
 }
 
-static inline vec vec_load_i8(const char *p) {
-    vec v;
-    for (int i = 0; i < LANES; i++) v.lane[i] = (int8_t)p[i];
-    return v;
+static inline void vec_columns(vec v[LANES], const char *const row[LANES]) {
+    for (int k = 0; k < LANES; k++)
+        for (int i = 0; i < LANES; i++) v[k].lane[i] = (int8_t)row[i][k];
 }
-
-static inline vec vec_whole(vec q) { return q; }
 
 static inline vec vec_weights(vec q, const float *d, const float *m) {
     for (int i = 0; i < LANES; i++) q.lane[i] = d[i] * (float)q.lane[i] - m[i];
@@ -1599,7 +1596,7 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
         b->lane[i - s] = x;
     }
 }
-#elif defined(__AVX512F__)
+#elif defined(__AVX512BW__)
 enum { LANES = 16, VECS = 3, ROWS = 8 };
 typedef __m512 vec;
 #define vec_load(p)      _mm512_loadu_ps(p)
@@ -1612,9 +1609,7 @@ typedef __m512 vec;
     _mm512_castsi512_ps(                                                                           \
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(p))), 16))
 #define vec_load_f16(p)      _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
-#define vec_load_i8(p)       _mm512_castsi512_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(p))))
-#define vec_whole(q)         _mm512_cvtepi32_ps(_mm512_castps_si512(q))
-#define vec_weights(q, d, m) _mm512_fmsub_ps(vec_whole(q), vec_load(d), vec_load(m))
+#define vec_weights(q, d, m) _mm512_fmsub_ps(q, vec_load(d), vec_load(m))
 
 static inline void vec_exchange(vec *a, vec *b, int s) {
     typedef int ints __attribute__((vector_size(64)));
@@ -1622,6 +1617,29 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
     const vec old = *a;
     *a = _mm512_permutex2var_ps(old, (__m512i)(lane + (odd & (16 - s))), *b); /* 16: of b */
     *b = _mm512_permutex2var_ps(*b, (__m512i)(lane + (~odd & (16 + s))), old);
+}
+
+static inline __m512i every_fourth(const char *const *row) {
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)row[0]));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)row[4]), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)row[8]), 2);
+    return _mm512_inserti32x4(v, _mm_loadu_si128((const void *)row[12]), 3);
+}
+
+/* Twos of bytes of a column come together, fours, and then all. */
+static inline void vec_columns(vec v[LANES], const char *const row[LANES]) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i a = every_fourth(row), b = every_fourth(row + 1);
+    const __m512i c = every_fourth(row + 2), d = every_fourth(row + 3);
+    const __m512i ab = _mm512_unpacklo_epi8(a, b), ab8 = _mm512_unpackhi_epi8(a, b);
+    const __m512i cd = _mm512_unpacklo_epi8(c, d), cd8 = _mm512_unpackhi_epi8(c, d);
+    const __m512i fours[] = {_mm512_unpacklo_epi16(ab, cd), _mm512_unpackhi_epi16(ab, cd),
+                             _mm512_unpacklo_epi16(ab8, cd8), _mm512_unpackhi_epi16(ab8, cd8)};
+    char column[LANES][LANES];
+    for (int k = 0; k < 4; k++)
+        _mm512_storeu_si512(column[4 * k], _mm512_permutexvar_epi32(order, fours[k]));
+    for (int k = 0; k < LANES; k++)
+        v[k] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)column[k])));
 }
 #elif defined(__AVX2__)
 enum { LANES = 8, VECS = 3, ROWS = 4 };
@@ -1636,9 +1654,7 @@ typedef __m256 vec;
     _mm256_castsi256_ps(                                                                           \
         _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)(p))), 16))
 #define vec_load_f16(p)      _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p)))
-#define vec_load_i8(p)       _mm256_castsi256_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(p))))
-#define vec_whole(q)         _mm256_cvtepi32_ps(_mm256_castps_si256(q))
-#define vec_weights(q, d, m) _mm256_fmsub_ps(vec_whole(q), vec_load(d), vec_load(m))
+#define vec_weights(q, d, m) _mm256_fmsub_ps(q, vec_load(d), vec_load(m))
 
 static inline void vec_exchange(vec *a, vec *b, int s) {
     const vec x = *a, y = *b;
@@ -1653,6 +1669,26 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
         *b = _mm256_permute2f128_ps(x, y, 0x31);
     }
 }
+
+static inline __m128i two_rows(const char *const *row) {
+    return _mm_unpacklo_epi8(_mm_loadl_epi64((const void *)row[0]),
+                             _mm_loadl_epi64((const void *)row[1]));
+}
+
+/* Twos of bytes of a column come together, fours, and then all. */
+static inline void vec_columns(vec v[LANES], const char *const row[LANES]) {
+    const __m128i a = two_rows(row), b = two_rows(row + 2);
+    const __m128i c = two_rows(row + 4), d = two_rows(row + 6);
+    const __m128i ab = _mm_unpacklo_epi16(a, b), ab4 = _mm_unpackhi_epi16(a, b);
+    const __m128i cd = _mm_unpacklo_epi16(c, d), cd4 = _mm_unpackhi_epi16(c, d);
+    const __m128i columns[] = {_mm_unpacklo_epi32(ab, cd), _mm_unpackhi_epi32(ab, cd),
+                               _mm_unpacklo_epi32(ab4, cd4), _mm_unpackhi_epi32(ab4, cd4)};
+    for (int k = 0; k < LANES / 2; k++) {
+        const __m128i second = _mm_unpackhi_epi64(columns[k], columns[k]);
+        v[2 * k] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(columns[k]));
+        v[2 * k + 1] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(second));
+    }
+}
 #else
 enum { LANES = 4, VECS = 3, ROWS = 8 };
 typedef float32x4_t vec;
@@ -1664,11 +1700,8 @@ typedef float32x4_t vec;
 #define vec_load_f32(p)  vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)(p)))
 #define vec_load_bf16(p)                                                                           \
     vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(p))), 16))
-#define vec_load_f16(p) vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t *)(p))))
-#define vec_load_i8(p)                                                                             \
-    vreinterpretq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(get_u32(p))))))
-#define vec_whole(q)         vcvtq_f32_s32(vreinterpretq_s32_f32(q))
-#define vec_weights(q, d, m) vfmaq_f32(vnegq_f32(vec_load(m)), vec_whole(q), vec_load(d))
+#define vec_load_f16(p)      vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t *)(p))))
+#define vec_weights(q, d, m) vfmaq_f32(vnegq_f32(vec_load(m)), q, vec_load(d))
 
 static inline void vec_exchange(vec *a, vec *b, int s) {
     const vec x = *a, y = *b;
@@ -1679,6 +1712,19 @@ static inline void vec_exchange(vec *a, vec *b, int s) {
         *a = vcombine_f32(vget_low_f32(x), vget_low_f32(y));
         *b = vcombine_f32(vget_high_f32(x), vget_high_f32(y));
     }
+}
+
+static inline void vec_columns(vec v[LANES], const char *const row[LANES]) {
+    static const uint8_t order[] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+    const uint64_t low = get_u32(row[0]) | (uint64_t)get_u32(row[1]) << 32;
+    const uint64_t high = get_u32(row[2]) | (uint64_t)get_u32(row[3]) << 32;
+    const uint8x16_t rows = vcombine_u8(vcreate_u8(low), vcreate_u8(high));
+    const int8x16_t columns = vreinterpretq_s8_u8(vqtbl1q_u8(rows, vld1q_u8(order)));
+    const int16x8_t two = vmovl_s8(vget_low_s8(columns)), more = vmovl_s8(vget_high_s8(columns));
+    v[0] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(two)));
+    v[1] = vcvtq_f32_s32(vmovl_s16(vget_high_s16(two)));
+    v[2] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(more)));
+    v[3] = vcvtq_f32_s32(vmovl_s16(vget_high_s16(more)));
 }
 #endif
 
@@ -2086,17 +2132,26 @@ static void find_rows(struct lanes *l, const struct matrix *m, int row) {
         l->at[i] = m->at + (size_t)min_int(row + i, m->rows - 1) * m->row_bytes;
 }
 
-/* Unpacks n numbers, whole blocks of a strip at most. The same of the rows that come next is
- * fetched meanwhile: memory is what one token waits for. */
-static void unpack_rows(struct lanes *l, int from, int n) {
+/* Memory is what one token waits for: while some bytes of the rows are used, as many of those that
+ * come next, which lie behind them, are fetched. Where rows are used to their end that is fastest
+ * in the order in which they lie; else the same bytes of each. */
+static inline void fetch_in_order(const struct lanes *l, size_t at, size_t bytes) {
+    const char *next = l->at[0] + LANES * (l->m->row_bytes + at);
+    for (size_t b = 0; b < LANES * bytes; b += 64) fetch(next + b);
+}
+
+/* Unpacks n numbers, whole blocks of a strip at most. */
+static void unpack_rows(struct lanes *l, int from, int n, bool whole) {
     const struct tensor_kind *kind = &tensor_kind[l->m->type];
     const size_t start = (size_t)(from / kind->numbers) * kind->bytes,
                  next = LANES * l->m->row_bytes;
     const int blocks = n / kind->numbers;
+    if (whole) fetch_in_order(l, start, (size_t)blocks * kind->bytes);
     for (int i = 0; i < LANES; i++) {
         const uint8_t *at = (const uint8_t *)l->at[i] + start;
         struct unpacked to = {l->q[i], &l->d[0][i], &l->minus[0][i], LANES};
-        for (int b = 0; b < blocks * kind->bytes; b += 64) fetch((const char *)at + next + b);
+        for (int b = 0; !whole && b < blocks * kind->bytes; b += 64)
+            fetch((const char *)at + next + b);
         for (int b = 0; b < blocks; b++, at += kind->bytes) {
             kind->unpack(&to, at);
             to.q += kind->numbers;
@@ -2113,28 +2168,32 @@ static inline vec load_halves(const struct lanes *l, size_t at) {
     return vec_load_f16(half);
 }
 
-/* v[k] = number `from` + k of the rows, or of what was unpacked or widened of them. Of rows that
- * are read as they lie, the same of those that come next is fetched. */
-UNROLLED void load_turned(const uint32_t type, vec v[LANES], const struct lanes *l, int from) {
+/* v[k] = number `from` + k of the rows, or of what was unpacked or widened of them. */
+UNROLLED void load_turned(const uint32_t type, vec v[LANES], const struct lanes *l, int from,
+                          const bool whole) {
+    const bool bytes = type == QUANTS || type == TENSOR_Q8_0;
+    const bool in_order = whole && type < QUANTS && type != TENSOR_F32; /* 64 bytes of each row */
     const size_t k = (size_t)from, next = LANES * l->m->row_bytes;
     const size_t at = type == TENSOR_F32    ? 4 * k
                       : type == TENSOR_Q8_0 ? k / 32 * 34 + 2 + k % 32
                                             : 2 * k;
+    const char *row[LANES];
     for (int i = 0; i < LANES; i++) {
-        if (type == QUANTS) v[i] = vec_load_i8((const char *)l->q[i] + k);
+        if (bytes) row[i] = type == QUANTS ? (const char *)l->q[i] + k : l->at[i] + at;
         if (type == WIDE) v[i] = vec_load(l->wide[i]);
         if (type == TENSOR_F32) v[i] = vec_load_f32(l->at[i] + at);
         if (type == TENSOR_F16) v[i] = vec_load_f16(l->at[i] + at);
         if (type == TENSOR_BF16) v[i] = vec_load_bf16(l->at[i] + at);
-        if (type == TENSOR_Q8_0) v[i] = vec_load_i8(l->at[i] + at);
-        if (type < QUANTS) fetch(l->at[i] + next + at);
+        if (type < QUANTS && !in_order) fetch(l->at[i] + next + at);
     }
-    vec_turn(v);
+    if (in_order) fetch_in_order(l, at, type == TENSOR_Q8_0 ? LANES * 34 / 32 : 2 * LANES);
+    if (bytes) vec_columns(v, row);
+    if (!bytes) vec_turn(v);
     const vec d = type == TENSOR_Q8_0 ? load_halves(l, k / 32 * 34) : vec_all(0);
     for (int i = 0; i < LANES; i++) {
         if (type == QUANTS)
             v[i] = vec_weights(v[i], l->d[k / SCALE_GROUP], l->minus[k / SCALE_GROUP]);
-        if (type == TENSOR_Q8_0) v[i] = vec_fma(vec_whole(v[i]), d, vec_all((real)-0.0));
+        if (type == TENSOR_Q8_0) v[i] = vec_fma(v[i], d, vec_all((real)-0.0));
     }
 }
 
@@ -2143,7 +2202,7 @@ UNROLLED void load_turned(const uint32_t type, vec v[LANES], const struct lanes 
 UNROLLED void pack_as(const uint32_t type, real *panel, const struct lanes *l, int from, int n) {
     for (int k = 0; k < n; k += LANES) {
         vec v[LANES];
-        load_turned(type, v, l, from + k);
+        load_turned(type, v, l, from + k, false);
         for (int i = 0; i < LANES; i++) vec_store(panel + (k + i) * WIDTH, v[i]);
     }
 }
@@ -2154,7 +2213,7 @@ UNROLLED vec thin_as(const uint32_t type, vec sum, const real *x, const struct l
                      int n) {
     for (int k = 0; k < n; k += LANES) {
         vec v[LANES];
-        load_turned(type, v, l, from + k);
+        load_turned(type, v, l, from + k, true);
         if (k + LANES <= n)
             for (int i = 0; i < LANES; i++) sum = vec_fma(vec_all(x[k + i]), v[i], sum);
         else
@@ -2182,7 +2241,7 @@ static void pack(real *panel, const struct matrix *m, int row, int from, int n) 
         if (m->type == TENSOR_BF16) pack_as(TENSOR_BF16, to, &l, from, whole);
         if (m->type == TENSOR_Q8_0) pack_as(TENSOR_Q8_0, to, &l, from, whole);
         for (int k = 0; is_unpacked(m->type) && k < n; k += STRIP) {
-            unpack_rows(&l, from + k, min_int(n - k, STRIP));
+            unpack_rows(&l, from + k, min_int(n - k, STRIP), false);
             pack_as(QUANTS, to + k * WIDTH, &l, 0, min_int(n - k, STRIP));
         }
         if (is_unpacked(m->type) || whole == n) continue;
@@ -2202,7 +2261,7 @@ static vec thin(const real *x, const struct matrix *m, int row) {
     if (m->type == TENSOR_BF16) sum = thin_as(TENSOR_BF16, sum, x, &l, 0, whole);
     if (m->type == TENSOR_Q8_0) sum = thin_as(TENSOR_Q8_0, sum, x, &l, 0, whole);
     for (int k = 0; is_unpacked(m->type) && k < n; k += STRIP) {
-        unpack_rows(&l, k, min_int(n - k, STRIP));
+        unpack_rows(&l, k, min_int(n - k, STRIP), true);
         sum = thin_as(QUANTS, sum, x + k, &l, 0, min_int(n - k, STRIP));
     }
     if (is_unpacked(m->type) || whole == n) return sum;
