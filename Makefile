@@ -101,7 +101,7 @@ build/bench: test/bench/bench.c $(SOURCES) $(HEADERS) build/compile
 # Of the program, and of the tools around it
 PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quantised.py \
 	test/test_split.py test/test_fields.py test/test_fields_tokenizer.py test/test_methods.py \
-	test/test_golden.py test/test_bench.py test/test_lines.py test/test_ablation.py \
+	test/test_golden.py test/test_bench.py test/test_lines.py test/test_ablation.py test/test_numbers.py \
 	test/fuzz/test_replay.py
 TOOLS   = test/test_convert.py test/test_hostile_convert.py test/test_tensors.py \
 	test/test_fields_convert.py test/test_experiments.py test/test_real.py test/test_doc.py test/exercises/run.py
