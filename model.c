@@ -3,7 +3,6 @@
  * Read it top to bottom. The forward pass, forward(), is a page of the last chapter; the kernels
  * before it are what makes it fast without changing a bit of what it computes.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "lape.h"
 
 #include <float.h>
