@@ -2013,7 +2013,6 @@ struct work {
     struct evaluation evaluation;
     struct generation generation;
     struct output output;
-    struct span file; /* mapped */
     struct buffer text;
 };
 
