@@ -111,7 +111,8 @@ PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quan
 	test/test_golden.py test/test_bench.py test/test_lines.py test/test_ablation.py \
 	test/fuzz/test_replay.py
 TOOLS   = test/test_convert.py test/test_hostile_convert.py test/test_tensors.py \
-	test/test_fields_convert.py test/test_experiments.py test/test_real.py test/test_doc.py test/exercises/run.py
+	test/test_fields_convert.py test/test_experiments.py test/test_real.py test/test_doc.py \
+	test/test_build.py test/exercises/run.py
 test: lape $(TESTS) build/bench build/fuzz/replay
 	@test/run.sh $(TESTS) $(PROGRAM) $(TOOLS)
 test-program: lape $(TESTS) build/bench build/fuzz/replay
