@@ -192,6 +192,16 @@ identical-prompt:
 	@mkdir -p build/identical
 	$(COMPILE) -o $(TO) test/builds/prompt.c model.c base.c $(LIBS)
 
+# No warning, and the C tests pass: other compilers, machines, systems. QUICK=1: on this machine alone.
+portable:
+	@python3 test/builds/portable.py $(QUICK:%=--quick)
+# What analyzers say of the C, against test/builds/analyze.tsv.
+analyze:
+	@python3 test/builds/analyze.py
+# Under sanitizers and valgrind; QUICK=1: some minutes of it.
+sanitize: lape build/inject/fail.so
+	@python3 test/builds/sanitize.py $(QUICK:%=--quick)
+
 # Every reader over arbitrary bytes, SECONDS each, with clang's libFuzzer. See test/fuzz/run.py.
 SECONDS = 60
 WRAPPED = -Dmalloc=fuzz_malloc -Dcalloc=fuzz_calloc -Drealloc=fuzz_realloc -Dfree=fuzz_free \
@@ -215,7 +225,7 @@ build/fuzz/replay: test/fuzz/*.[ch] $(SOURCES) $(HEADERS) build/compile
 # Every call of the C library failing, and what goes wrong around the program; QUICK=1: a sample, in
 # a minute or two. Wants glibc.
 inject: lape build/inject/fail.so
-	@status=0; for test in inject surroundings moments; do \
+	@status=0; for test in inject surroundings moments opened; do \
 		python3 test/inject/$$test.py $(QUICK:%=--quick) || status=1; \
 	done; exit $$status
 build/inject/fail.so: test/inject/fail.c build/compile
@@ -242,5 +252,5 @@ clean:
 
 .PHONY: spec manual install uninstall demo real gemma reproduce card test test-program exercises \
 	exercise bare oracle oracle-real golden golden-blocks identical identical-lape identical-prompt \
-	fuzz fuzz-convert inject precision tokenizers peers quantised train-test scale-test bench format \
-	clean force
+	portable analyze sanitize fuzz fuzz-convert inject precision tokenizers peers quantised train-test \
+	scale-test bench format clean force
