@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What lape asks the system for beside memory and its files: nothing. By strace, over all commands of
-cases.py.
+"""What lape asks the system for beside memory and its files: nothing. By strace, over all commands
+of cases.py.
 
     python3 test/inject/opened.py [--quick]
 
