@@ -36,7 +36,7 @@ BUILDS = {"address": "-O1 -g -march=native -fsanitize=address,undefined -fno-san
           "thread": "-O1 -g -march=native -fsanitize=thread",
           "memory": "-O1 -g -march=x86-64-v3"}
 VALGRIND = ["valgrind", "-q", "--error-exitcode=99", "--leak-check=full",
-            "--errors-for-leak-kinds=definite"]
+            "--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"]
 NEEDS = {"address": "clang", "thread": "clang", "memory": "valgrind"}
 SLOW = ["test_model", "test_blocks"]
 FOUND = re.compile(r"ThreadSanitizer|AddressSanitizer|runtime error|^==\d+== ", re.M)
