@@ -1,5 +1,5 @@
-# lape: `make`, `make demo`, `make test` need a C compiler, make, and python3 for the tests. GNU's make
-# and the BSDs' (bmake) read this; an older one without != builds for any processor of the kind at hand.
+# lape: `make`, `make demo`, `make test` need a C compiler, make, and python3 for the tests. Both
+# GNU's make, from 4.0, and the BSDs' (bmake) read this.
 CC      = cc
 NATIVE != $(CC) -march=native -E -x c /dev/null -o /dev/null 2>/dev/null && echo -march=native || :
 CFLAGS  = -O3 $(NATIVE)
