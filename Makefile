@@ -1,28 +1,28 @@
-# lape: `make`, `make demo`, `make test` need a C compiler, make, and python3 for the tests.
+# lape: `make`, `make demo`, `make test` need a C compiler, make, and python3 for the tests. Both
+# GNU's make, from 4.0, and the BSDs' (bmake) read this.
 CC      = cc
-NATIVE := $(shell $(CC) -march=native -E -x c /dev/null -o /dev/null 2>/dev/null && echo -march=native)
+NATIVE != $(CC) -march=native -E -x c /dev/null -o /dev/null 2>/dev/null && echo -march=native || :
 CFLAGS  = -O3 $(NATIVE)
 
 # What the bits depend on: nothing is fused or reordered but what is written so.
-STRICT  = -std=c11 -ffp-contract=off
+STRICT  = -std=c11 -ffp-contract=off $(OPENMP:%=-fopenmp)
 WARN    = -Wall -Wextra -Wpedantic
 LIBS    = -lm -lpthread
-ifdef OPENMP
-STRICT += -fopenmp
-endif
 COMPILE = $(CC) $(CFLAGS) $(STRICT) $(WARN) -I.
 SOURCES = lape.c model.c tokenizer.c base.c
 HEADERS = lape.h unicode.h
 TESTS   = build/test_model build/test_blocks build/test_gguf build/test_tokenizer build/test_lape
 PYTHON  = .venv/bin/python
 # What does without libraries, or uses those that are there
-ANY     = $(firstword $(wildcard $(PYTHON)) python3)
+ANY    != test -x .venv/bin/python && echo .venv/bin/python || echo python3
 
 # lape; the loops that define its numbers; and the same in double precision
-lape lape-spec lape64: $(SOURCES) $(HEADERS) build/compile
-	$(COMPILE) $(SWITCH) -o $@ $(SOURCES) $(LIBS)
-lape-spec: SWITCH = -DLAPE_SPEC
-lape64: SWITCH = -DLAPE_REAL64
+lape: $(SOURCES) $(HEADERS) build/compile
+	$(COMPILE) -o $@ $(SOURCES) $(LIBS)
+lape-spec: $(SOURCES) $(HEADERS) build/compile
+	$(COMPILE) -DLAPE_SPEC -o $@ $(SOURCES) $(LIBS)
+lape64: $(SOURCES) $(HEADERS) build/compile
+	$(COMPILE) -DLAPE_REAL64 -o $@ $(SOURCES) $(LIBS)
 spec: lape-spec
 
 # One for every x86-64 machine, as a package wants it: see tools/choose.c. Wants GNU's objcopy.
@@ -37,6 +37,7 @@ lape-x86-64: tools/choose.c $(SOURCES) $(HEADERS) build/compile
 build/compile: force
 	@mkdir -p build
 	@echo '$(COMPILE)' | cmp -s - $@ || echo '$(COMPILE)' > $@
+force:
 
 # The program, and of what it says of itself a man page and what completes its commands in bash and zsh;
 # without python3, the program alone. DESTDIR goes before all of it.
@@ -67,36 +68,42 @@ demo: lape
 
 # The whole method on a real model, MODEL=FILE.gguf, at the paper's rates: demo/out/NAME/.
 real: lape
-	@$(ANY) tools/real.py $(or $(MODEL),$(error which model? make real MODEL=FILE.gguf))
+	@[ "$(MODEL)" ] || { echo "which model? make real MODEL=FILE.gguf" >&2; exit 1; }
+	@$(ANY) tools/real.py $(MODEL)
 # The same on Gemma 3 270M, which PyPI has, or on FILE. What was fetched outlives `make clean`.
 GEMMA = .models/gemma-3-270m-q4_k_m.gguf
 gemma: lape
-	@$(if $(FILE),,$(ANY) tools/fetch.py -o $(GEMMA))
-	@$(ANY) tools/real.py $(or $(FILE),$(GEMMA))
+	@[ "$(FILE)" ] || $(ANY) tools/fetch.py -o $(GEMMA)
+	@file="$(FILE)"; $(ANY) tools/real.py "$${file:-$(GEMMA)}"
 
 # Every experiment on the demo model: demo/out/REPORT.md, with pictures where matplotlib is. WRITE=FILE
 # puts the results between FILE's marks, and the pictures into demo/pictures/. With MODEL=FILE.gguf, on
 # a real one, in hours: demo/out/NAME/REPORT.md; given again, it goes on where it was.
 reproduce: lape
-	@$(ANY) tools/reproduce.py $(if $(MODEL),--real $(MODEL)) $(if $(WRITE),--write $(WRITE))
+	@$(ANY) tools/reproduce.py $(MODEL:%=--real %) $(WRITE:%=--write %)
 
 # The same on the texts of TEXTS, LANG.train.txt and LANG.valid.txt; demo/MODEL.md has what came of it.
-TEXTS = $(or $(LAPE_SHARED),../shared)/text
+LAPE_SHARED ?= ../shared
+TEXTS = $(LAPE_SHARED)/text
 card: lape
-	@python3 tools/reproduce.py --texts $(TEXTS) $(if $(WRITE),--write $(WRITE))
+	@python3 tools/reproduce.py --texts $(TEXTS) $(WRITE:%=--write %)
 
 # Each test includes the file it tests, so that it reaches what is static there.
-build/test_model build/test_blocks: build/%: test/%.c model.c base.c lape.h test/check.h test/products.h build/compile
-	$(COMPILE) -o $@ $< base.c $(LIBS)
+build/test_model: test/test_model.c
+build/test_blocks: test/test_blocks.c
+build/test_model build/test_blocks: model.c base.c lape.h test/check.h test/products.h build/compile
+	$(COMPILE) -o $@ test/$(@F).c base.c $(LIBS)
 build/test_gguf: test/test_gguf.c model.c base.c lape.h build/compile
-	$(COMPILE) -o $@ $< model.c base.c $(LIBS)
-build/test_tokenizer build/test_lape: build/%: test/%.c $(SOURCES) $(HEADERS) test/check.h build/compile
-	$(COMPILE) -o $@ $< model.c tokenizer.c base.c $(LIBS)
+	$(COMPILE) -o $@ test/test_gguf.c model.c base.c $(LIBS)
+build/test_tokenizer: test/test_tokenizer.c
+build/test_lape: test/test_lape.c
+build/test_tokenizer build/test_lape: $(SOURCES) $(HEADERS) test/check.h build/compile
+	$(COMPILE) -o $@ test/$(@F).c model.c tokenizer.c base.c $(LIBS)
 
 build/widen: test/oracle/widen.c model.c base.c lape.h build/compile
-	$(COMPILE) -o $@ $< base.c $(LIBS)
+	$(COMPILE) -o $@ test/oracle/widen.c base.c $(LIBS)
 build/bench: test/bench/bench.c $(SOURCES) $(HEADERS) build/compile
-	$(COMPILE) -o $@ $< tokenizer.c base.c $(LIBS)
+	$(COMPILE) -o $@ test/bench/bench.c tokenizer.c base.c $(LIBS)
 
 # Of the program, and of the tools around it
 PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quantised.py \
@@ -104,7 +111,8 @@ PROGRAM = test/test_cli.py test/test_outputs.py test/test_diff.py test/test_quan
 	test/test_golden.py test/test_bench.py test/test_lines.py test/test_ablation.py test/test_numbers.py \
 	test/fuzz/test_replay.py
 TOOLS   = test/test_convert.py test/test_hostile_convert.py test/test_tensors.py \
-	test/test_fields_convert.py test/test_experiments.py test/test_real.py test/test_doc.py test/exercises/run.py
+	test/test_fields_convert.py test/test_experiments.py test/test_real.py test/test_doc.py \
+	test/test_build.py test/exercises/run.py
 test: lape $(TESTS) build/bench build/fuzz/replay
 	@test/run.sh $(TESTS) $(PROGRAM) $(TOOLS)
 test-program: lape $(TESTS) build/bench build/fuzz/replay
@@ -114,8 +122,8 @@ test-program: lape $(TESTS) build/bench build/fuzz/replay
 exercises:
 	@python3 test/exercises/run.py
 exercise: lape
-	@python3 $(or $(wildcard test/exercises/$(or $(N),$(error which one? make exercise N=3))-*/test.py),\
-		$(error there is no exercise $(N)))
+	@test=`echo test/exercises/$(N)-*/test.py`; [ -f $$test ] || \
+		{ echo "which one? make exercise N=3" >&2; exit 1; }; python3 $$test
 
 # demo, test, install on a bare Debian: gcc, make, python3, warnings being errors. Root, debootstrap.
 bare:
@@ -146,12 +154,12 @@ peers: lape .peers/bin/python
 	.peers/bin/python test/oracle/peer_published.py
 # How quantisation moves the selection; WRITE=1 puts the table into demo/MODEL.md.
 quantised: lape .peers/bin/python
-	.peers/bin/python test/oracle/quantised_selection.py $(if $(WRITE),--write)
+	.peers/bin/python test/oracle/quantised_selection.py $(WRITE:%=--write)
 .peers/bin/python: test/oracle/peers.txt test/oracle/requirements.txt
 	python3 -m venv .peers
-	$@ -m pip install -q --disable-pip-version-check -r $<
+	$@ -m pip install -q --disable-pip-version-check -r test/oracle/peers.txt
 	$@ -m pip download -q --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
-		-d .peers `grep llama-cpp-python= $<`
+		-d .peers `grep llama-cpp-python= test/oracle/peers.txt`
 	tar xzf .peers/llama_cpp_python-*.tar.gz -C .peers
 	rm -rf .peers/llama.cpp
 	mv .peers/llama_cpp_python-*/vendor/llama.cpp .peers/llama.cpp
@@ -163,7 +171,7 @@ golden-blocks: $(PYTHON)
 	$(PYTHON) test/oracle/blocks.py golden
 $(PYTHON): test/oracle/requirements.txt
 	python3 -m venv .venv
-	$(PYTHON) -m pip install -q --disable-pip-version-check -r $<
+	$(PYTHON) -m pip install -q --disable-pip-version-check -r test/oracle/requirements.txt
 	@touch $@
 
 # tools/train.py: its parts, repeated and resumed runs, and one of MINUTES whose model lape analyses.
@@ -175,40 +183,54 @@ train-test: lape $(PYTHON)
 identical: lape
 	python3 test/builds/identical.py
 	python3 test/builds/test_broken.py
-build/identical/%-prompt: test/builds/prompt.c model.c base.c lape.h
-	@mkdir -p $(@D)
-	$(COMPILE) -o $@ $< model.c base.c $(LIBS)
-build/identical/%: $(SOURCES) $(HEADERS)
-	@mkdir -p $(@D)
-	$(COMPILE) -o $@ $(SOURCES) $(LIBS)
+# Its builds, each a file TO of its own.
+TO = build/identical/lape
+identical-lape:
+	@mkdir -p build/identical
+	$(COMPILE) -o $(TO) $(SOURCES) $(LIBS)
+identical-prompt:
+	@mkdir -p build/identical
+	$(COMPILE) -o $(TO) test/builds/prompt.c model.c base.c $(LIBS)
+
+# No warning, and the C tests pass: other compilers, machines, systems. QUICK=1: on this machine alone.
+portable:
+	@python3 test/builds/portable.py $(QUICK:%=--quick)
+# What analyzers say of the C, against test/builds/analyze.tsv.
+analyze:
+	@python3 test/builds/analyze.py
+# Under sanitizers and valgrind; QUICK=1: some minutes of it.
+sanitize: lape build/inject/fail.so
+	@python3 test/builds/sanitize.py $(QUICK:%=--quick)
 
 # Every reader over arbitrary bytes, SECONDS each, with clang's libFuzzer. See test/fuzz/run.py.
 SECONDS = 60
-WRAPPED = malloc calloc realloc free aligned_alloc mmap munmap open close exit
-FUZZ    = $(COMPILE) $(foreach f,$(WRAPPED),-D$f=fuzz_$f) -o $@ test/fuzz/fuzz.c test/fuzz/memory.c \
+WRAPPED = -Dmalloc=fuzz_malloc -Dcalloc=fuzz_calloc -Drealloc=fuzz_realloc -Dfree=fuzz_free \
+	-Daligned_alloc=fuzz_aligned_alloc -Dmmap=fuzz_mmap -Dmunmap=fuzz_munmap \
+	-Dopen=fuzz_open -Dclose=fuzz_close -Dexit=fuzz_exit
+FUZZ    = $(STRICT) $(WARN) -I. $(WRAPPED) -o $@ test/fuzz/fuzz.c test/fuzz/memory.c \
 	model.c tokenizer.c base.c $(LIBS)
 fuzz: build/fuzz/fuzz
 	@python3 test/fuzz/run.py --seconds $(SECONDS) $(TARGET)
 # tools/convert.py over checkpoints that were changed at random.
 fuzz-convert: lape
 	@python3 test/fuzz/convert.py --seconds $(SECONDS)
-build/fuzz/fuzz build/fuzz/replay: test/fuzz/*.[ch] $(SOURCES) $(HEADERS) build/compile
-	@mkdir -p $(@D)
-	$(FUZZ)
-build/fuzz/fuzz: CC = clang
-build/fuzz/fuzz: CFLAGS = -O2 -g $(NATIVE) -fsanitize=fuzzer,address,undefined,float-cast-overflow \
-	-fno-sanitize-recover=all
-build/fuzz/replay: STRICT += -DFUZZ_REPLAY
+build/fuzz/fuzz: test/fuzz/*.[ch] $(SOURCES) $(HEADERS) build/compile
+	@mkdir -p build/fuzz
+	clang -O2 -g $(NATIVE) -fsanitize=fuzzer,address,undefined,float-cast-overflow \
+		-fno-sanitize-recover=all $(FUZZ)
+build/fuzz/replay: test/fuzz/*.[ch] $(SOURCES) $(HEADERS) build/compile
+	@mkdir -p build/fuzz
+	$(CC) $(CFLAGS) -DFUZZ_REPLAY $(FUZZ)
 
 # Every call of the C library failing, and what goes wrong around the program; QUICK=1: a sample, in
 # a minute or two. Wants glibc.
 inject: lape build/inject/fail.so
-	@status=0; for test in inject surroundings moments; do \
-		python3 test/inject/$$test.py $(if $(QUICK),--quick) || status=1; \
+	@status=0; for test in inject surroundings moments opened; do \
+		python3 test/inject/$$test.py $(QUICK:%=--quick) || status=1; \
 	done; exit $$status
 build/inject/fail.so: test/inject/fail.c build/compile
-	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -O2 $(WARN) -fPIC -shared -fno-builtin -o $@ $<
+	@mkdir -p build/inject
+	$(CC) -std=gnu11 -O2 $(WARN) -fPIC -shared -fno-builtin -o $@ test/inject/fail.c
 
 # Shards counted by GNU parallel and by Slurm, where they are installed.
 scale-test: lape
@@ -229,5 +251,6 @@ clean:
 	rm -rf lape lape-spec lape64 lape-x86-64 build demo/out
 
 .PHONY: spec manual install uninstall demo real gemma reproduce card test test-program exercises \
-	exercise bare oracle oracle-real golden golden-blocks identical fuzz fuzz-convert inject precision \
-	tokenizers peers quantised train-test scale-test bench format clean force
+	exercise bare oracle oracle-real golden golden-blocks identical identical-lape identical-prompt \
+	portable analyze sanitize fuzz fuzz-convert inject precision tokenizers peers quantised train-test \
+	scale-test bench format clean force

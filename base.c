@@ -1,5 +1,4 @@
 /* What all of it stands on: errors, memory, bytes that grow, and files. */
-#define _XOPEN_SOURCE 700 /* realpath; POSIX.1-2008 */
 #include "lape.h"
 
 #include <errno.h>

@@ -1,7 +1,6 @@
 /* The method: count activations, find the language-specific neurons, ablate them, steer with them,
  * and measure what that does. The command line is at the bottom.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "lape.h"
 
 #include <ctype.h>
@@ -2014,7 +2013,6 @@ struct work {
     struct evaluation evaluation;
     struct generation generation;
     struct output output;
-    struct span file; /* mapped */
     struct buffer text;
 };
 

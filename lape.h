@@ -22,6 +22,13 @@
 #ifndef LAPE_H
 #define LAPE_H
 
+/* Before any header: the program asks for POSIX.1-2008, and on systems that then hide all else, for
+ * what sysconf() knows of processors and memory, too: macOS, NetBSD, FreeBSD. */
+#define _XOPEN_SOURCE 700
+#define _DARWIN_C_SOURCE
+#define _NETBSD_SOURCE
+#define __BSD_VISIBLE 1
+
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>

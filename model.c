@@ -3,7 +3,6 @@
  * Read it top to bottom. The forward pass, forward(), is a page of the last chapter; the kernels
  * before it are what makes it fast without changing a bit of what it computes.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "lape.h"
 
 #include <float.h>
@@ -738,11 +737,13 @@ struct span *gguf_strings(const struct gguf_value *array) {
 void *gguf_numbers(const struct gguf_value *array) {
     const int size = type_size[array->item];
     char *to = new_array(array->count, size);
-    for (uint64_t i = 0; i < array->count; i++)
+    for (uint64_t i = 0; i < array->count; i++) {
+        const uint32_t number = size == 4 ? get_u32(array->data.at + 4 * i) : 0;
         if (size == 4)
-            memcpy(to + 4 * i, &(uint32_t){get_u32(array->data.at + 4 * i)}, 4);
+            memcpy(to + 4 * i, &number, 4);
         else
             to[i] = array->data.at[i] != 0;
+    }
     return to;
 }
 

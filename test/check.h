@@ -2,6 +2,7 @@
 #ifndef CHECK_H
 #define CHECK_H
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,11 @@ static int passed, failed;
             printf("\n");                                                                          \
         }                                                                                          \
     } while (0)
+
+/* The larger one, and NaN for good once there is one: fmax() would pass it over. */
+static inline double worse(double worst, double off) {
+    return off > worst || isnan(off) ? off : worst;
+}
 
 static inline int finish(void) {
     printf("%d passed, %d failed\n", passed, failed);

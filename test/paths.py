@@ -13,4 +13,4 @@ DEMO = os.path.join(ROOT, "demo", "model.gguf")
 SHARED = os.environ.get("LAPE_SHARED") or os.path.join(ROOT, "..", "shared")
 
 sys.path[1:1] = [os.path.join(ROOT, folder) for folder in (
-    "test", "test/oracle", "test/builds", "test/exercises", "tools")]
+    "test", "test/oracle", "test/builds", "test/exercises", "test/inject", "tools")]

@@ -58,7 +58,7 @@ WANTED = [(r"parallel ", "parallel"), (r"tools/tensors\.py ", "numpy"),
 # Blocks that are no commands, by how they begin.
 NO_COMMANDS = ("FFN(x) = ", "p_k  = ", "[positive - near_above, ", "positive - near_above ",
                "@inproceedings{", "1. Count: ", "h = LayerNorm", "JSD = ")
-COMMAND = re.compile(r"(make|\./lape|lape|python3|tools/\S+|seq|for|printf|[A-Z]+=\S+)( |$)")
+COMMAND = re.compile(r"(make|cc|\./lape|lape|python3|tools/\S+|seq|for|printf|[A-Z]+=\S+)( |$)")
 
 # Files of others that documents speak of, and files that runs make.
 NOT_HERE = {"activation.py", "identify.py", "ppl.py", "generation.py", "convert_hf_to_gguf.py",

@@ -6,7 +6,6 @@
  * Prints the checks that fail, then `N passed, N failed`; exits with 1 when one failed. Worth
  * running under -fsanitize=address,undefined, too.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "lape.h"
 
 #include <dirent.h>

@@ -84,7 +84,7 @@ static void test_counting(struct pool *p) {
             wrong += c.language[0].of[s][F + i] != want[s] || c.language[0].of[s][i] != 0;
     }
     CHECK(wrong == 0, "%d statistics are not what plain loops count", wrong);
-    static const real unsound[] = {(real)NAN, (real)INFINITY, -(real)INFINITY, 3e9f, -3e9f};
+    const real unsound[] = {(real)NAN, (real)INFINITY, -(real)INFINITY, 3e9f, -3e9f};
     for (int k = 0; k < 5; k++) {
         counts_free(&c);
         c = small_counts(2, F, 3, label);

@@ -191,7 +191,7 @@ static void test_bad_vocabularies(void) {
 /* Pieces may be empty where no text is to match them, all of them, too: nothing is counted from an
  * address that is not there, as -fsanitize=undefined sees. */
 static void test_empty_pieces(void) {
-    const struct span piece[] = {text(""), text("")};
+    const struct span piece[2] = {text(""), text("")}; /* tcc counts none of calls */
     const float score[] = {0, 0};
     const int32_t kind[] = {PIECE_UNKNOWN, PIECE_CONTROL};
     const struct vocabulary v = {.n = 2, .piece = piece, .score = score, .kind = kind};
@@ -400,7 +400,7 @@ static void test_bad_merges(void) {
                {"a ", "two pieces"}, {"\xff a", "two pieces"}, {"b b", "no token"},
                {"bb a", "no token"}, {"b a", "same"}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        struct span m[] = {text("b a"), text(row[i].merge)};
+        struct span m[2] = {text("b a"), text(row[i].merge)};
         expect_refused(merged_vocabulary("gpt-2", m, 2), row[i].why);
     }
     expect_refused(merged_vocabulary("gpt-3", NULL, 0), "gpt-3");
@@ -555,8 +555,8 @@ static void test_bad_added(void) {
 static void test_ranks(void) {
     struct error e;
     struct small *s = small_vocabulary(true);
-    const struct span merge[] = {text("b a"), text("a b"), text("a a"), text("aa aa"),
-                                 text("\u2581 a")};
+    const struct span merge[5] = {text("b a"), text("a b"), text("a a"), text("aa aa"),
+                                  text("\u2581 a")};
     static const struct {
         const char *text, *ids;
     } row[] = {{"", ""},         {"a", "8"},           {"bab", "2 6 4"},
@@ -578,7 +578,7 @@ static void test_ranks(void) {
     t = tokenizer_new(&s->v, &e);
     CHECK(t && !strcmp(ids_of(t, text("a"), &e), "2 3"), "a piece was made without a merge");
     tokenizer_free(t);
-    const struct span bad[] = {text("a c")};
+    const struct span bad[1] = {text("a c")};
     s->v.merge = bad;
     s->v.merges = 1;
     expect_refused(s, "no token");

@@ -141,11 +141,11 @@ def build(way):
             subprocess.run(["make", "-s", way.target], cwd=ROOT, check=True, capture_output=True,
                            text=True)
         return os.path.join(ROOT, way.target)
-    target = "build/identical/%s%s" % ("".join(c if c.isalnum() else "_" for c in way.name),
-                                       "-prompt" if way.prompt else "")
-    words = ["make", "-s", "-B", target, *way.variables()]
+    to = "build/identical/" + "".join(c if c.isalnum() else "_" for c in way.name)
+    words = ["make", "-s", "identical-prompt" if way.prompt else "identical-lape", "TO=" + to,
+             *way.variables()]
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True)
-    return os.path.join(ROOT, target)
+    return os.path.join(ROOT, to)
 
 
 def make_results(way, program, folder):

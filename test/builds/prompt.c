@@ -5,7 +5,6 @@
  * alone: at once. packed: at once with other sequences around it. steps: token by token, from a
  * cache. IDS.bin holds 32-bit ids; LOGITS gets [tokens, vocabulary] numbers, little-endian.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "lape.h"
 
 #include <stdlib.h>

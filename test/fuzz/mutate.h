@@ -70,7 +70,9 @@ static void change_one(struct gguf *g, uint64_t *state, struct buffer *room) {
         if (g->tensors) change_tensor(&g->tensor[next_random(state) % g->tensors], state);
         break;
     case 1:
-        if (g->tensors) g->tensor[next_random(state) % g->tensors] = g->tensor[--g->tensors];
+        if (!g->tensors) break;
+        g->tensors--;
+        g->tensor[next_random(state) % (g->tensors + 1)] = g->tensor[g->tensors];
         break;
     case 2:
         if (g->values) g->value[i] = g->value[--g->values];
