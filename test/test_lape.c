@@ -345,6 +345,22 @@ static void test_parts(void) {
     CHECK(counts_add(&c[1], &c[4], false, &e) < 0, "every sixth piece in common");
     for (int i = 0; i < 6; i++) counts_free(&c[i]);
     counts_free(&all);
+    /* every second piece, and of the others every second: these have none in common */
+    static const struct part apart[] = {{9, 3, 4}, {9, 0, 2}, {9, 1, 4}};
+    all = small_counts(1, 2, 11, label);
+    for (int i = 0; i < 3; i++) {
+        c[i] = random_counts(1, 2, label);
+        CHECK(add_part(&c[i].language[0], apart[i], &e) == 0, "%s", e.text);
+        CHECK(counts_add(&all, &c[i], false, &e) == 0, "%s", e.text);
+    }
+    CHECK(all.language[0].parts == 3 && all.language[0].part[0].of == 2 &&
+              all.language[0].part[1].shard == 1 && all.language[0].part[2].shard == 3,
+          "parts of a half and two quarters are in another order");
+    for (int i = 0; i < 3; i++) {
+        CHECK(counts_add(&all, &c[i], false, &e) < 0, "part %d is counted twice", i);
+        counts_free(&c[i]);
+    }
+    counts_free(&all);
 }
 
 /* Ties go by layer and index: of equal neurons the first are taken. */

@@ -232,6 +232,82 @@ class Models(Case):
                         "count", model, "xx=" + self.ids(), "-o", self.path("out")]:
                     self.assertIn(name, self.refused(1, model, *arguments))
 
+    def test_tensor_of_another_shape(self):
+        """Of every tensor of every family, matrix or vector; and one that is not there."""
+        for family in tiny.FAMILIES:
+            file = tiny.model(family)
+            for name in [name for name in file["tensors"] if not name.startswith("blk.0.")]:
+                changed = dict(file, tensors=dict(file["tensors"]))
+                old = changed["tensors"].pop(name)
+                if name != "token_embd_norm.weight":
+                    self.assertIn(name, self.refused(1, "", "info", self.model(changed)))
+                changed["tensors"][name] = dict(old, dims=[2] + old["dims"], raw=old["raw"] * 2)
+                self.assertIn(name, self.refused(1, "", "info", self.model(changed)))
+
+    def test_bias_of_another_length(self):
+        """Where the family may have one."""
+        for family in tiny.FAMILIES:
+            file = tiny.model(family)
+            for name in [name for name in file["tensors"] if not name.startswith("blk.0.")]:
+                bias = name.replace(".weight", ".bias")
+                changed = dict(file, tensors=dict(file["tensors"]))
+                changed["tensors"][bias] = {"dims": [3], "type": tiny.F32, "raw": bytes(12)}
+                self.assertIn(bias, self.refused(1, "", "info", self.model(changed)))
+
+    def test_large_vocabulary(self):
+        """2^24 tokens are enough for any; the file has no more on the disk than its head."""
+        file = tiny.model()
+        last = file["tensors"].pop("token_embd.weight")
+        file["tensors"]["token_embd.weight"] = dict(last, dims=[2 ** 24 + 1, tiny.WIDTH], raw=b"")
+        model = self.model(file)
+        with open(model, "ab") as f:
+            f.truncate(os.path.getsize(model) + (2 ** 24 + 1) * tiny.WIDTH * 4)
+        self.assertIn("2^24", self.refused(1, model, "info", model))
+
+    def test_rotary_factors(self):
+        """Angles that are no numbers, or beyond what sine and cosine are made for, are none."""
+        file = tiny.with_tokenizer(tiny.sentencepiece())
+        plain = self.logits(file)
+        half = tiny.WIDTH // tiny.HEADS // 2
+        for factor, good in (1, True), (8, True), (0, False), (-1, False), (1e-12, False), (
+                float("nan"), False):
+            file["tensors"]["rope_freqs.weight"] = {
+                "dims": [half], "type": tiny.F32, "raw": struct.pack("<f", factor) * half}
+            if good:
+                self.assertEqual(self.logits(file) == plain, factor == 1)
+                continue
+            message = self.refused(1, "rotary angles", "trace", self.model(file), self.ids(), "--at",
+                                   "logits", "-o", self.path("none"))
+            self.assertIn("rope_freqs.weight", message)
+
+    def test_wide_layers(self):
+        """Gemma 2's model of 46 layers, and Gemma 3's of 62, scale as if the heads shared the
+        width: that is what attention.scale says in words."""
+        for family, layers in ("gemma2", 46), ("gemma3", 62):
+            made = {}
+            for count in layers, layers - 1:
+                file = tiny.model(family)
+                file["values"][family + ".block_count"] = tiny.U32, count
+                file["values"][family + ".attention.key_length"] = tiny.U32, 8
+                for name in list(file["tensors"]):
+                    for letter, dims in ("q", [16, 32]), ("k", [16, 32]), ("v", [16, 32]), (
+                            "output", [32, 16]):
+                        if name.endswith("attn_%s.weight" % letter):
+                            file["tensors"][name] = tiny.tensor(tiny.random.Random(name), *dims)
+                    if "_q_norm" in name or "_k_norm" in name:
+                        file["tensors"][name] = tiny.tensor(tiny.random.Random(name), 8, middle=1.0)
+                for name in [name for name in file["tensors"] if name.startswith("blk.1.")]:
+                    for layer in range(2, count):
+                        file["tensors"][name.replace("blk.1.", "blk.%d." % layer)] = (
+                            file["tensors"][name])
+                made[count] = [self.logits(file)]
+                for width in 8, tiny.WIDTH / tiny.HEADS:
+                    file["values"][family + ".attention.scale"] = tiny.FLOAT, width ** -.5
+                    made[count].append(self.logits(file))
+            self.assertEqual(made[layers][0], made[layers][2])
+            self.assertEqual(made[layers - 1][0], made[layers - 1][1])
+            self.assertNotEqual(made[layers][0], made[layers][1])
+
     def unsupported(self):
         """A model whose tokenizer is of another kind, and the same one without it."""
         values = tiny.sentencepiece()
@@ -396,6 +472,67 @@ class Refused(Case):
         for arguments in ["count", DEMO, "xx=" + path], ["ppl", DEMO, "xx=" + path], [
                 "trace", DEMO, path, "--at", "embd"]:
             self.assertIn(culprit, self.refused(1, path, *arguments, *out))
+
+    def made_counts(self, change=None, name="made", tokens=4, positive=(0, 1, 2, 3, 4, 0)):
+        """A file of counts of two languages, after change(values, tensors)."""
+        key = "lape-counts."
+        values = {"general.architecture": (tiny.STRING, "lape-counts"),
+                  "general.name": (tiny.STRING, "tiny"), key + "layers": (tiny.U64, 2),
+                  key + "neurons": (tiny.U64, 3), key + "languages": (tiny.STRING, ["aa", "bb"]),
+                  key + "tokens": (tiny.U64, [tokens, tokens])}
+        tensors = {label + ".positive": {"dims": [2, 3], "type": tiny.INT64,
+                                         "raw": struct.pack("<6q", *positive)}
+                   for label in ("aa", "bb")}
+        if change:
+            change(values, tensors)
+        return self.path(name, tiny.to_bytes({"magic": b"GGUF", "version": 3, "values": values,
+                                              "tensors": tensors}))
+
+    def test_values_of_counts(self):
+        rows = b"\naa\t4\t0\t10\nbb\t4\t0\t10\n"
+        self.assertIn(rows, self.works("info", self.made_counts()))
+        u64, f64 = tiny.U64, tiny.DOUBLE
+        for key, value, culprit in (
+                ("languages", (tiny.STRING, []), "empty or differ"),
+                ("tokens", (u64, [4]), "differ in length"),
+                ("pieces", (u64, [4, 4, 4]), "differ in length"), ("pieces", (tiny.U32, [1, 1]), ""),
+                ("vocabulary", (u64, 1 << 40), ""), ("piece_length", (u64, 1 << 40), ""),
+                ("bos", (u64, 2), ""), ("lines", (u64, 2), ""), ("of", (u64, 2), ""),
+                ("of", (f64, 1.0), ""), ("near", (f64, -1.0), ""), ("near", (f64, 1e7), ""),
+                ("model_digest", (tiny.U32, 7), ""), ("parts", (tiny.U32, [0, 5, 0, 1]), ""),
+                ("parts", (u64, [0, 5, 0]), "four numbers"),
+                ("parts", (u64, [0, 5, 0, 1, 0, 5, 0, 1]), "counted already"),
+                ("unheard_of", (u64, 1), "")):
+            path = self.made_counts(lambda values, _: values.update({"lape-counts." + key: value}))
+            self.refused(1, culprit or "lape-counts." + key, "info", path)
+
+        def none_named(values, tensors):
+            values.update({"lape-counts.languages": (tiny.STRING, []),
+                           "lape-counts.tokens": (tiny.U64, [])})
+            tensors.clear()
+        self.refused(1, "empty", "info", self.made_counts(none_named))
+        nameless = self.made_counts(lambda values, _: values.pop("general.architecture"))
+        self.refused(1, "general.architecture", "find", nameless)
+
+    def test_tensors_of_counts(self):
+        def change(**changed):
+            return lambda _, tensors: tensors["aa.positive"].update(changed)
+        same = self.made_counts(change(dims=[1, 1, 2, 3]), "same")
+        self.assertEqual(self.works("info", same), self.works("info", self.made_counts()))
+        six = struct.pack("<6d", 0, 1, 2, 3, 4, 0)
+        for changed in (dict(type=28, raw=six), dict(dims=[2, 2, 3], raw=bytes(96)),
+                        dict(dims=[2, 1, 2, 3], raw=bytes(96)), dict(dims=[3, 2]), dict(dims=[6]),
+                        dict(dims=[4, 3], raw=bytes(96)), dict(type=tiny.F32, raw=bytes(24))):
+            self.refused(1, "aa.positive", "info", self.made_counts(change(**changed)))
+
+    def test_sums_beyond_64_bits(self):
+        most = self.made_counts(tokens=2 ** 63 - 1)
+        more = self.made_counts(name="more", tokens=1, positive=(1, 0, 1, 1, 1, 1))
+        self.refused(1, "beyond 64 bits", "merge", most, more, "-o", self.path("out"))
+        self.refused(1, "beyond 64 bits", "merge", more, most, "-o", self.path("out"))
+        other = self.made_counts(lambda values, _: values.update(
+            {"lape-counts.vocabulary": (tiny.U64, 9)}), "other", positive=(1, 0, 1, 1, 1, 1))
+        self.refused(1, "vocabulary 9", "merge", self.made_counts(), other, "-o", self.path("out"))
 
     def test_array_of_nothing(self):
         for descr in "<i4", "<u2", "|u1":
