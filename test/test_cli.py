@@ -1117,6 +1117,66 @@ class Count(Case):
         self.assertEqual((done.returncode, done.stdout), (0, b""))
         self.assertIn(b"en: 128 tokens in 2 pieces", done.stderr)
         self.assertNotIn(b"\r", done.stderr)
+        self.assertNotIn(b"context", done.stderr)
+        few = ["--seq", "600", "--tokens", "600", "-o", self.path("out")]
+        done = run("count", DEMO, "en=" + text_path("en"), *few)
+        self.assertIn(b"pieces of 600 tokens are longer than the model's context of 128\n",
+                      done.stderr)
+
+    def on_terminal(self, *arguments, before=()):
+        """What a run that works shows on a terminal: lines, each with what stood there before."""
+        master, terminal = os.openpty()
+        running = subprocess.Popen([*before, LAPE, *arguments], cwd=self.directory, stderr=terminal,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        os.close(terminal)
+        said, part = b"", b"x"
+        while part:
+            try:
+                part = os.read(master, 1 << 16)
+            except OSError:              # what Linux says when nobody writes any more
+                part = b""
+            said += part
+        os.close(master)
+        self.assertEqual(running.wait(), 0)
+        return [line.split("\r\x1b[K") for line in said.decode().split("\r\n")]
+
+    def test_progress_on_a_terminal(self):
+        """A line for each text, which is written anew as the count goes on."""
+        arguments, _, path = long_count()
+        arguments = [word for word in arguments if word != "-q"]
+        tokens = {row.split(b"\t")[0].decode(): int(row.split(b"\t")[1])
+                  for row in must("info", path).split(b"\n")[-3:-1]}
+        first, second, last, nothing = self.on_terminal(*arguments, "-o", self.path("out"))
+        self.assertEqual(read(self.path("out")), read(path))
+        self.assertEqual(nothing, [""])
+        self.assertRegex(last[-1], r"\A%d tokens in \d+\.\d s, \d+ tokens/s\Z" % sum(tokens.values()))
+        seen = []
+        for label, texts in ("a", first), ("b", second):
+            self.assertRegex(texts[-1], r"\A%s: %d tokens in %d pieces, \d+ in the ragged end left "
+                             r"out\Z" % (label, tokens[label], tokens[label] // 64))
+            for text in filter(None, texts[:-1]):
+                shown = re.fullmatch(r"%s: (\d+) tokens, \d+ tokens/s, (\d+) %%, (\d+) s left" % label,
+                                     text)
+                self.assertTrue(shown, text)
+                seen.append(tuple(map(int, shown.groups())))
+        self.assertGreater(len(seen), 2)
+        self.assertEqual([row[:2] for row in seen], sorted(row[:2] for row in seen))
+        self.assertLessEqual(seen[-1][1], 100)
+
+    def test_progress_without_an_end(self):
+        """Of what a pipe gives nobody knows how much there is."""
+        arguments, _, path = long_count()
+        most = int(re.search(rb"\na\t(\d+)", must("info", path))[1])
+        text = read(arguments[2][2:])
+        text = self.path("text", text[:text.index(b"\n", 3 * most) + 1])
+        lines = self.on_terminal("ppl", DEMO, "a=-", "--seq", "64", "-t", "1", "--batch", "4",
+                                 before=["sh", "-c", 'cat "$0" | "$@"', text])
+        self.assertEqual(len(lines), 3)
+        shown = [re.fullmatch(r"a: (\d+) tokens, \d+ tokens/s", text) for text in lines[0][1:-1]]
+        self.assertTrue(len(shown) > 1 and all(shown), lines[0])
+        tokens = [int(match[1]) for match in shown]
+        self.assertEqual(tokens, sorted(tokens))
+        self.assertRegex(lines[0][-1], r"\Aa: \d+ tokens in \d+ pieces, ")
 
 
 class Resume(Case):

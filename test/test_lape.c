@@ -581,6 +581,25 @@ static void test_edits(void) {
         }
     struct edits x;
     struct steer s = {-1, 1, REPLACE, 1, &c, false};
+    n.layers = 1; /* what means cannot be taken from */
+    CHECK(edits_new(&x, &n, &s, &e) < 0 && strstr(e.text, "2 x 8 neurons, the list of 1 x 8"),
+          "means of another model");
+    n.layers = 2;
+    n.neurons = 9;
+    CHECK(edits_new(&x, &n, &s, &e) < 0 && strstr(e.text, "the list of 2 x 9"),
+          "means of another number of neurons");
+    n.neurons = 8;
+    strcpy(names[1], "d");
+    CHECK(edits_new(&x, &n, &s, &e) < 0 && strstr(e.text, "lack language d"), "means of nobody");
+    strcpy(names[1], "b");
+    c.of = PRODUCT;
+    CHECK(edits_new(&x, &n, &s, &e) < 0 && strstr(e.text, "no means of neurons"),
+          "means of products");
+    c.of = GATE;
+    const uint64_t tokens = c.language[2].tokens;
+    c.language[2].tokens = 0;
+    CHECK(edits_new(&x, &n, &s, &e) < 0 && strstr(e.text, "no sums"), "means of no tokens");
+    c.language[2].tokens = tokens;
     free(c.language[2].of[SUM]);
     c.language[2].of[SUM] = NULL;
     CHECK(edits_new(&x, &n, &s, &e) < 0, "means out of counts without sums");
@@ -590,6 +609,48 @@ static void test_edits(void) {
 }
 
 /* ---- Generation ------------------------------------------------------------------------------ */
+
+/* What standard error gets, where it is a file. */
+static const char *progress_text(struct progress *p, double tokens, double done) {
+    static char text[256];
+    FILE *file = tmpfile();
+    const int kept = dup(STDERR_FILENO);
+    text[0] = '\0';
+    if (!file || kept < 0) return "no file";
+    fflush(stderr);
+    dup2(fileno(file), STDERR_FILENO);
+    progress_add(p, "xx", tokens, done);
+    fflush(stderr);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    rewind(file);
+    const size_t n = fread(text, 1, sizeof text - 1, file);
+    text[n] = '\0';
+    fclose(file);
+    return text;
+}
+
+/* Where nobody looks on, a line every half minute; on a terminal at once, and with no end of line. */
+static void test_progress(void) {
+    const double t = now();
+    struct progress p = {.start = t - 100, .shown = t - 29, .all = 10, .before = 6, .weight = 4};
+    CHECK(!*progress_text(&p, 1000, .5), "a line after 29 seconds");
+    CHECK(p.tokens == 1000, "%g tokens", p.tokens);
+    p.shown = t - 31;
+    const char *said = progress_text(&p, 3000, .5); /* four fifths, in 100 seconds */
+    CHECK(!strcmp(said, "xx: 4000 tokens, 40 tokens/s, 80 %, 25 s left\n"), "'%s'", said);
+    CHECK(!*progress_text(&p, 1000, .5), "a line at once");
+    p.shown = t - 31;
+    said = progress_text(&p, 0, -1);
+    CHECK(!strcmp(said, "xx: 5000 tokens, 50 tokens/s\n"), "'%s'", said);
+    p.shown = t - 1;
+    p.terminal = true;
+    said = progress_text(&p, 0, 1);
+    CHECK(!strcmp(said, "\r\033[Kxx: 5000 tokens, 50 tokens/s, 100 %, 0 s left"), "'%s'", said);
+    p.shown = t - 1;
+    p.quiet = true;
+    CHECK(!*progress_text(&p, 0, 1), "a line that is not wanted");
+}
 
 /* A row of the table when prompt and output have no text: nothing is counted from an address that
  * is not there, as -fsanitize=undefined sees. */
@@ -627,6 +688,7 @@ int main(void) {
     test_nameless_model(folder);
     test_large_headers(folder);
     test_no_text();
+    test_progress();
     test_edits();
     rmdir(folder);
     pool_free(p);
