@@ -849,6 +849,15 @@ static void test_output(void) {
     free(b.at);
 }
 
+static void test_standard_output(void) {
+    struct output o;
+    struct error e = {""};
+    DOING("standard output");
+    CHECK(output_open(&o, NULL, &e) == 0 && o.file == stdout);
+    output_discard(&o);
+    CHECK(fputs("", stdout) >= 0 && !ferror(stdout)); /* it is still open */
+}
+
 /* Of two that are to be finished, the one that was opened first is given up first. */
 static void test_two_outputs(void) {
     struct output first, second;
@@ -1619,6 +1628,7 @@ int main(void) {
     test_alignments();
     test_writer();
     test_output();
+    test_standard_output();
     test_two_outputs();
     test_taken_names();
     test_memory();

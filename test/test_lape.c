@@ -580,7 +580,19 @@ static void test_edits(void) {
             edits_free(&x);
         }
     struct edits x;
-    struct steer s = {-1, 1, REPLACE, 1, &c, false};
+    struct steer s = {-1, 1, DIFFMEAN, 2.5, &c, false};
+    struct counts alone = c; /* of b: there are no others to take from its mean */
+    struct language b = c.language[1];
+    alone.n = 1;
+    alone.language = &b;
+    s.counts = &alone;
+    CHECK(edits_new(&x, &n, &s, &e) == 0, "%s", e.text);
+    real a[8] = {1};
+    edit_neurons(&x, AT_ACT, 1, a, 1, 8);
+    const double own = (double)b.of[SUM][8] / 1048576 / (double)b.tokens;
+    CHECK(fabs(a[0] - (1 + 2.5 * own)) < 1e-6, "%g, not 1 + 2.5 x %g", (double)a[0], own);
+    edits_free(&x);
+    s = (struct steer){-1, 1, REPLACE, 1, &c, false};
     n.layers = 1; /* what means cannot be taken from */
     CHECK(edits_new(&x, &n, &s, &e) < 0 && strstr(e.text, "2 x 8 neurons, the list of 1 x 8"),
           "means of another model");
