@@ -308,6 +308,121 @@ class Models(Case):
             self.assertEqual(made[layers - 1][0], made[layers - 1][1])
             self.assertNotEqual(made[layers][0], made[layers][1])
 
+    def test_one_tensor_for_all(self):
+        """Of q, k and v: refused where it is of another shape."""
+        file = tiny.model("qwen2")
+        for letter in "qkv":
+            del file["tensors"]["blk.1.attn_%s.weight" % letter]
+        for rows, good in (3 * tiny.WIDTH, True), (3 * tiny.WIDTH - 1, False):
+            file["tensors"]["blk.1.attn_qkv.weight"] = tiny.tensor(tiny.random.Random(1), rows,
+                                                                   tiny.WIDTH)
+            if good:
+                self.works("info", self.model(file))
+            else:
+                self.refused(1, "blk.1.attn_qkv.weight", "info", self.model(file))
+
+    def test_told(self):
+        """What info says of a model, by what its file has."""
+        for family in tiny.FAMILIES:
+            for own, window in (False, 0), (True, 5):
+                file = tiny.model(family)
+                if own:
+                    file["tensors"]["output.weight"] = file["tensors"]["token_embd.weight"]
+                if window and family != "olmo2":
+                    file["values"][family + ".attention.sliding_window"] = tiny.U32, window
+                told = dict(line.split(": ", 1) for line in
+                            self.works("info", self.model(file)).decode().splitlines())
+                self.assertEqual(told["family"], family)
+                self.assertEqual(told["output"], "its own" if own else "the embedding")
+                self.assertEqual("rotary base" in told, family in tiny.ROTARY)
+                if family not in ("gemma2", "gemma3", "olmo2"):
+                    self.assertEqual(told["attention window"], "5" if window else "none")
+
+    def test_added_tokens(self):
+        key = "tokenizer.ggml.added_"
+        file = tiny.with_tokenizer(tiny.sentencepiece())
+        for ids, normal in ((tiny.U32, [3]), (tiny.BOOL, [False])), ((tiny.I32, [3]), None), (
+                (tiny.I32, [3]), (tiny.U8, [0])), ((tiny.I32, [3]), (tiny.BOOL, [False] * 2)), (
+                (tiny.I32, [3] * 99), (tiny.BOOL, [False] * 99)):
+            values = {key + "tokens": ids, **({key + "normalized": normal} if normal else {})}
+            model = self.model(dict(file, values={**file["values"], **values}))
+            self.assertIn("added", self.refused(1, model, "tokenize", model))
+
+    def test_settings_of_spaces(self):
+        file = tiny.with_tokenizer(tiny.sentencepiece())
+        for name in "add_space_prefix", "remove_extra_whitespaces":
+            key = "tokenizer.ggml." + name
+            model = self.model(dict(file, values={**file["values"], key: (tiny.FLOAT, 1.0)}))
+            self.assertIn(key, self.refused(1, model, "tokenize", model))
+
+    def test_no_vocabulary(self):
+        """What llama.cpp's converter calls a tokenizer that is none."""
+        for kind in "none", "no_vocab":
+            file = tiny.model()
+            file["values"]["tokenizer.ggml.model"] = tiny.STRING, kind
+            model = self.model(file)
+            self.assertIn(b"takes token ids only: it has no tokenizer", self.works("info", model))
+            self.assertIn("no tokenizer", self.refused(1, model, "tokenize", model))
+
+    def test_long_texts(self):
+        """More than is read at once; each token of this one is 4096 characters long, and the first
+        is the space in front."""
+        values, word = tiny.sentencepiece(), "x" * 4096
+        values["tokenizer.ggml.tokens"][1].append(word)
+        values["tokenizer.ggml.scores"][1].append(0.0)
+        values["tokenizer.ggml.token_type"][1].append(4)
+        model = self.model(tiny.with_tokenizer(values))
+        text = self.path("text", word * 700)
+        for most, tokens in ("10000", 700), ("600", 600), ("300", 296):
+            self.works("count", model, "xx=" + text, "--seq", "8", "--batch", "4", "-q", "--tokens",
+                       most, "-o", self.path("out"))
+            self.assertIn(b"\nxx\t%d\t%d\t" % (tokens // 8 * 8, tokens // 8),
+                          self.works("info", self.path("out")))
+        ids = self.path("long.bin", struct.pack("<8H", *range(8)) * (1 << 17))
+        few = self.path("few.bin", struct.pack("<8H", *range(8)) * 4)
+        self.assertEqual(self.works("ppl", model, "xx=" + ids, "--seq", "8", "--tokens", "32", "-q"),
+                         self.works("ppl", model, "xx=" + few, "--seq", "8", "-q"))
+
+    def test_no_gate(self):
+        """A family without one has nothing that goes up beside it, and no product of the two."""
+        for family in tiny.FAMILIES:
+            model = self.model(tiny.model(family))
+            for at in "up", "product":
+                arguments = ["trace", model, self.ids(), "--at", at, "-o", self.path("out")]
+                if family in tiny.PLAIN:
+                    self.assertIn("gate", self.refused(1, model, *arguments))
+                else:
+                    self.works(*arguments)
+                    os.remove(self.path("out"))
+
+    def test_no_number_stays_one(self):
+        """OPT's max(0, x) of what is no number is no number, and does not become 0."""
+        file = tiny.model("opt")
+        raw = file["tensors"]["blk.1.ffn_up.weight"]["raw"]
+        file["tensors"]["blk.1.ffn_up.weight"]["raw"] = raw[:4 * 5 * 32] + NAN * 32 + raw[4 * 6 * 32:]
+        self.works("trace", self.model(file), self.ids(range(14)), "--at", "act", "--layer", "1",
+                   "-o", self.path("out"))
+        numbers = struct.unpack("<%df" % (14 * tiny.NEURONS), read(self.path("out"))[-14 * 128:])
+        self.assertEqual({i % tiny.NEURONS for i, x in enumerate(numbers) if x != x}, {5})
+        self.assertTrue(all(x >= 0 for x in numbers if x == x) and 0 in numbers)
+
+    def test_perplexity_beyond_all_numbers(self):
+        file = tiny.model()
+        rows = [tiny.floats(tiny.random.Random(i), tiny.WIDTH, 1e5) for i in range(14)]
+        file["tensors"]["output.weight"] = {"dims": [14, tiny.WIDTH], "type": tiny.F32,
+                                            "raw": b"".join(rows)}
+        ids = self.ids()
+        self.assertIn("perplexity of e^", self.refused(1, ids, "ppl", self.model(file), "xx=" + ids,
+                                                       "--seq", "7", "-q"))
+
+    def test_list_without_a_model(self):
+        """It serves, as far as its shape fits."""
+        file, members = self.model(tiny.model()), {"xx": {(0, 1), (1, 2)}}
+        listed, nameless = self.path("list", neuron_list(members)), neuron_list(members)
+        nameless = self.path("nameless", nameless.replace(b"# model: tiny\n", b""))
+        few = ["ppl", file, "xx=" + self.ids(), "--seq", "7", "-q", "--neurons"]
+        self.assertEqual(self.works(*few, listed), self.works(*few, nameless))
+
     def unsupported(self):
         """A model whose tokenizer is of another kind, and the same one without it."""
         values = tiny.sentencepiece()
@@ -512,7 +627,9 @@ class Refused(Case):
             tensors.clear()
         self.refused(1, "empty", "info", self.made_counts(none_named))
         nameless = self.made_counts(lambda values, _: values.pop("general.architecture"))
-        self.refused(1, "general.architecture", "find", nameless)
+        for command in "find", "info", "diff":
+            self.refused(1, "general.architecture", command, nameless, *[nameless] *
+                         (command == "diff"))
 
     def test_tensors_of_counts(self):
         def change(**changed):

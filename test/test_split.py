@@ -166,6 +166,14 @@ class Vocabulary(Case):
             self.assertIn(pre, printed)
             self.refused(1, ["alone.gguf", "missing"], "ppl", alone, "xx=text")
 
+    def test_ends_at_once(self):
+        """Without tensors there is nothing to pad the values for."""
+        data = tiny.to_bytes(dict(tiny.with_tokenizer(tiny.sentencepiece()), tensors={}))
+        cut = data.rstrip(b"\0") + bytes(4)     # of the last value: its type, and false
+        self.assertLess(len(cut), len(data))
+        self.assertEqual(self.text("tokenize", self.path("cut.gguf", cut)),
+                         self.text("tokenize", self.path("whole.gguf", data)))
+
     def test_weights_are_not_looked_at(self):
         """Of an architecture that is not known, the text is tokenized all the same."""
         file = tiny.with_tokenizer(tiny.sentencepiece())
