@@ -440,6 +440,15 @@ class Files(Case):
         self.path("empty.txt", b"")
         self.each_place("empty.txt")
 
+    def test_onto_a_text(self):
+        """A result does not take the place of a text that it is made from, whatever it is called."""
+        text = self.path("text", read(text_path("en")))
+        os.link(text, self.path("same"))
+        for name in text, self.path("same"):
+            self.refused(2, "-o names a file that is read", "count", DEMO, "fr=" + text_path("fr"),
+                         "en=" + text, "--seq", "64", "-q", "-o", name)
+        self.assertEqual(read(text), read(text_path("en")))
+
     def test_through_a_file(self):
         self.path("plain", b"x")
         self.each_place("plain/file")
@@ -624,6 +633,8 @@ class Corpora(Case):
         small = without_tokenizer()
         whole = npy(integers([1, 2, 3, 4] * 20, "<i4"), "<i4")
         start = len(whole) - 320
+        short = b"{'descr': '<i"
+        self.uncountable("", "cut.npy", whole[:8] + struct.pack("<H", len(short)) + short, small)
         for length in 1, 5, 6, 8, 9, 10, 11, 12, 50, start - 1, start + 1, start + 7, start + 318:
             self.uncountable("", "cut.npy", whole[:length], small)
         self.uncountable("", "huge.npy", whole[:8] + b"\xff\xff" + whole[10:], small)
@@ -1109,6 +1120,10 @@ class Count(Case):
         self.assertEqual(self.works("ppl", DEMO, "en=-", *few, "-q", stdin=read(text_path("en"))),
                          expected)
         self.refused(2, "fr=-", "count", DEMO, "en=-", "fr=-", "-q", "-o", self.path("out"))
+        both = self.count("both", "en=" + text_path("en"), "fr=" + text_path("fr"), *few)
+        self.works("count", DEMO, "en=" + text_path("en"), "fr=-", *few, "-q", "-o",
+                   self.path("input"), stdin=read(text_path("fr")))
+        self.assertEqual(read(self.path("input")), both)
         self.refused(1, "-: 0 tokens", "count", DEMO, "en=-", "-q", "-o", self.path("out"))
 
     def test_progress(self):
@@ -1205,6 +1220,18 @@ class Resume(Case):
                    "--save-every", "0.001", "-t", "1", "--batch", "1")
         self.assertEqual(read(self.output), read(self.path("whole")))
         self.assertEqual(sorted(self.files()), ["out", "whole"])
+
+    def test_not_yet(self):
+        """Nothing is saved before its time has come."""
+        os.mkdir(self.partial)           # where it could not be
+        self.path("out.partial/full", b"")
+        whole = self.path("whole")
+        self.works("count", DEMO, *self.texts, "-o", whole, *self.few)
+        self.works("count", DEMO, *self.texts, "-o", self.output, *self.few, "--save-every",
+                   "1000", "-t", "1", "--batch", "1")
+        self.assertEqual(read(self.output), read(whole))
+        self.refused(1, self.partial, "count", DEMO, *self.texts, "-o", self.output, *self.few,
+                     "--save-every", "1e-9", "-t", "1", "--batch", "1")
 
     def test_others_refused(self):
         texts, few = self.texts, self.few
