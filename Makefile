@@ -210,6 +210,10 @@ build/inject/fail.so: test/inject/fail.c build/compile
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 $(WARN) -fPIC -shared -fno-builtin -o $@ $<
 
+# Which lines and branches of the C the tests reach, by gcov. QUICK=1: of a part of them, in two minutes.
+coverage:
+	@python3 test/coverage.py $(if $(QUICK),--quick)
+
 # Shards counted by GNU parallel and by Slurm, where they are installed.
 scale-test: lape
 	python3 test/builds/test_scale.py
@@ -230,4 +234,4 @@ clean:
 
 .PHONY: spec manual install uninstall demo real gemma reproduce card test test-program exercises \
 	exercise bare oracle oracle-real golden golden-blocks identical fuzz fuzz-convert inject precision \
-	tokenizers peers quantised train-test scale-test bench format clean force
+	coverage tokenizers peers quantised train-test scale-test bench format clean force

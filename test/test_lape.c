@@ -402,6 +402,10 @@ static void test_ties(void) {
 
 /* The same probabilities in other languages are a tie as well, whatever the order of the sum. */
 static void test_permuted_ties(void) {
+    const struct scored x = {1, 3}, y = {1, 5}, z = {2, 4};
+    CHECK(by_score(&x, &y) < 0 && by_score(&y, &x) > 0 && by_score(&x, &x) == 0 &&
+              by_score(&y, &z) < 0 && by_score(&z, &x) > 0,
+          "an order that is none");
     static const char *const label[] = {"a", "b", "c", NULL};
     static const int count[6][3] = {{1, 2, 3}, {1, 3, 2}, {2, 1, 3},
                                     {2, 3, 1}, {3, 1, 2}, {3, 2, 1}};
@@ -532,6 +536,27 @@ static void test_large_headers(const char *folder) {
     remove(path);
 }
 
+/* What a count may go on from: all statistics of the same languages, counted in the same way. */
+static void test_resumable(void) {
+    static const char *const label[] = {"a", "b", NULL}, *const other[] = {"a", "c", NULL};
+    struct corpus corpus[2] = {{.label = "a"}, {.label = "b"}};
+    struct work w = {.counts = random_counts(2, 3, label), .corpus = corpus, .corpora = 2};
+    struct counts partial = random_counts(2, 3, label), another = random_counts(2, 3, other);
+    CHECK(can_resume(&w, &partial), "what is saved is no good to go on from");
+    CHECK(!can_resume(&w, &another), "another language");
+    for (int s = 0; s < STATISTICS; s++) {
+        int64_t *kept = partial.language[1].of[s];
+        partial.language[1].of[s] = NULL;
+        CHECK(!can_resume(&w, &partial), "without %s", statistic_name[s]);
+        partial.language[1].of[s] = kept;
+    }
+    partial.near *= 2;
+    CHECK(!can_resume(&w, &partial), "another tolerance");
+    counts_free(&w.counts);
+    counts_free(&partial);
+    counts_free(&another);
+}
+
 /* ---- Ablation and steering ------------------------------------------------------------------- */
 
 static void test_edits(void) {
@@ -642,7 +667,8 @@ static const char *progress_text(struct progress *p, double tokens, double done)
     return text;
 }
 
-/* Where nobody looks on, a line every half minute; on a terminal at once, and with no end of line. */
+/* Where nobody looks on, a line every half minute; on a terminal at once, and with no end of line.
+ */
 static void test_progress(void) {
     const double t = now();
     struct progress p = {.start = t - 100, .shown = t - 29, .all = 10, .before = 6, .weight = 4};
@@ -700,6 +726,7 @@ int main(void) {
     test_nameless_model(folder);
     test_large_headers(folder);
     test_no_text();
+    test_resumable();
     test_progress();
     test_edits();
     rmdir(folder);

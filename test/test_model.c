@@ -530,9 +530,10 @@ static void test_room(struct pool *p) {
     const struct {
         struct sequence s;
         const char *why;
-    } row[] = {{{tokens, 0, 0, 0}, "room"},  {{tokens, -1, 0, 0}, "room"}, {{tokens, 1, -1, 0}, "room"},
-               {{tokens, 1, 0, -1}, "room"}, {{tokens, 6, 0, 0}, "room"},  {{tokens, 4, 3, 0}, "room"},
-               {{tokens, 4, 2, 7}, "room"},  {{bad, 2, 0, 0}, "token id 9"},
+    } row[] = {{{tokens, 0, 0, 0}, "room"},         {{tokens, -1, 0, 0}, "room"},
+               {{tokens, 1, -1, 0}, "room"},        {{tokens, 1, 0, -1}, "room"},
+               {{tokens, 6, 0, 0}, "room"},         {{tokens, 4, 3, 0}, "room"},
+               {{tokens, 4, 2, 7}, "room"},         {{bad, 2, 0, 0}, "token id 9"},
                {{negative, 2, 0, 0}, "token id -1"}};
     struct error e = {""};
     struct run *r = run_new(&m, p, (struct room){5, 12, 6, false}, &e);
@@ -544,6 +545,8 @@ static void test_room(struct pool *p) {
     CHECK(forward(r, two, 2, NULL, &e) == -1 && strstr(e.text, "sequence 1 "), "%s", e.text);
     CHECK(forward(r, two + 1, 1, NULL, &e) == 0, "%s", e.text);
     run_free(r);
+    run_free(NULL); /* as free() */
+    pool_free(NULL);
     free_random_model(&m);
 }
 

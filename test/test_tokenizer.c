@@ -174,7 +174,8 @@ static void test_bad_vocabularies(void) {
     s = small_vocabulary(true);
     s->kind[4] = 9;
     expect_refused(s, "kind 9");
-    static const char *const no_byte[] = {"<0x-1>", "<0x1g>", "<0xG1>", "<0x1>", "<1x41>", "<0x41)"};
+    static const char *const no_byte[] = {"<0x-1>", "<0x1g>", "<0xG1>",
+                                          "<0x1>",  "<1x41>", "<0x41)"};
     for (size_t i = 0; i < sizeof no_byte / sizeof *no_byte; i++) {
         s = small_vocabulary(true);
         s->piece[20] = text(no_byte[i]);
@@ -381,7 +382,8 @@ static void test_many_merges(void) {
     struct encoder *c = t ? encoder_new(t) : NULL;
     CHECK(c && encode_part(c, (struct span){"", INT32_MAX}, false, &ids, &used, &e) && !ids.n,
           "two gigabytes are a part of a text");
-    if (c) encoder_free(c);
+    encoder_free(c);
+    encoder_free(NULL); /* as free() */
     tokenizer_free(t);
     free(s);
 }
@@ -436,10 +438,11 @@ static void test_composing(void) {
 static void test_bad_merges(void) {
     static const struct {
         const char *merge, *why;
-    } row[] = {{"ab", "two pieces"}, {"", "two pieces"},       {" ", "two pieces"},
-               {"a ", "two pieces"}, {"\xff a", "two pieces"}, {"\u0400 a", "two pieces"},
+    } row[] = {{"ab", "two pieces"},       {"", "two pieces"},
+               {" ", "two pieces"},        {"a ", "two pieces"},
+               {"\xff a", "two pieces"},   {"\u0400 a", "two pieces"},
                {"\u00ad a", "two pieces"}, {"b b", "no token"},
-               {"bb a", "no token"}, {"b a", "same"}};
+               {"bb a", "no token"},       {"b a", "same"}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         struct span m[] = {text("b a"), text(row[i].merge)};
         expect_refused(merged_vocabulary("gpt-2", m, 2), row[i].why);
