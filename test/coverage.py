@@ -4,8 +4,8 @@
     python3 test/coverage.py [-h] [--quick] [--all]
 
 Copies of the tree are built under build/coverage/ with `gcc -O0 --coverage` and run there: with
--march=native the tests of `make test-program` and the quick form of `make inject`; those of the
-kernels also in the builds that have other ones, plain x86-64, AVX2, the definition and double.
+-march=native the tests of `make test-program` and the quick form of `make inject`; some of them also
+in the builds that have other kernels: plain x86-64, AVX2, the definition and double.
 
 A line counts as reached if it was run in one of the programs that its source was compiled into. Of
 a branch, the n-th way out of a line is the n-th way of that line wherever it has as many; where a
@@ -52,7 +52,8 @@ QUICK = ["test/test_cli.py", "test/test_fields.py", "test/test_fields_tokenizer.
 # They find gcov's own calls in the program too, which is why `make inject` alone judges them.
 INJECT = [["python3", "test/inject/%s.py" % name, "--quick"]
           for name in ("inject", "surroundings", "moments")]
-KERNELS = ["build/test_model", "build/test_blocks"]
+BLOCKS, MODEL = ["build/test_blocks"], ["build/test_model"]
+SPEC = [["python3", "test/test_%s.py" % name] for name in ("ablation", "lines", "split")]
 CORES = os.cpu_count() or 1
 
 
@@ -107,7 +108,7 @@ class Build:
         begun = time.monotonic()
         folder = os.path.join(self.tree, "counts", command[len(command) > 1].replace("/", "_"))
         gcov = {"GCOV_PREFIX": folder, "GCOV_PREFIX_STRIP": "99", "GCOV_ERROR_FILE": folder + ".err"}
-        os.makedirs(folder)
+        os.makedirs(folder, exist_ok=True)
         done = subprocess.run(command, cwd=self.tree, env={**environment(), **gcov}, check=False,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT)
@@ -132,10 +133,12 @@ def builds(quick):
     made = [Build("native", native, ["lape", *tests, "build/bench", "build/fuzz/replay",
                                      "build/inject/fail.so"], commands + INJECT[:3 - 2 * quick])]
     if not quick:
-        others = [("x86-64", "-march=x86-64"), ("avx2", "-march=x86-64-v3"),
-                  ("definition", native + " -DLAPE_SPEC"), ("double", native + " -DLAPE_REAL64")]
-        made += [Build(name, flags, KERNELS, [[test] for test in KERNELS])
-                 for name, flags in others if understood(*flags.split())]
+        made += [Build(name, flags, ["lape", *BLOCKS, *MODEL], commands)
+                 for name, flags, commands in (
+                     ("x86-64", "-march=x86-64", [BLOCKS]), ("avx2", "-march=x86-64-v3", [BLOCKS]),
+                     ("definition", native + " -DLAPE_SPEC", SPEC),
+                     ("double", native + " -DLAPE_REAL64", [BLOCKS, MODEL]))
+                 if understood(*flags.split())]
     return made
 
 

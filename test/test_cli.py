@@ -1133,6 +1133,9 @@ class Count(Case):
         self.assertIn(b"en: 128 tokens in 2 pieces", done.stderr)
         self.assertNotIn(b"\r", done.stderr)
         self.assertNotIn(b"context", done.stderr)
+        lines = self.path("lines", b"Open the file.\n\nChoose a language.\nClose it.\n")
+        done = run("count", DEMO, "xx=" + lines, "--lines", "-o", self.path("out"))
+        self.assertRegex(done.stderr, rb"\Axx: \d+ tokens in 3 lines\n\d+ tokens in \d")
         few = ["--seq", "600", "--tokens", "600", "-o", self.path("out")]
         done = run("count", DEMO, "en=" + text_path("en"), *few)
         self.assertIn(b"pieces of 600 tokens are longer than the model's context of 128\n",

@@ -279,6 +279,13 @@ class Models(Case):
             message = self.refused(1, "rotary angles", "trace", self.model(file), self.ids(), "--at",
                                    "logits", "-o", self.path("none"))
             self.assertIn("rope_freqs.weight", message)
+        del file["tensors"]["rope_freqs.weight"]
+        file["values"].update({"llama.rope.scaling.type": (tiny.STRING, "linear"),
+                               "llama.rope.scaling.factor": (tiny.FLOAT, .001)})
+        few = ["generate", self.model(file), "-p", "ab", "-t", "1", "-o", self.path("none"), "-n"]
+        message = self.refused(1, "rotary angles of 11000", *few, "1100000")  # 2^30 / 1000 are good
+        self.works(*few, "9")
+        self.assertNotIn("rope_freqs", message)
 
     def test_wide_layers(self):
         """Gemma 2's model of 46 layers, and Gemma 3's of 62, scale as if the heads shared the
@@ -378,6 +385,9 @@ class Models(Case):
                        most, "-o", self.path("out"))
             self.assertIn(b"\nxx\t%d\t%d\t" % (tokens // 8 * 8, tokens // 8),
                           self.works("info", self.path("out")))
+        few = ["--seq", "8", "--batch", "4"]
+        done = run("ppl", model, "xx=-", *few, stdin=read(text), cwd=self.directory)
+        self.assertEqual(done.stdout, self.works("ppl", model, "xx=" + text, *few, "-q"))
         ids = self.path("long.bin", struct.pack("<8H", *range(8)) * (1 << 17))
         few = self.path("few.bin", struct.pack("<8H", *range(8)) * 4)
         self.assertEqual(self.works("ppl", model, "xx=" + ids, "--seq", "8", "--tokens", "32", "-q"),
@@ -647,9 +657,50 @@ class Refused(Case):
         more = self.made_counts(name="more", tokens=1, positive=(1, 0, 1, 1, 1, 1))
         self.refused(1, "beyond 64 bits", "merge", most, more, "-o", self.path("out"))
         self.refused(1, "beyond 64 bits", "merge", more, most, "-o", self.path("out"))
-        other = self.made_counts(lambda values, _: values.update(
-            {"lape-counts.vocabulary": (tiny.U64, 9)}), "other", positive=(1, 0, 1, 1, 1, 1))
-        self.refused(1, "vocabulary 9", "merge", self.made_counts(), other, "-o", self.path("out"))
+        def with_sums(first):
+            def change(values, tensors):
+                for label in "aa", "bb":
+                    tensors[label + ".sum"] = dict(tensors[label + ".positive"], raw=struct.pack(
+                        "<6q", first, 0, 0, 0, 0, 0))
+            return change
+        least, one = (self.made_counts(with_sums(first), str(first)) for first in (-2 ** 63, 1))
+        self.refused(1, "beyond 64 bits", "merge", one, "--minus", least, "-o", self.path("out"))
+
+    def test_other_counts(self):
+        """Of another model, of as many layers, neurons or tokens, but not of all three."""
+        def changed(**more):
+            def change(values, tensors):
+                values.update({"lape-counts." + key: (tiny.U64, value)
+                               for key, value in more.items()})
+                for tensor in tensors.values():
+                    tensor["dims"] = [values["lape-counts." + key][1] for key in ("layers", "neurons")]
+            return change
+        made, rest = self.made_counts(), dict(positive=(1, 0, 1, 1, 1, 1))
+        for more, culprit in (dict(vocabulary=9), "vocabulary 9"), (dict(layers=3, neurons=2),
+                                                                    "3 x 2, "), (
+                dict(layers=1, neurons=6), "1 x 6, "):
+            other = self.made_counts(changed(**more), "other", **rest)
+            self.refused(1, culprit, "merge", made, other, "-o", self.path("out"))
+        shape = self.made_counts(lambda values, tensors: (values.update(
+            {"lape-counts.neurons": (tiny.U64, 2)}), [t.update(dims=[2, 2], raw=t["raw"][:32])
+                                                      for t in tensors.values()]), "shape", **rest)
+        self.refused(1, "2 x 2, ", "merge", made, shape, "-o", self.path("out"))
+
+    def test_sum_of_imported_counts(self):
+        """They have no statistic but one; of which model they are, not all have to say."""
+        def digest(values, _):
+            values["lape-counts.model_digest"] = tiny.U64, 7
+        def other_name(values, tensors):
+            values["lape-counts.languages"] = tiny.STRING, ["aa", "cc"]
+            tensors["cc.positive"] = tensors.pop("bb.positive")
+        one = self.made_counts(digest, "one")
+        two = self.made_counts(other_name, "two", positive=(1, 0, 1, 1, 1, 1))
+        for pair in (one, two), (two, one):
+            self.works("merge", *pair, "-o", self.path("sum"))
+            told = self.works("info", self.path("sum")).decode()
+            self.assertIn("digest: none", told)
+            self.assertIn("\naa\t8\t0\t15\nbb\t4\t0\t10\ncc\t4\t0\t5\n", told)
+        self.assertIn(b"digest: 0000000000000007\n", self.works("info", one))
 
     def test_array_of_nothing(self):
         for descr in "<i4", "<u2", "|u1":

@@ -415,6 +415,9 @@ static void test_composing(void) {
                {"\uac00\u11c3", "\uac00\u11c3"},
                {"\uabff\u11a8", "\uabff\u11a8"},
                {"\ud7a4\u11a8", "\ud7a4\u11a8"},
+               {"\u1100\u11a8", "\u1100\u11a8"}, /* and what joins with others */
+               {"\uac00\u1161", "\uac00\u1161"},
+               {"\uac00\u3099", "\uac00\u3099"},
                {"\u09c7\u09be", "\u09cb"},             /* a vowel sign, not a mark, joins */
                {"\U000110a5\U000110ba", "\U000110ab"}, /* beyond 16 bits */
                {"\U0002f800", "\u4e3d"},
@@ -631,6 +634,14 @@ static void test_ranks(void) {
     s->v.merges = 5;
     t = tokenizer_new(&s->v, &e);
     CHECK(t && !strcmp(ids_of(t, text("a\u4e2dba"), &e), "8 0 6"), "%s", t ? "another" : e.text);
+    tokenizer_free(t);
+    free(s);
+    s = small_vocabulary(true); /* nor is c, which is in a piece that no merge makes */
+    add_piece_to(s, "aca", 0, PIECE_NORMAL);
+    s->v.merge = merge;
+    s->v.merges = 5;
+    t = tokenizer_new(&s->v, &e);
+    CHECK(t && !strcmp(ids_of(t, text("aca"), &e), "8 111 3"), "%s", t ? "another" : e.text);
     tokenizer_free(t);
     free(s);
 }
