@@ -248,7 +248,8 @@ class Models(Case):
         """Where the family may have one."""
         for family in tiny.FAMILIES:
             file = tiny.model(family)
-            for name in [name for name in file["tensors"] if not name.startswith("blk.0.")]:
+            for name in ["output.weight"] + [name for name in file["tensors"]
+                                             if not name.startswith("blk.0.")]:
                 bias = name.replace(".weight", ".bias")
                 changed = dict(file, tensors=dict(file["tensors"]))
                 changed["tensors"][bias] = {"dims": [3], "type": tiny.F32, "raw": bytes(12)}
