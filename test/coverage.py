@@ -172,7 +172,8 @@ class Line:
 def read_counts(lines, tree):
     """Adds what gcov says of every object of a build, by every command that ran it."""
     notes = {os.path.basename(path): path
-             for path in glob.glob(os.path.join(tree, "**", "*.gcno"), recursive=True)}
+             for folder in ("", "build", os.path.join("build", "fuzz"))
+             for path in glob.glob(os.path.join(tree, folder, "*.gcno"))}
     for path in sorted(glob.glob(os.path.join(tree, "counts", "*", "*.gcda"))):
         note = path[:-4] + "gcno"
         shutil.copy(notes[os.path.basename(note)], note)

@@ -9,6 +9,7 @@ before it and counted in neither.
 
 import os
 import resource
+import signal
 import stat
 import struct
 import subprocess
@@ -77,6 +78,19 @@ class Places(Case):
         reader.join(20)
         self.assertEqual(got, [self.listed()])
         self.assertEqual(os.listdir(self.directory), ["pipe"])
+
+    def test_pipe_and_signal(self):
+        """What ends by a signal takes away what it began, but not a pipe."""
+        pipe = self.path("pipe")
+        os.mkfifo(pipe)
+        running = subprocess.Popen([LAPE, "generate", DEMO, "-p", "The", "-n", "100000", "-o", pipe],
+                                   stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with open(pipe, "rb"):               # which waits until it is opened to write
+            running.terminate()
+            self.assertEqual(running.communicate(timeout=60)[1], b"")
+        self.assertEqual(running.returncode, -signal.SIGTERM)
+        self.assertEqual(os.listdir(self.directory), ["pipe"])
+        self.assertTrue(stat.S_ISFIFO(os.stat(pipe).st_mode))
 
     def test_device(self):
         """A device stays one: as root, a file could take its place."""
