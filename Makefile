@@ -210,7 +210,7 @@ build/inject/fail.so: test/inject/fail.c build/compile
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 $(WARN) -fPIC -shared -fno-builtin -o $@ $<
 
-# Which lines and branches of the C the tests reach, by gcov. QUICK=1: of a part of them, in two minutes.
+# Which lines and branches of the C the tests reach, by gcov. QUICK=1: a third of it.
 coverage:
 	@python3 test/coverage.py $(if $(QUICK),--quick)
 
