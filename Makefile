@@ -232,6 +232,10 @@ build/inject/fail.so: test/inject/fail.c build/compile
 	@mkdir -p build/inject
 	$(CC) -std=gnu11 -O2 $(WARN) -fPIC -shared -fno-builtin -o $@ test/inject/fail.c
 
+# Which lines and branches of the C the tests reach, by gcov. QUICK=1: a third of it.
+coverage:
+	@python3 test/coverage.py $(QUICK:%=--quick)
+
 # Shards counted by GNU parallel and by Slurm, where they are installed.
 scale-test: lape
 	python3 test/builds/test_scale.py
@@ -252,5 +256,5 @@ clean:
 
 .PHONY: spec manual install uninstall demo real gemma reproduce card test test-program exercises \
 	exercise bare oracle oracle-real golden golden-blocks identical identical-lape identical-prompt \
-	portable analyze sanitize fuzz fuzz-convert inject precision tokenizers peers quantised train-test \
+	portable analyze sanitize coverage fuzz fuzz-convert inject precision tokenizers peers quantised train-test \
 	scale-test bench format clean force

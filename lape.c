@@ -2732,7 +2732,7 @@ static void diff_selections(const struct neurons *a, const struct neurons *b) {
     for (size_t i = 0, j = 0; i < a->n || j < b->n;) {
         const struct neuron *x = &a->neuron[i], *y = &b->neuron[j];
         int order = i == a->n ? 1 : j == b->n ? -1 : x->layer - y->layer;
-        if (!order && i < a->n && j < b->n) order = x->index - y->index;
+        if (!order) order = x->index - y->index; /* both are there */
         if (order || memcmp(a->member + i * K, b->member + j * K, K * sizeof *a->member)) {
             if (!changed++) printf("layer\tneuron\treference\tother\n");
             printf("%d\t%d", order > 0 ? y->layer : x->layer, order > 0 ? y->index : x->index);
@@ -3024,7 +3024,7 @@ static void print_options(const struct command *c) {
         if (!takes(c, o)) continue;
         printf("  %s ", o->name);
         for (int i = 0; o->names && o->names[i]; i++) printf("%s%s", i ? "|" : "", o->names[i]);
-        printf("%s%s\n", o->names && *o->help ? "   " : "", o->help);
+        printf("%s%s\n", o->names ? "   " : "", o->help);
     }
 }
 

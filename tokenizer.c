@@ -593,7 +593,7 @@ static int add_merge(struct tokenizer *t, const int16_t *alphabet, int32_t rank,
         n[i] = both.n;
     }
     const char *at = both.at;
-    if (bad || n[0] == 0 || n[0] == n[1]) {
+    if (bad || n[0] == n[1]) { /* the first has a byte before the space */
         free(both.at);
         return fail(e, "merge %d is not two pieces with a space between", rank);
     }

@@ -155,6 +155,11 @@ class Mean(Case):
         worded = self.path("worded", tiny.to_bytes(tiny.with_tokenizer(tiny.sentencepiece())))
         self.refused("--off-how mean", "generate", worded, "-p", "a", "--neurons", self.listed(),
                      "--off", "aa", "--off-how", "mean", status=2)
+        self.refused("--off-how mean goes with --counts", "generate", worded, "-p", "a", "--neurons",
+                     self.listed(), "--on", "bb", "--how", "scale", "--off", "aa", "--off-how",
+                     "mean", status=2)
+        self.refused("--on goes with --counts", "generate", worded, "-p", "a", "--neurons",
+                     self.listed(), "--on", "bb", "--off", "aa", "--off-how", "mean", status=2)
 
 
 class Product(Case):

@@ -440,6 +440,15 @@ class Files(Case):
         self.path("empty.txt", b"")
         self.each_place("empty.txt")
 
+    def test_onto_a_text(self):
+        """A result does not take the place of a text that it is made from, whatever it is called."""
+        text = self.path("text", read(text_path("en")))
+        os.link(text, self.path("same"))
+        for name in text, self.path("same"):
+            self.refused(2, "-o names a file that is read", "count", DEMO, "fr=" + text_path("fr"),
+                         "en=" + text, "--seq", "64", "-q", "-o", name)
+        self.assertEqual(read(text), read(text_path("en")))
+
     def test_through_a_file(self):
         self.path("plain", b"x")
         self.each_place("plain/file")
@@ -624,6 +633,8 @@ class Corpora(Case):
         small = without_tokenizer()
         whole = npy(integers([1, 2, 3, 4] * 20, "<i4"), "<i4")
         start = len(whole) - 320
+        short = b"{'descr': '<i"
+        self.uncountable("", "cut.npy", whole[:8] + struct.pack("<H", len(short)) + short, small)
         for length in 1, 5, 6, 8, 9, 10, 11, 12, 50, start - 1, start + 1, start + 7, start + 318:
             self.uncountable("", "cut.npy", whole[:length], small)
         self.uncountable("", "huge.npy", whole[:8] + b"\xff\xff" + whole[10:], small)
@@ -1109,6 +1120,10 @@ class Count(Case):
         self.assertEqual(self.works("ppl", DEMO, "en=-", *few, "-q", stdin=read(text_path("en"))),
                          expected)
         self.refused(2, "fr=-", "count", DEMO, "en=-", "fr=-", "-q", "-o", self.path("out"))
+        both = self.count("both", "en=" + text_path("en"), "fr=" + text_path("fr"), *few)
+        self.works("count", DEMO, "en=" + text_path("en"), "fr=-", *few, "-q", "-o",
+                   self.path("input"), stdin=read(text_path("fr")))
+        self.assertEqual(read(self.path("input")), both)
         self.refused(1, "-: 0 tokens", "count", DEMO, "en=-", "-q", "-o", self.path("out"))
 
     def test_progress(self):
@@ -1117,6 +1132,69 @@ class Count(Case):
         self.assertEqual((done.returncode, done.stdout), (0, b""))
         self.assertIn(b"en: 128 tokens in 2 pieces", done.stderr)
         self.assertNotIn(b"\r", done.stderr)
+        self.assertNotIn(b"context", done.stderr)
+        lines = self.path("lines", b"Open the file.\n\nChoose a language.\nClose it.\n")
+        done = run("count", DEMO, "xx=" + lines, "--lines", "-o", self.path("out"))
+        self.assertRegex(done.stderr, rb"\Axx: \d+ tokens in 3 lines\n\d+ tokens in \d")
+        few = ["--seq", "600", "--tokens", "600", "-o", self.path("out")]
+        done = run("count", DEMO, "en=" + text_path("en"), *few)
+        self.assertIn(b"pieces of 600 tokens are longer than the model's context of 128\n",
+                      done.stderr)
+
+    def on_terminal(self, *arguments, before=()):
+        """What a run that works shows on a terminal: lines, each with what stood there before."""
+        master, terminal = os.openpty()
+        running = subprocess.Popen([*before, LAPE, *arguments], cwd=self.directory, stderr=terminal,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        os.close(terminal)
+        said, part = b"", b"x"
+        while part:
+            try:
+                part = os.read(master, 1 << 16)
+            except OSError:              # what Linux says when nobody writes any more
+                part = b""
+            said += part
+        os.close(master)
+        self.assertEqual(running.wait(), 0)
+        return [line.split("\r\x1b[K") for line in said.decode().split("\r\n")]
+
+    def test_progress_on_a_terminal(self):
+        """A line for each text, which is written anew as the count goes on."""
+        arguments, _, path = long_count()
+        arguments = [word for word in arguments if word != "-q"]
+        tokens = {row.split(b"\t")[0].decode(): int(row.split(b"\t")[1])
+                  for row in must("info", path).split(b"\n")[-3:-1]}
+        first, second, last, nothing = self.on_terminal(*arguments, "-o", self.path("out"))
+        self.assertEqual(read(self.path("out")), read(path))
+        self.assertEqual(nothing, [""])
+        self.assertRegex(last[-1], r"\A%d tokens in \d+\.\d s, \d+ tokens/s\Z" % sum(tokens.values()))
+        seen = []
+        for label, texts in ("a", first), ("b", second):
+            self.assertRegex(texts[-1], r"\A%s: %d tokens in %d pieces, \d+ in the ragged end left "
+                             r"out\Z" % (label, tokens[label], tokens[label] // 64))
+            for text in filter(None, texts[:-1]):
+                shown = re.fullmatch(r"%s: (\d+) tokens, \d+ tokens/s, (\d+) %%, (\d+) s left" % label,
+                                     text)
+                self.assertTrue(shown, text)
+                seen.append(tuple(map(int, shown.groups())))
+        self.assertGreater(len(seen), 2)
+        self.assertEqual([row[:2] for row in seen], sorted(row[:2] for row in seen))
+        self.assertLessEqual(seen[-1][1], 100)
+
+    def test_progress_without_an_end(self):
+        """Of what a pipe gives nobody knows how much there is."""
+        arguments, _, path = long_count()
+        most = int(re.search(rb"\na\t(\d+)", must("info", path))[1])
+        text = read(arguments[2][2:])
+        text = self.path("text", text[:text.index(b"\n", 3 * most) + 1])
+        lines = self.on_terminal("ppl", DEMO, "a=-", "--seq", "64", "-t", "1", "--batch", "4",
+                                 before=["sh", "-c", 'cat "$0" | "$@"', text])
+        self.assertEqual(len(lines), 3)
+        shown = [re.fullmatch(r"a: (\d+) tokens, \d+ tokens/s", text) for text in lines[0][1:-1]]
+        self.assertTrue(len(shown) > 1 and all(shown), lines[0])
+        tokens = [int(match[1]) for match in shown]
+        self.assertEqual(tokens, sorted(tokens))
+        self.assertRegex(lines[0][-1], r"\Aa: \d+ tokens in \d+ pieces, ")
 
 
 class Resume(Case):
@@ -1145,6 +1223,18 @@ class Resume(Case):
                    "--save-every", "0.001", "-t", "1", "--batch", "1")
         self.assertEqual(read(self.output), read(self.path("whole")))
         self.assertEqual(sorted(self.files()), ["out", "whole"])
+
+    def test_not_yet(self):
+        """Nothing is saved before its time has come."""
+        os.mkdir(self.partial)           # where it could not be
+        self.path("out.partial/full", b"")
+        whole = self.path("whole")
+        self.works("count", DEMO, *self.texts, "-o", whole, *self.few)
+        self.works("count", DEMO, *self.texts, "-o", self.output, *self.few, "--save-every",
+                   "1000", "-t", "1", "--batch", "1")
+        self.assertEqual(read(self.output), read(whole))
+        self.refused(1, self.partial, "count", DEMO, *self.texts, "-o", self.output, *self.few,
+                     "--save-every", "1e-9", "-t", "1", "--batch", "1")
 
     def test_others_refused(self):
         texts, few = self.texts, self.few

@@ -879,6 +879,12 @@ class Incomparable(CountsCase):
             other = a.copy(bb=l.copy(histogram=histogram))
             self.refused(1, ["b.gguf", "bb"], "diff", *self.pair(a, other))
             self.check(a, other, ["aa", "cc"])
+        larger = a.copy()                # of as many tokens, but of another vocabulary
+        larger.vocab += 1
+        for label, l in larger.languages.items():
+            larger.languages[label] = l.copy(histogram=l.of["histogram"] + [0])
+        self.refused(1, ["b.gguf", "aa", "other tokens"], "diff", *self.pair(a, larger))
+        l = a.languages["bb"]
         self.check(a, a.copy(bb=l.copy(histogram=None)))
         self.check(a.copy(bb=l.copy(histogram=None)), a)
 

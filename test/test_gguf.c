@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct maker; /* of a file, below */
@@ -531,6 +532,12 @@ static void test_numbers(const struct gguf *g) {
     CHECK(gguf_int(g, "no", 0, 1, -1, &u, &e) == 0 && u == 0);
     check_refusal(gguf_int(g, "u8", 0, 1, -1, &u, &e), &e, "u8");
     check_refusal(gguf_int(g, "yes", 0, 2, -1, &u, &e), &e, "yes");
+    DOING("all 64 bits");
+    uint64_t all = 1;
+    CHECK(gguf_u64(g, "u64", &all, &e) == 0 && all == UINT64_MAX);
+    CHECK(gguf_u64(g, "missing", &all, &e) == 0 && all == 0);
+    check_refusal(gguf_u64(g, "u32", &all, &e), &e, "u32");
+    check_refusal(gguf_u64(g, "array.u64", &all, &e), &e, "array.u64");
     check_refusal(gguf_int(g, "missing", 0, 1, REQUIRED, &u, &e), &e, "missing");
 }
 
@@ -839,6 +846,89 @@ static void test_output(void) {
     struct buffer b = read_file(test.path);
     CHECK(temporaries() == 0 && b.n == 5 && memcmp(b.at, "whole", 5) == 0);
     free(b.at);
+}
+
+static void test_standard_output(void) {
+    struct output o;
+    struct error e = {""};
+    DOING("standard output");
+    CHECK(output_open(&o, NULL, &e) == 0 && o.file == stdout);
+    output_discard(&o);
+    CHECK(fputs("", stdout) >= 0 && !ferror(stdout)); /* it is still open */
+}
+
+/* Of two that are to be finished, the one that was opened first is given up first. */
+static void test_two_outputs(void) {
+    struct output first, second;
+    struct error e = {""};
+    char other[700];
+    DOING("two outputs");
+    snprintf(other, sizeof other, "%s.2", test.path);
+    CHECK(output_open(&first, test.path, &e) == 0 && output_open(&second, other, &e) == 0);
+    fprintf(second.file, "second");
+    CHECK(temporaries() == 2);
+    output_discard(&first);
+    CHECK(temporaries() == 1);
+    CHECK(output_finish(&second, &e) == 0 && temporaries() == 0);
+    struct buffer b = read_file(other);
+    CHECK(b.n == 6 && memcmp(b.at, "second", 6) == 0);
+    free(b.at);
+}
+
+/* What others left, who had this one's number: their names are passed over, up to a hundred. */
+static void test_taken_names(void) {
+    struct output o;
+    struct error e = {""};
+    char name[800];
+    DOING("names that are taken");
+    unlink(test.path);
+    for (int i = 0; i < 100; i++) {
+        if (i == 99) {
+            CHECK(output_open(&o, test.path, &e) == 0 && temporaries() == 100);
+            output_discard(&o);
+            CHECK(temporaries() == 99);
+        }
+        snprintf(name, sizeof name, "%s.%ld.%d.tmp", test.path, (long)getpid(), i);
+        FILE *file = fopen(name, "wb");
+        if (file) fclose(file);
+    }
+    check_refusal(output_open(&o, test.path, &e), &e, test.path);
+    CHECK(temporaries() == 100 && !exists(""));
+    for (int i = 0; i < 100; i++) {
+        snprintf(name, sizeof name, "%s.%ld.%d.tmp", test.path, (long)getpid(), i);
+        CHECK(unlink(name) == 0);
+    }
+}
+
+/* That many bytes are no number: what would be too little is not asked for. */
+static void test_memory(void) {
+    char said[256] = "";
+    int ends[2], status = 0;
+    DOING("an array of more bytes than a number can hold");
+    fflush(stdout);
+    CHECK(pipe(ends) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        test.ended = true; /* this one has nothing to report */
+        dup2(ends[1], STDERR_FILENO);
+        exit(grow_array(NULL, SIZE_MAX / 4 + 2, 4) ? EXIT_SUCCESS : 2);
+    }
+    close(ends[1]);
+    const ssize_t got = read(ends[0], said, sizeof said - 1);
+    close(ends[0]);
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    check(got > 0 && strncmp(said, "lape: out of memory: ", 21) == 0, "a line says so", said);
+}
+
+static void test_spans(void) {
+    char cut[5];
+    DOING("spans");
+    CHECK(span_is((struct span){"abc", 2}, "ab") && !span_is((struct span){"abc", 3}, "ab"));
+    CHECK(brief((struct span){"", 63}) == 63 && brief((struct span){"", 1000}) == 64);
+    span_copy(cut, sizeof cut, (struct span){"abcdef", 6});
+    CHECK(strcmp(cut, "abcd") == 0);
+    span_copy(cut, sizeof cut, (struct span){"a\nb", 3});
+    CHECK(strcmp(cut, "a?b") == 0);
 }
 
 /* ---- The llama ------------------------------------------------------------------------------- */
@@ -1537,6 +1627,11 @@ int main(void) {
     test_alignments();
     test_writer();
     test_output();
+    test_standard_output();
+    test_two_outputs();
+    test_taken_names();
+    test_memory();
+    test_spans();
     test_llama();
     test_types_of_matrices();
     test_accepted_llamas();

@@ -345,6 +345,22 @@ static void test_parts(void) {
     CHECK(counts_add(&c[1], &c[4], false, &e) < 0, "every sixth piece in common");
     for (int i = 0; i < 6; i++) counts_free(&c[i]);
     counts_free(&all);
+    /* every second piece, and of the others every second: these have none in common */
+    static const struct part apart[] = {{9, 3, 4}, {9, 0, 2}, {9, 1, 4}};
+    all = small_counts(1, 2, 11, label);
+    for (int i = 0; i < 3; i++) {
+        c[i] = random_counts(1, 2, label);
+        CHECK(add_part(&c[i].language[0], apart[i], &e) == 0, "%s", e.text);
+        CHECK(counts_add(&all, &c[i], false, &e) == 0, "%s", e.text);
+    }
+    CHECK(all.language[0].parts == 3 && all.language[0].part[0].of == 2 &&
+              all.language[0].part[1].shard == 1 && all.language[0].part[2].shard == 3,
+          "parts of a half and two quarters are in another order");
+    for (int i = 0; i < 3; i++) {
+        CHECK(counts_add(&all, &c[i], false, &e) < 0, "part %d is counted twice", i);
+        counts_free(&c[i]);
+    }
+    counts_free(&all);
 }
 
 /* Ties go by layer and index: of equal neurons the first are taken. */
@@ -386,6 +402,10 @@ static void test_ties(void) {
 
 /* The same probabilities in other languages are a tie as well, whatever the order of the sum. */
 static void test_permuted_ties(void) {
+    const struct scored x = {1, 3}, y = {1, 5}, z = {2, 4};
+    CHECK(by_score(&x, &y) < 0 && by_score(&y, &x) > 0 && by_score(&x, &x) == 0 &&
+              by_score(&y, &z) < 0 && by_score(&z, &x) > 0,
+          "an order that is none");
     static const char *const label[] = {"a", "b", "c", NULL};
     static const int count[6][3] = {{1, 2, 3}, {1, 3, 2}, {2, 1, 3},
                                     {2, 3, 1}, {3, 1, 2}, {3, 2, 1}};
@@ -516,6 +536,27 @@ static void test_large_headers(const char *folder) {
     remove(path);
 }
 
+/* What a count may go on from: all statistics of the same languages, counted in the same way. */
+static void test_resumable(void) {
+    static const char *const label[] = {"a", "b", NULL}, *const other[] = {"a", "c", NULL};
+    struct corpus corpus[2] = {{.label = "a"}, {.label = "b"}};
+    struct work w = {.counts = random_counts(2, 3, label), .corpus = corpus, .corpora = 2};
+    struct counts partial = random_counts(2, 3, label), another = random_counts(2, 3, other);
+    CHECK(can_resume(&w, &partial), "what is saved is no good to go on from");
+    CHECK(!can_resume(&w, &another), "another language");
+    for (int s = 0; s < STATISTICS; s++) {
+        int64_t *kept = partial.language[1].of[s];
+        partial.language[1].of[s] = NULL;
+        CHECK(!can_resume(&w, &partial), "without %s", statistic_name[s]);
+        partial.language[1].of[s] = kept;
+    }
+    partial.near *= 2;
+    CHECK(!can_resume(&w, &partial), "another tolerance");
+    counts_free(&w.counts);
+    counts_free(&partial);
+    counts_free(&another);
+}
+
 /* ---- Ablation and steering ------------------------------------------------------------------- */
 
 static void test_edits(void) {
@@ -564,7 +605,38 @@ static void test_edits(void) {
             edits_free(&x);
         }
     struct edits x;
-    struct steer s = {-1, 1, REPLACE, 1, &c, false};
+    struct steer s = {-1, 1, DIFFMEAN, 2.5, &c, false};
+    struct counts alone = c; /* of b: there are no others to take from its mean */
+    struct language b = c.language[1];
+    alone.n = 1;
+    alone.language = &b;
+    s.counts = &alone;
+    CHECK(edits_new(&x, &n, &s, &e) == 0, "%s", e.text);
+    real a[8] = {1};
+    edit_neurons(&x, AT_ACT, 1, a, 1, 8);
+    const double own = (double)b.of[SUM][8] / 1048576 / (double)b.tokens;
+    CHECK(fabs(a[0] - (1 + 2.5 * own)) < 1e-6, "%g, not 1 + 2.5 x %g", (double)a[0], own);
+    edits_free(&x);
+    s = (struct steer){-1, 1, REPLACE, 1, &c, false};
+    n.layers = 1; /* what means cannot be taken from */
+    CHECK(edits_new(&x, &n, &s, &e) < 0 && strstr(e.text, "2 x 8 neurons, the list of 1 x 8"),
+          "means of another model");
+    n.layers = 2;
+    n.neurons = 9;
+    CHECK(edits_new(&x, &n, &s, &e) < 0 && strstr(e.text, "the list of 2 x 9"),
+          "means of another number of neurons");
+    n.neurons = 8;
+    strcpy(names[1], "d");
+    CHECK(edits_new(&x, &n, &s, &e) < 0 && strstr(e.text, "lack language d"), "means of nobody");
+    strcpy(names[1], "b");
+    c.of = PRODUCT;
+    CHECK(edits_new(&x, &n, &s, &e) < 0 && strstr(e.text, "no means of neurons"),
+          "means of products");
+    c.of = GATE;
+    const uint64_t tokens = c.language[2].tokens;
+    c.language[2].tokens = 0;
+    CHECK(edits_new(&x, &n, &s, &e) < 0 && strstr(e.text, "no sums"), "means of no tokens");
+    c.language[2].tokens = tokens;
     free(c.language[2].of[SUM]);
     c.language[2].of[SUM] = NULL;
     CHECK(edits_new(&x, &n, &s, &e) < 0, "means out of counts without sums");
@@ -574,6 +646,49 @@ static void test_edits(void) {
 }
 
 /* ---- Generation ------------------------------------------------------------------------------ */
+
+/* What standard error gets, where it is a file. */
+static const char *progress_text(struct progress *p, double tokens, double done) {
+    static char text[256];
+    FILE *file = tmpfile();
+    const int kept = dup(STDERR_FILENO);
+    text[0] = '\0';
+    if (!file || kept < 0) return "no file";
+    fflush(stderr);
+    dup2(fileno(file), STDERR_FILENO);
+    progress_add(p, "xx", tokens, done);
+    fflush(stderr);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    rewind(file);
+    const size_t n = fread(text, 1, sizeof text - 1, file);
+    text[n] = '\0';
+    fclose(file);
+    return text;
+}
+
+/* Where nobody looks on, a line every half minute; on a terminal at once, and with no end of line.
+ */
+static void test_progress(void) {
+    const double t = now();
+    struct progress p = {.start = t - 100, .shown = t - 29, .all = 10, .before = 6, .weight = 4};
+    CHECK(!*progress_text(&p, 1000, .5), "a line after 29 seconds");
+    CHECK(p.tokens == 1000, "%g tokens", p.tokens);
+    p.shown = t - 31;
+    const char *said = progress_text(&p, 3000, .5); /* four fifths, in 100 seconds */
+    CHECK(!strcmp(said, "xx: 4000 tokens, 40 tokens/s, 80 %, 25 s left\n"), "'%s'", said);
+    CHECK(!*progress_text(&p, 1000, .5), "a line at once");
+    p.shown = t - 31;
+    said = progress_text(&p, 0, -1);
+    CHECK(!strcmp(said, "xx: 5000 tokens, 50 tokens/s\n"), "'%s'", said);
+    p.shown = t - 1;
+    p.terminal = true;
+    said = progress_text(&p, 0, 1);
+    CHECK(!strcmp(said, "\r\033[Kxx: 5000 tokens, 50 tokens/s, 100 %, 0 s left"), "'%s'", said);
+    p.shown = t - 1;
+    p.quiet = true;
+    CHECK(!*progress_text(&p, 0, 1), "a line that is not wanted");
+}
 
 /* A row of the table when prompt and output have no text: nothing is counted from an address that
  * is not there, as -fsanitize=undefined sees. */
@@ -611,6 +726,8 @@ int main(void) {
     test_nameless_model(folder);
     test_large_headers(folder);
     test_no_text();
+    test_resumable();
+    test_progress();
     test_edits();
     rmdir(folder);
     pool_free(p);

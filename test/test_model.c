@@ -516,6 +516,43 @@ static real *all_at_once(const struct model *m, struct pool *p, const int32_t *t
     return out;
 }
 
+/* Sequences for which a run has no room, each bound of it being crossed by one. */
+static void test_room(struct pool *p) {
+    struct model m = random_model((struct config){.layers = 1,
+                                                  .width = 16,
+                                                  .neurons = 16,
+                                                  .heads = 1,
+                                                  .kv_heads = 1,
+                                                  .head_dim = 16,
+                                                  .vocab = 9,
+                                                  .norm_eps = 1e-5,
+                                                  .rope_base = 10000},
+                                  TENSOR_F32);
+    const int32_t tokens[8] = {0, 1, 2, 3, 4, 5, 6, 7}, bad[] = {0, 9}, negative[] = {-1, 0};
+    const struct sequence good = {tokens, 4, 2, 6};
+    const struct {
+        struct sequence s;
+        const char *why;
+    } row[] = {{{tokens, 0, 0, 0}, "room"},         {{tokens, -1, 0, 0}, "room"},
+               {{tokens, 1, -1, 0}, "room"},        {{tokens, 1, 0, -1}, "room"},
+               {{tokens, 6, 0, 0}, "room"},         {{tokens, 4, 3, 0}, "room"},
+               {{tokens, 4, 2, 7}, "room"},         {{bad, 2, 0, 0}, "token id 9"},
+               {{negative, 2, 0, 0}, "token id -1"}};
+    struct error e = {""};
+    struct run *r = run_new(&m, p, (struct room){5, 12, 6, false}, &e);
+    CHECK(forward(r, &good, 1, NULL, &e) == 0, "%s", e.text);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        CHECK(forward(r, &row[i].s, 1, NULL, &e) == -1 && strstr(e.text, row[i].why),
+              "sequence %zu: %s", i, e.text);
+    const struct sequence two[] = {{tokens, 3, 0, 0}, {tokens, 3, 0, 6}};
+    CHECK(forward(r, two, 2, NULL, &e) == -1 && strstr(e.text, "sequence 1 "), "%s", e.text);
+    CHECK(forward(r, two + 1, 1, NULL, &e) == 0, "%s", e.text);
+    run_free(r);
+    run_free(NULL); /* as free() */
+    pool_free(NULL);
+    free_random_model(&m);
+}
+
 /* Whether logits are the definition's, for families that it knows; stay the same, as bits, in
  * steps; and whether a token never changes those before it. */
 static void test_family(const struct family *f, struct pool *p) {
@@ -680,6 +717,7 @@ int main(void) {
     test_sums();
     test_products(p);
     test_forward(p);
+    test_room(p);
     test_families(p);
     test_hook(p);
     test_slices(p);

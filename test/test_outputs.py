@@ -9,6 +9,7 @@ before it and counted in neither.
 
 import os
 import resource
+import signal
 import stat
 import struct
 import subprocess
@@ -77,6 +78,19 @@ class Places(Case):
         reader.join(20)
         self.assertEqual(got, [self.listed()])
         self.assertEqual(os.listdir(self.directory), ["pipe"])
+
+    def test_pipe_and_signal(self):
+        """What ends by a signal takes away what it began, but not a pipe."""
+        pipe = self.path("pipe")
+        os.mkfifo(pipe)
+        running = subprocess.Popen([LAPE, "generate", DEMO, "-p", "The", "-n", "100000", "-o", pipe],
+                                   stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with open(pipe, "rb"):               # which waits until it is opened to write
+            running.terminate()
+            self.assertEqual(running.communicate(timeout=60)[1], b"")
+        self.assertEqual(running.returncode, -signal.SIGTERM)
+        self.assertEqual(os.listdir(self.directory), ["pipe"])
+        self.assertTrue(stat.S_ISFIFO(os.stat(pipe).st_mode))
 
     def test_device(self):
         """A device stays one: as root, a file could take its place."""
@@ -231,6 +245,208 @@ class Models(Case):
                 for arguments in ["info", model], ["generate", model, "-p", "x"], [
                         "count", model, "xx=" + self.ids(), "-o", self.path("out")]:
                     self.assertIn(name, self.refused(1, model, *arguments))
+
+    def test_tensor_of_another_shape(self):
+        """Of every tensor of every family, matrix or vector; and one that is not there."""
+        for family in tiny.FAMILIES:
+            file = tiny.model(family)
+            for name in [name for name in file["tensors"] if not name.startswith("blk.0.")]:
+                changed = dict(file, tensors=dict(file["tensors"]))
+                old = changed["tensors"].pop(name)
+                if name != "token_embd_norm.weight":
+                    self.assertIn(name, self.refused(1, "", "info", self.model(changed)))
+                changed["tensors"][name] = dict(old, dims=[2] + old["dims"], raw=old["raw"] * 2)
+                self.assertIn(name, self.refused(1, "", "info", self.model(changed)))
+
+    def test_bias_of_another_length(self):
+        """Where the family may have one."""
+        for family in tiny.FAMILIES:
+            file = tiny.model(family)
+            for name in ["output.weight"] + [name for name in file["tensors"]
+                                             if not name.startswith("blk.0.")]:
+                bias = name.replace(".weight", ".bias")
+                changed = dict(file, tensors=dict(file["tensors"]))
+                changed["tensors"][bias] = {"dims": [3], "type": tiny.F32, "raw": bytes(12)}
+                self.assertIn(bias, self.refused(1, "", "info", self.model(changed)))
+
+    def test_large_vocabulary(self):
+        """2^24 tokens are enough for any; the file has no more on the disk than its head."""
+        file = tiny.model()
+        last = file["tensors"].pop("token_embd.weight")
+        file["tensors"]["token_embd.weight"] = dict(last, dims=[2 ** 24 + 1, tiny.WIDTH], raw=b"")
+        model = self.model(file)
+        with open(model, "ab") as f:
+            f.truncate(os.path.getsize(model) + (2 ** 24 + 1) * tiny.WIDTH * 4)
+        self.assertIn("2^24", self.refused(1, model, "info", model))
+
+    def test_rotary_factors(self):
+        """Angles that are no numbers, or beyond what sine and cosine are made for, are none."""
+        file = tiny.with_tokenizer(tiny.sentencepiece())
+        plain = self.logits(file)
+        half = tiny.WIDTH // tiny.HEADS // 2
+        for factor, good in (1, True), (8, True), (0, False), (-1, False), (1e-12, False), (
+                float("nan"), False):
+            file["tensors"]["rope_freqs.weight"] = {
+                "dims": [half], "type": tiny.F32, "raw": struct.pack("<f", factor) * half}
+            if good:
+                self.assertEqual(self.logits(file) == plain, factor == 1)
+                continue
+            message = self.refused(1, "rotary angles", "trace", self.model(file), self.ids(), "--at",
+                                   "logits", "-o", self.path("none"))
+            self.assertIn("rope_freqs.weight", message)
+        del file["tensors"]["rope_freqs.weight"]
+        file["values"].update({"llama.rope.scaling.type": (tiny.STRING, "linear"),
+                               "llama.rope.scaling.factor": (tiny.FLOAT, .001)})
+        few = ["generate", self.model(file), "-p", "ab", "-t", "1", "-o", self.path("none"), "-n"]
+        message = self.refused(1, "rotary angles of 11000", *few, "1100000")  # 2^30 / 1000 are good
+        self.works(*few, "9")
+        self.assertNotIn("rope_freqs", message)
+
+    def test_wide_layers(self):
+        """Gemma 2's model of 46 layers, and Gemma 3's of 62, scale as if the heads shared the
+        width: that is what attention.scale says in words."""
+        for family, layers in ("gemma2", 46), ("gemma3", 62):
+            made = {}
+            for count in layers, layers - 1:
+                file = tiny.model(family)
+                file["values"][family + ".block_count"] = tiny.U32, count
+                file["values"][family + ".attention.key_length"] = tiny.U32, 8
+                for name in list(file["tensors"]):
+                    for letter, dims in ("q", [16, 32]), ("k", [16, 32]), ("v", [16, 32]), (
+                            "output", [32, 16]):
+                        if name.endswith("attn_%s.weight" % letter):
+                            file["tensors"][name] = tiny.tensor(tiny.random.Random(name), *dims)
+                    if "_q_norm" in name or "_k_norm" in name:
+                        file["tensors"][name] = tiny.tensor(tiny.random.Random(name), 8, middle=1.0)
+                for name in [name for name in file["tensors"] if name.startswith("blk.1.")]:
+                    for layer in range(2, count):
+                        file["tensors"][name.replace("blk.1.", "blk.%d." % layer)] = (
+                            file["tensors"][name])
+                made[count] = [self.logits(file)]
+                for width in 8, tiny.WIDTH / tiny.HEADS:
+                    file["values"][family + ".attention.scale"] = tiny.FLOAT, width ** -.5
+                    made[count].append(self.logits(file))
+            self.assertEqual(made[layers][0], made[layers][2])
+            self.assertEqual(made[layers - 1][0], made[layers - 1][1])
+            self.assertNotEqual(made[layers][0], made[layers][1])
+
+    def test_one_tensor_for_all(self):
+        """Of q, k and v: refused where it is of another shape."""
+        file = tiny.model("qwen2")
+        for letter in "qkv":
+            del file["tensors"]["blk.1.attn_%s.weight" % letter]
+        for rows, good in (3 * tiny.WIDTH, True), (3 * tiny.WIDTH - 1, False):
+            file["tensors"]["blk.1.attn_qkv.weight"] = tiny.tensor(tiny.random.Random(1), rows,
+                                                                   tiny.WIDTH)
+            if good:
+                self.works("info", self.model(file))
+            else:
+                self.refused(1, "blk.1.attn_qkv.weight", "info", self.model(file))
+
+    def test_told(self):
+        """What info says of a model, by what its file has."""
+        for family in tiny.FAMILIES:
+            for own, window in (False, 0), (True, 5):
+                file = tiny.model(family)
+                if own:
+                    file["tensors"]["output.weight"] = file["tensors"]["token_embd.weight"]
+                if window and family != "olmo2":
+                    file["values"][family + ".attention.sliding_window"] = tiny.U32, window
+                told = dict(line.split(": ", 1) for line in
+                            self.works("info", self.model(file)).decode().splitlines())
+                self.assertEqual(told["family"], family)
+                self.assertEqual(told["output"], "its own" if own else "the embedding")
+                self.assertEqual("rotary base" in told, family in tiny.ROTARY)
+                if family not in ("gemma2", "gemma3", "olmo2"):
+                    self.assertEqual(told["attention window"], "5" if window else "none")
+
+    def test_added_tokens(self):
+        key = "tokenizer.ggml.added_"
+        file = tiny.with_tokenizer(tiny.sentencepiece())
+        for ids, normal in ((tiny.U32, [3]), (tiny.BOOL, [False])), ((tiny.I32, [3]), None), (
+                (tiny.I32, [3]), (tiny.U8, [0])), ((tiny.I32, [3]), (tiny.BOOL, [False] * 2)), (
+                (tiny.I32, [3] * 99), (tiny.BOOL, [False] * 99)):
+            values = {key + "tokens": ids, **({key + "normalized": normal} if normal else {})}
+            model = self.model(dict(file, values={**file["values"], **values}))
+            self.assertIn("added", self.refused(1, model, "tokenize", model))
+
+    def test_settings_of_spaces(self):
+        file = tiny.with_tokenizer(tiny.sentencepiece())
+        for name in "add_space_prefix", "remove_extra_whitespaces":
+            key = "tokenizer.ggml." + name
+            model = self.model(dict(file, values={**file["values"], key: (tiny.FLOAT, 1.0)}))
+            self.assertIn(key, self.refused(1, model, "tokenize", model))
+
+    def test_no_vocabulary(self):
+        """What llama.cpp's converter calls a tokenizer that is none."""
+        for kind in "none", "no_vocab":
+            file = tiny.model()
+            file["values"]["tokenizer.ggml.model"] = tiny.STRING, kind
+            model = self.model(file)
+            self.assertIn(b"takes token ids only: it has no tokenizer", self.works("info", model))
+            self.assertIn("no tokenizer", self.refused(1, model, "tokenize", model))
+
+    def test_long_texts(self):
+        """More than is read at once; each token of this one is 4096 characters long, and the first
+        is the space in front."""
+        values, word = tiny.sentencepiece(), "x" * 4096
+        values["tokenizer.ggml.tokens"][1].append(word)
+        values["tokenizer.ggml.scores"][1].append(0.0)
+        values["tokenizer.ggml.token_type"][1].append(4)
+        model = self.model(tiny.with_tokenizer(values))
+        text = self.path("text", word * 700)
+        for most, tokens in ("10000", 700), ("600", 600), ("300", 296):
+            self.works("count", model, "xx=" + text, "--seq", "8", "--batch", "4", "-q", "--tokens",
+                       most, "-o", self.path("out"))
+            self.assertIn(b"\nxx\t%d\t%d\t" % (tokens // 8 * 8, tokens // 8),
+                          self.works("info", self.path("out")))
+        few = ["--seq", "8", "--batch", "4"]
+        done = run("ppl", model, "xx=-", *few, stdin=read(text), cwd=self.directory)
+        self.assertEqual(done.stdout, self.works("ppl", model, "xx=" + text, *few, "-q"))
+        ids = self.path("long.bin", struct.pack("<8H", *range(8)) * (1 << 17))
+        few = self.path("few.bin", struct.pack("<8H", *range(8)) * 4)
+        self.assertEqual(self.works("ppl", model, "xx=" + ids, "--seq", "8", "--tokens", "32", "-q"),
+                         self.works("ppl", model, "xx=" + few, "--seq", "8", "-q"))
+
+    def test_no_gate(self):
+        """A family without one has nothing that goes up beside it, and no product of the two."""
+        for family in tiny.FAMILIES:
+            model = self.model(tiny.model(family))
+            for at in "up", "product":
+                arguments = ["trace", model, self.ids(), "--at", at, "-o", self.path("out")]
+                if family in tiny.PLAIN:
+                    self.assertIn("gate", self.refused(1, model, *arguments))
+                else:
+                    self.works(*arguments)
+                    os.remove(self.path("out"))
+
+    def test_no_number_stays_one(self):
+        """OPT's max(0, x) of what is no number is no number, and does not become 0."""
+        file = tiny.model("opt")
+        raw = file["tensors"]["blk.1.ffn_up.weight"]["raw"]
+        file["tensors"]["blk.1.ffn_up.weight"]["raw"] = raw[:4 * 5 * 32] + NAN * 32 + raw[4 * 6 * 32:]
+        self.works("trace", self.model(file), self.ids(range(14)), "--at", "act", "--layer", "1",
+                   "-o", self.path("out"))
+        numbers = struct.unpack("<%df" % (14 * tiny.NEURONS), read(self.path("out"))[-14 * 128:])
+        self.assertEqual({i % tiny.NEURONS for i, x in enumerate(numbers) if x != x}, {5})
+        self.assertTrue(all(x >= 0 for x in numbers if x == x) and 0 in numbers)
+
+    def test_perplexity_beyond_all_numbers(self):
+        file = tiny.model()
+        rows = [tiny.floats(tiny.random.Random(i), tiny.WIDTH, 1e5) for i in range(14)]
+        file["tensors"]["output.weight"] = {"dims": [14, tiny.WIDTH], "type": tiny.F32,
+                                            "raw": b"".join(rows)}
+        ids = self.ids()
+        self.assertIn("perplexity of e^", self.refused(1, ids, "ppl", self.model(file), "xx=" + ids,
+                                                       "--seq", "7", "-q"))
+
+    def test_list_without_a_model(self):
+        """It serves, as far as its shape fits."""
+        file, members = self.model(tiny.model()), {"xx": {(0, 1), (1, 2)}}
+        listed, nameless = self.path("list", neuron_list(members)), neuron_list(members)
+        nameless = self.path("nameless", nameless.replace(b"# model: tiny\n", b""))
+        few = ["ppl", file, "xx=" + self.ids(), "--seq", "7", "-q", "--neurons"]
+        self.assertEqual(self.works(*few, listed), self.works(*few, nameless))
 
     def unsupported(self):
         """A model whose tokenizer is of another kind, and the same one without it."""
@@ -396,6 +612,110 @@ class Refused(Case):
         for arguments in ["count", DEMO, "xx=" + path], ["ppl", DEMO, "xx=" + path], [
                 "trace", DEMO, path, "--at", "embd"]:
             self.assertIn(culprit, self.refused(1, path, *arguments, *out))
+
+    def made_counts(self, change=None, name="made", tokens=4, positive=(0, 1, 2, 3, 4, 0)):
+        """A file of counts of two languages, after change(values, tensors)."""
+        key = "lape-counts."
+        values = {"general.architecture": (tiny.STRING, "lape-counts"),
+                  "general.name": (tiny.STRING, "tiny"), key + "layers": (tiny.U64, 2),
+                  key + "neurons": (tiny.U64, 3), key + "languages": (tiny.STRING, ["aa", "bb"]),
+                  key + "tokens": (tiny.U64, [tokens, tokens])}
+        tensors = {label + ".positive": {"dims": [2, 3], "type": tiny.INT64,
+                                         "raw": struct.pack("<6q", *positive)}
+                   for label in ("aa", "bb")}
+        if change:
+            change(values, tensors)
+        return self.path(name, tiny.to_bytes({"magic": b"GGUF", "version": 3, "values": values,
+                                              "tensors": tensors}))
+
+    def test_values_of_counts(self):
+        rows = b"\naa\t4\t0\t10\nbb\t4\t0\t10\n"
+        self.assertIn(rows, self.works("info", self.made_counts()))
+        u64, f64 = tiny.U64, tiny.DOUBLE
+        for key, value, culprit in (
+                ("languages", (tiny.STRING, []), "empty or differ"),
+                ("tokens", (u64, [4]), "differ in length"),
+                ("pieces", (u64, [4, 4, 4]), "differ in length"), ("pieces", (tiny.U32, [1, 1]), ""),
+                ("vocabulary", (u64, 1 << 40), ""), ("piece_length", (u64, 1 << 40), ""),
+                ("bos", (u64, 2), ""), ("lines", (u64, 2), ""), ("of", (u64, 2), ""),
+                ("of", (f64, 1.0), ""), ("near", (f64, -1.0), ""), ("near", (f64, 1e7), ""),
+                ("model_digest", (tiny.U32, 7), ""), ("parts", (tiny.U32, [0, 5, 0, 1]), ""),
+                ("parts", (u64, [0, 5, 0]), "four numbers"),
+                ("parts", (u64, [0, 5, 0, 1, 0, 5, 0, 1]), "counted already"),
+                ("unheard_of", (u64, 1), "")):
+            path = self.made_counts(lambda values, _: values.update({"lape-counts." + key: value}))
+            self.refused(1, culprit or "lape-counts." + key, "info", path)
+
+        def none_named(values, tensors):
+            values.update({"lape-counts.languages": (tiny.STRING, []),
+                           "lape-counts.tokens": (tiny.U64, [])})
+            tensors.clear()
+        self.refused(1, "empty", "info", self.made_counts(none_named))
+        nameless = self.made_counts(lambda values, _: values.pop("general.architecture"))
+        for command in "find", "info", "diff":
+            self.refused(1, "general.architecture", command, nameless, *[nameless] *
+                         (command == "diff"))
+
+    def test_tensors_of_counts(self):
+        def change(**changed):
+            return lambda _, tensors: tensors["aa.positive"].update(changed)
+        same = self.made_counts(change(dims=[1, 1, 2, 3]), "same")
+        self.assertEqual(self.works("info", same), self.works("info", self.made_counts()))
+        six = struct.pack("<6d", 0, 1, 2, 3, 4, 0)
+        for changed in (dict(type=28, raw=six), dict(dims=[2, 2, 3], raw=bytes(96)),
+                        dict(dims=[2, 1, 2, 3], raw=bytes(96)), dict(dims=[3, 2]), dict(dims=[6]),
+                        dict(dims=[4, 3], raw=bytes(96)), dict(type=tiny.F32, raw=bytes(24))):
+            self.refused(1, "aa.positive", "info", self.made_counts(change(**changed)))
+
+    def test_sums_beyond_64_bits(self):
+        most = self.made_counts(tokens=2 ** 63 - 1)
+        more = self.made_counts(name="more", tokens=1, positive=(1, 0, 1, 1, 1, 1))
+        self.refused(1, "beyond 64 bits", "merge", most, more, "-o", self.path("out"))
+        self.refused(1, "beyond 64 bits", "merge", more, most, "-o", self.path("out"))
+        def with_sums(first):
+            def change(values, tensors):
+                for label in "aa", "bb":
+                    tensors[label + ".sum"] = dict(tensors[label + ".positive"], raw=struct.pack(
+                        "<6q", first, 0, 0, 0, 0, 0))
+            return change
+        least, one = (self.made_counts(with_sums(first), str(first)) for first in (-2 ** 63, 1))
+        self.refused(1, "beyond 64 bits", "merge", one, "--minus", least, "-o", self.path("out"))
+
+    def test_other_counts(self):
+        """Of another model, of as many layers, neurons or tokens, but not of all three."""
+        def changed(**more):
+            def change(values, tensors):
+                values.update({"lape-counts." + key: (tiny.U64, value)
+                               for key, value in more.items()})
+                for tensor in tensors.values():
+                    tensor["dims"] = [values["lape-counts." + key][1] for key in ("layers", "neurons")]
+            return change
+        made, rest = self.made_counts(), dict(positive=(1, 0, 1, 1, 1, 1))
+        for more, culprit in (dict(vocabulary=9), "vocabulary 9"), (dict(layers=3, neurons=2),
+                                                                    "3 x 2, "), (
+                dict(layers=1, neurons=6), "1 x 6, "):
+            other = self.made_counts(changed(**more), "other", **rest)
+            self.refused(1, culprit, "merge", made, other, "-o", self.path("out"))
+        shape = self.made_counts(lambda values, tensors: (values.update(
+            {"lape-counts.neurons": (tiny.U64, 2)}), [t.update(dims=[2, 2], raw=t["raw"][:32])
+                                                      for t in tensors.values()]), "shape", **rest)
+        self.refused(1, "2 x 2, ", "merge", made, shape, "-o", self.path("out"))
+
+    def test_sum_of_imported_counts(self):
+        """They have no statistic but one; of which model they are, not all have to say."""
+        def digest(values, _):
+            values["lape-counts.model_digest"] = tiny.U64, 7
+        def other_name(values, tensors):
+            values["lape-counts.languages"] = tiny.STRING, ["aa", "cc"]
+            tensors["cc.positive"] = tensors.pop("bb.positive")
+        one = self.made_counts(digest, "one")
+        two = self.made_counts(other_name, "two", positive=(1, 0, 1, 1, 1, 1))
+        for pair in (one, two), (two, one):
+            self.works("merge", *pair, "-o", self.path("sum"))
+            told = self.works("info", self.path("sum")).decode()
+            self.assertIn("digest: none", told)
+            self.assertIn("\naa\t8\t0\t15\nbb\t4\t0\t10\ncc\t4\t0\t5\n", told)
+        self.assertIn(b"digest: 0000000000000007\n", self.works("info", one))
 
     def test_array_of_nothing(self):
         for descr in "<i4", "<u2", "|u1":

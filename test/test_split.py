@@ -86,11 +86,16 @@ class Split(Case):
         info([second, "part 1 of 0, not 2 of 3"], first)
         for wrong, culprit in (({"no": (1, 2)}, "part 3 of 3, not 2 of 3"),
                                ({"count": (1, 4)}, "part 2 of 4, not 2 of 3"),
+                               ({"no": (1, 3)}, "00002-of-00003.gguf: value 'split.no' is 3"),
+                               ({"no": (0, 3)}, "value 'split.no' is 3"),
                                ({"tensors_count": (0, self.count + 1)}, "split.tensors.count"),
                                ({"tensors_count": (0, self.count - 1)}, "split.tensors.count")):
             first = self.write(parts_of(self.file, sizes, **wrong), "wrong")
             info([first.replace("00001-of", "00002-of") if "not" in culprit else first, culprit],
                  first)
+        parts = parts_of(self.file, sizes)
+        del parts[0]["values"]["split.tensors.count"]
+        info("split.tensors.count", self.write(parts, "uncounted"))
         parts = parts_of(self.file, sizes)
         parts[2]["tensors"]["token_embd.weight"] = self.file["tensors"]["token_embd.weight"]
         parts[0]["values"]["split.tensors.count"] = I32, self.count + 1
@@ -160,6 +165,14 @@ class Vocabulary(Case):
             self.assertIn("%d tokens" % len(values["tokenizer.ggml.tokens"][1]), printed)
             self.assertIn(pre, printed)
             self.refused(1, ["alone.gguf", "missing"], "ppl", alone, "xx=text")
+
+    def test_ends_at_once(self):
+        """Without tensors there is nothing to pad the values for."""
+        data = tiny.to_bytes(dict(tiny.with_tokenizer(tiny.sentencepiece()), tensors={}))
+        cut = data.rstrip(b"\0") + bytes(4)     # of the last value: its type, and false
+        self.assertLess(len(cut), len(data))
+        self.assertEqual(self.text("tokenize", self.path("cut.gguf", cut)),
+                         self.text("tokenize", self.path("whole.gguf", data)))
 
     def test_weights_are_not_looked_at(self):
         """Of an architecture that is not known, the text is tokenized all the same."""

@@ -13,9 +13,9 @@ static struct span text(const char *s) { return (struct span){s, strlen(s)}; }
 
 /* A vocabulary with 256 byte pieces after the given ones, which are text:score:kind. */
 struct small {
-    struct span piece[300];
-    float score[300];
-    int32_t kind[300];
+    struct span piece[340];
+    float score[340];
+    int32_t kind[340];
     char byte[256][8];
     struct vocabulary v;
 };
@@ -174,9 +174,13 @@ static void test_bad_vocabularies(void) {
     s = small_vocabulary(true);
     s->kind[4] = 9;
     expect_refused(s, "kind 9");
-    s = small_vocabulary(true);
-    s->piece[20] = text("<0x-1>");
-    expect_refused(s, "<0x00>");
+    static const char *const no_byte[] = {"<0x-1>", "<0x1g>", "<0xG1>",
+                                          "<0x1>",  "<1x41>", "<0x41)"};
+    for (size_t i = 0; i < sizeof no_byte / sizeof *no_byte; i++) {
+        s = small_vocabulary(true);
+        s->piece[20] = text(no_byte[i]);
+        expect_refused(s, "<0x00>");
+    }
     s = small_vocabulary(true);
     s->piece[20] = s->piece[21];
     expect_refused(s, "same byte");
@@ -352,6 +356,38 @@ static void test_merges(void) {
 }
 
 /* What text becomes whose tokenizer composes it: Unicode Standard Annex 15's own cases. */
+/* More of them than the table that they are looked up in has room for when it begins. */
+static void test_many_merges(void) {
+    enum { MORE = 70 };
+    static char piece[MORE][4], merge[MORE][4];
+    static struct span all[MORE];
+    struct small *s = merged_vocabulary("gpt-2", all, MORE);
+    struct error e;
+    char want[64];
+    const int first = s->v.n;
+    for (int i = 0; i < MORE; i++) { /* cA to cZ, dA to dZ, eA to eR */
+        const char left = (char)('c' + i / 26), right = (char)('A' + i % 26);
+        snprintf(piece[i], sizeof piece[i], "%c%c", left, right);
+        snprintf(merge[i], sizeof merge[i], "%c %c", left, right);
+        add_piece_to(s, piece[i], 0, PIECE_NORMAL);
+        all[i] = text(merge[i]);
+    }
+    struct tokenizer *t = tokenizer_new(&s->v, &e);
+    snprintf(want, sizeof want, "%d %d 32 %d 99", first, first + 25, first + 69);
+    CHECK(t && !strcmp(ids_of(t, text("cAcZ eRc"), &e), want), "not %s", want);
+    size_t used;
+    struct buffer ids = {0};
+    CHECK(t && encode(t, (struct span){"", INT32_MAX}, &ids, &e) && strstr(e.text, "too long"),
+          "two gigabytes are a text");
+    struct encoder *c = t ? encoder_new(t) : NULL;
+    CHECK(c && encode_part(c, (struct span){"", INT32_MAX}, false, &ids, &used, &e) && !ids.n,
+          "two gigabytes are a part of a text");
+    encoder_free(c);
+    encoder_free(NULL); /* as free() */
+    tokenizer_free(t);
+    free(s);
+}
+
 static void test_composing(void) {
     static const struct {
         const char *text, *composed;
@@ -373,6 +409,15 @@ static void test_composing(void) {
                {"\u1100\u1161\u11a8", "\uac01"},       /* Hangul */
                {"\uac00\u11a8\u11a8", "\uac01\u11a8"}, /* a syllable takes one consonant */
                {"\uac01\u11a8 \u1100", "\uac01\u11a8 \u1100"},
+               {"\u1100\u1176", "\u1100\u1176"}, /* what is next to those that join */
+               {"\u1113\u1161", "\u1113\u1161"},
+               {"\uac00\u11a7", "\uac00\u11a7"},
+               {"\uac00\u11c3", "\uac00\u11c3"},
+               {"\uabff\u11a8", "\uabff\u11a8"},
+               {"\ud7a4\u11a8", "\ud7a4\u11a8"},
+               {"\u1100\u11a8", "\u1100\u11a8"}, /* and what joins with others */
+               {"\uac00\u1161", "\uac00\u1161"},
+               {"\uac00\u3099", "\uac00\u3099"},
                {"\u09c7\u09be", "\u09cb"},             /* a vowel sign, not a mark, joins */
                {"\U000110a5\U000110ba", "\U000110ab"}, /* beyond 16 bits */
                {"\U0002f800", "\u4e3d"},
@@ -396,9 +441,11 @@ static void test_composing(void) {
 static void test_bad_merges(void) {
     static const struct {
         const char *merge, *why;
-    } row[] = {{"ab", "two pieces"}, {"", "two pieces"},       {" ", "two pieces"},
-               {"a ", "two pieces"}, {"\xff a", "two pieces"}, {"b b", "no token"},
-               {"bb a", "no token"}, {"b a", "same"}};
+    } row[] = {{"ab", "two pieces"},       {"", "two pieces"},
+               {" ", "two pieces"},        {"a ", "two pieces"},
+               {"\xff a", "two pieces"},   {"\u0400 a", "two pieces"},
+               {"\u00ad a", "two pieces"}, {"b b", "no token"},
+               {"bb a", "no token"},       {"b a", "same"}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         struct span m[2] = {text("b a"), text(row[i].merge)};
         expect_refused(merged_vocabulary("gpt-2", m, 2), row[i].why);
@@ -582,6 +629,21 @@ static void test_ranks(void) {
     s->v.merge = bad;
     s->v.merges = 1;
     expect_refused(s, "no token");
+    s = small_vocabulary(false); /* a character without a piece is in no merge */
+    s->v.merge = merge;
+    s->v.merges = 5;
+    t = tokenizer_new(&s->v, &e);
+    CHECK(t && !strcmp(ids_of(t, text("a\u4e2dba"), &e), "8 0 6"), "%s", t ? "another" : e.text);
+    tokenizer_free(t);
+    free(s);
+    s = small_vocabulary(true); /* nor is c, which is in a piece that no merge makes */
+    add_piece_to(s, "aca", 0, PIECE_NORMAL);
+    s->v.merge = merge;
+    s->v.merges = 5;
+    t = tokenizer_new(&s->v, &e);
+    CHECK(t && !strcmp(ids_of(t, text("aca"), &e), "8 111 3"), "%s", t ? "another" : e.text);
+    tokenizer_free(t);
+    free(s);
 }
 
 /* ---- The demo model's vocabulary ------------------------------------------------------------- */
@@ -723,6 +785,7 @@ int main(void) {
     test_long_stretch();
     test_words();
     test_merges();
+    test_many_merges();
     test_composing();
     test_bad_merges();
     test_added();

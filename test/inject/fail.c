@@ -9,7 +9,8 @@
  *
  * Only what the program itself calls is counted, by the place that the call returns to; of what the
  * library calls for its own ends, memory alone is, as `inside`. What goes to stderr is left alone,
- * since the message has to arrive there. Wants glibc.
+ * since the message has to arrive there; and so is what comes after the program's exit handlers,
+ * which is the work of gcov where that is built in. Wants glibc.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -50,7 +51,8 @@ static const char *const name_of[] = {NAMES(AS_TEXT) EXTRA(AS_TEXT)};
 
 static struct {
     bool ready, on, eintr, cut;
-    int id; /* of what fails; IDS: nothing does */
+    bool begun, over; /* from the program's first call to its last exit handler */
+    int id;           /* of what fails; IDS: nothing does */
     long at;
     int told;
     uintptr_t from, to; /* where the program's instructions lie */
@@ -97,10 +99,14 @@ __attribute__((destructor)) static void finish(void) {
         if (plan.calls[i]) tell("calls %s %ld\n", name_of[i], (long)plan.calls[i]);
 }
 
+static void end(void) { plan.over = true; }
+
 /* Whether this call is the one. */
 static bool fails(int id, const void *caller) {
     const uintptr_t from = (uintptr_t)caller;
-    if (!plan.ready || ((from < plan.from || from >= plan.to) && id != ID_inside)) return false;
+    const bool own = from >= plan.from && from < plan.to;
+    if (!plan.ready || plan.over || (!own && id != ID_inside)) return false;
+    if (own && !plan.begun) plan.begun = true, atexit(end); /* after those that it will register */
     const long n = atomic_fetch_add(&plan.calls[id], 1) + 1;
     if (id != plan.id || n < plan.at || (n > plan.at && !plan.on)) return false;
     if (n == plan.at) tell("failed %s %ld\n", name_of[id], n);
