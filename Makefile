@@ -210,6 +210,11 @@ build/inject/fail.so: test/inject/fail.c build/compile
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 $(WARN) -fPIC -shared -fno-builtin -o $@ $<
 
+# Small faults in the C, N of them drawn by SEED, one at a time: the tests have to notice. QUICK=1: 20.
+mutants: lape
+	@$(ANY) test/mutants.py $(if $(QUICK),--quick --n $(or $(N),20),$(if $(N),--n $(N))) \
+		$(if $(SEED),--seed $(SEED))
+
 # Shards counted by GNU parallel and by Slurm, where they are installed.
 scale-test: lape
 	python3 test/builds/test_scale.py
@@ -229,5 +234,5 @@ clean:
 	rm -rf lape lape-spec lape64 lape-x86-64 build demo/out
 
 .PHONY: spec manual install uninstall demo real gemma reproduce card test test-program exercises \
-	exercise bare oracle oracle-real golden golden-blocks identical fuzz fuzz-convert inject precision \
-	tokenizers peers quantised train-test scale-test bench format clean force
+	exercise bare oracle oracle-real golden golden-blocks identical fuzz fuzz-convert inject mutants \
+	precision tokenizers peers quantised train-test scale-test bench format clean force
