@@ -4,6 +4,7 @@
     python3 test/mutants.py                    300 mutants
     python3 test/mutants.py --n 20 --quick     20, without the two slowest tests
     python3 test/mutants.py --only 3fa2c1      those of these numbers
+    python3 test/mutants.py --go-on            300, without those that an earlier run has judged
     python3 test/mutants.py --list             all that may be drawn
 
 A mutant is one change of one place in the method (lape.c) or the forward pass (model.c): another
@@ -39,6 +40,7 @@ from report import Checks
 SHARE = 0.97
 FLAGS = "-O1 -march=native"
 PLACE = os.path.join(ROOT, "build", "mutants")
+RESULTS = os.path.join(ROOT, "build", "mutants.tsv")
 TABLE = os.path.join(ROOT, "test", "mutants.tsv")
 
 # What is mutated, by the headings in the files.
@@ -464,6 +466,17 @@ def check_plain(benches, tests):
     return {name: spent for name, spent, _, _ in done}, [name for name, _, good, _ in done if not good]
 
 
+def earlier(digest):
+    """{number: (verdict, by)} of a run over the same C; what survived may be noticed by now."""
+    if not os.path.exists(RESULTS):
+        return {}
+    with open(RESULTS, encoding="utf-8") as file:
+        if file.readline().rstrip("\n") != "# " + digest:
+            return {}
+        rows = [line.split("\t") for line in file if line.endswith("\n")]
+    return {row[0]: (row[1], row[2]) for row in rows if row[1] not in ("survived", "equal")}
+
+
 def prepare(jobs):
     shutil.rmtree(PLACE, ignore_errors=True)
     os.makedirs(PLACE)
@@ -482,6 +495,8 @@ def main():
     parser.add_argument("--seed", default="1", help="which are drawn (1)")
     parser.add_argument("--jobs", type=int, default=2, help="at once (2)")
     parser.add_argument("--quick", action="store_true", help="without %s" % " and ".join(SLOW_TESTS))
+    parser.add_argument("--tests", nargs="+", metavar="NAME", help="these tests alone: a draft")
+    parser.add_argument("--go-on", action="store_true", help="with what the last run found")
     parser.add_argument("--only", nargs="+", metavar="NUMBER", help="mutants of these numbers")
     parser.add_argument("--list", action="store_true", help="print all that may be drawn")
     options = parser.parse_args()
@@ -513,6 +528,9 @@ def main():
     begun = time.monotonic()
     benches = prepare(options.jobs)
     order = {file: tests_of(file) + SLOW_TESTS * (not options.quick) for file in CHAPTERS}
+    if options.tests:
+        order = {file: [name for name in tests if name in options.tests]
+                 for file, tests in order.items()}
     every = list(dict.fromkeys(name for tests in order.values() for name in tests))
     seconds, failing = check_plain(benches, every)
     checks.say(not failing, "%d tests pass on the unmutated copy, in %.0f s" % (
@@ -520,6 +538,8 @@ def main():
     if failing:
         return checks.end()
 
+    digest = hashlib.sha256("".join(texts.values()).encode()).hexdigest()
+    known = earlier(digest) if options.go_on else {}
     tally = {verdict: 0 for verdict in ("noticed", "survived", "equal", "no C", "same code")}
     left = iter(drawn)
     free = queue.Queue()
@@ -529,6 +549,8 @@ def main():
     def one(m):
         if m.key() in table:
             return m, "equal", table[m.key()], 0
+        if m.number in known:
+            return (m, *known[m.number], 0)
         bench = free.get()
         start = time.monotonic()
         try:
@@ -538,7 +560,8 @@ def main():
         return m, verdict, by, time.monotonic() - start
 
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool, open(
-            os.path.join(PLACE, "results.tsv"), "w", encoding="utf-8") as log:
+            RESULTS, "w", encoding="utf-8") as log:
+        log.write("# %s\n" % digest)
         running = set()
         while True:
             counted = tally["noticed"] + tally["survived"] + tally["equal"]

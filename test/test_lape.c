@@ -146,6 +146,41 @@ static void test_counts_files(const char *folder) {
     counts_free(&c);
 }
 
+/* The most layers that counts may have, and one more. */
+static void test_many_layers(const char *folder) {
+    static const char *const label[] = {"xx", NULL};
+    struct error e;
+    char path[256];
+    snprintf(path, sizeof path, "%s/layers.gguf", folder);
+    for (int more = 0; more < 2; more++) {
+        struct counts c = small_counts(65536 + more, 1, 1, label), back;
+        CHECK(save(&c, path, &e) == 0, "%s", e.text);
+        const bool opened = counts_open(&back, path, &e) == 0;
+        CHECK(opened != more, "%d layers: %s", c.layers, opened ? "are taken" : e.text);
+        if (opened) counts_free(&back);
+        counts_free(&c);
+    }
+    remove(path);
+}
+
+/* The last sums that 64 bits hold, and the first that they do not. */
+static void test_overflow(void) {
+    static const struct {
+        int64_t to, v;
+        bool beyond;
+    } sum[] = {{INT64_MAX - 5, 5, false}, {INT64_MAX - 5, 6, true}, {INT64_MIN + 5, -5, false},
+               {INT64_MIN + 5, -6, true}, {0, INT64_MIN, false},    {-1, INT64_MIN, true},
+               {INT64_MAX, 0, false},     {INT64_MIN, 0, false},    {INT64_MIN, INT64_MAX, false}};
+    for (size_t i = 0; i < sizeof sum / sizeof *sum; i++) {
+        int64_t to = sum[i].to;
+        const bool beyond = add_overflows(&to, sum[i].v);
+        const uint64_t want = (uint64_t)sum[i].to + (sum[i].beyond ? 0 : (uint64_t)sum[i].v);
+        CHECK(beyond == sum[i].beyond && (uint64_t)to == want, "%lld and %lld: %s, %lld",
+              (long long)sum[i].to, (long long)sum[i].v, beyond ? "beyond" : "a sum",
+              (long long)to);
+    }
+}
+
 static void test_merging(void) {
     static const char *const abc[] = {"a", "b", "c", NULL}, *const bd[] = {"b", "d", NULL};
     struct counts part[4] = {random_counts(2, 9, abc), random_counts(2, 9, bd),
@@ -599,6 +634,8 @@ int main(void) {
     }
     test_counting(p);
     test_counts_files(folder);
+    test_many_layers(folder);
+    test_overflow();
     test_merging();
     test_ranks();
     test_selection();
