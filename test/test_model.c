@@ -575,6 +575,26 @@ static void watch(void *context, enum point at, int layer, real *values, int row
             if (values[i] != 0) s->zeroed = -1;
 }
 
+/* The slopes of Press et al.'s code, which starts from powers of two: -log2 of each. */
+static void test_alibi(void) {
+    static const struct {
+        int heads;
+        double fall[12];
+    } row[] = {{1, {8}},
+               {2, {4, 8}},
+               {3, {4, 8, 2}},
+               {8, {1, 2, 3, 4, 5, 6, 7, 8}},
+               {12, {1, 2, 3, 4, 5, 6, 7, 8, 0.5, 1.5, 2.5, 3.5}}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        const struct config c = {.heads = row[i].heads, .alibi = 8};
+        for (int h = 0; h < c.heads; h++) {
+            const double want = exp2(-row[i].fall[h]), got = alibi_slope(&c, h);
+            CHECK(fabs(got - want) < 1e-7 * want, "slope %d of %d is %g, not %g", h, c.heads, got,
+                  want);
+        }
+    }
+}
+
 static void test_hook(struct pool *p) {
     struct error e;
     struct config c = {.layers = 2,
@@ -671,8 +691,6 @@ static void test_golden(struct pool *p) {
 int main(void) {
     struct error e;
     struct pool *p = pool_new(3, &e);
-    test_functions();
-    test_power();
     test_limits();
     test_halves();
     test_pool();
@@ -680,9 +698,12 @@ int main(void) {
     test_products(p);
     test_forward(p);
     test_families(p);
+    test_alibi();
     test_hook(p);
     test_slices(p);
     test_golden(p);
+    test_functions(); /* these take longest */
+    test_power();
     pool_free(p);
     return finish();
 }
