@@ -295,8 +295,10 @@ static const char *judge(const struct counts *c, const struct find *f, const str
         if (in && !candidate) fault = "a neuron is selected that the filter drops";
         if (in) worst = fmax(worst, h);
         if (!in && candidate) best_left = fmin(best_left, h);
-        for (int k = 0; in && k < K; k++)
+        for (int k = 0; in && k < K; k++) {
             if (got->member[at * K + k] != (p[i * K + k] > bar)) fault = "a language is wrong";
+            if (got->p[at * K + k] != p[i * K + k]) fault = "a probability is wrong";
+        }
         at += in;
     }
     if (at != got->n) fault = "neurons are not in order";
@@ -307,6 +309,28 @@ static const char *judge(const struct counts *c, const struct find *f, const str
         fault = "a threshold is wrong";
     free(p);
     return fault;
+}
+
+/* H / ln K - X max p / (mean of 1/1 .. 1/K), H of no p below 1e-12; 1/1 .. 1/5 by their sums. */
+static void test_penalty(void) {
+    static const double mean_of_inverses[] = {
+        0, 1, 1.5 / 2, 11. / 6 / 3, 25. / 12 / 4, 137. / 60 / 5};
+    double room[10], p[5];
+    for (int i = 0; i < 200; i++) {
+        const int K = 2 + i % 4;
+        double floored[5], most = 0;
+        for (int k = 0; k < K; k++) {
+            p[k] = test_random() % 3 ? test_fraction() : 0;
+            floored[k] = fmax(p[k], 1e-12);
+            most = fmax(most, p[k]);
+        }
+        const double penalty = test_fraction() * 3;
+        const double want =
+            plain_entropy(floored, K) / log(K) - penalty * most / mean_of_inverses[K];
+        const double got = penalised_entropy(p, K, penalty, room);
+        CHECK(fabs(got - want) < 1e-12, "%d languages, penalty %g: %.17g, not %.17g", K, penalty,
+              got, want);
+    }
 }
 
 static void test_selection(void) {
@@ -638,6 +662,7 @@ int main(void) {
     test_overflow();
     test_merging();
     test_ranks();
+    test_penalty();
     test_selection();
     test_one_language();
     test_parts();
