@@ -57,6 +57,7 @@ PYTHON_TESTS = ["test_ablation", "test_lines", "test_split", "test_diff", "test_
                 "test_cli", "test_golden", "test_methods", "test_quantised", "test_fields",
                 "test_fields_tokenizer", "test_bench", "fuzz/test_replay"]
 SLOW_TESTS = ["test_doc", "test_experiments"]      # for those that are left
+ENDLESS = None, -signal.SIGXCPU, -signal.SIGKILL   # statuses of what was ended from outside
 BUILDS = {"test_bench": "build/bench", "fuzz/test_replay": "build/fuzz/replay"}
 
 
@@ -76,7 +77,8 @@ BINARY = {"+": ["-"], "-": ["+"], "*": ["/"], "/": ["*"], "%": ["/"], "<": ["<="
           ">>": ["<<"], "+=": ["-=", "="], "-=": ["+=", "="], "*=": ["/=", "="], "/=": ["*=", "="],
           "|=": ["&=", "="], "&=": ["|=", "="]}
 TYPES = set("""struct const static enum int char bool float double void unsigned size_t real vec
-    uint8_t int8_t uint16_t int32_t uint32_t int64_t uint64_t FILE va_list typedef inline""".split())
+    uint8_t int8_t uint16_t int32_t uint32_t int64_t uint64_t FILE va_list typedef
+    inline""".split())
 NO_STATEMENT = TYPES | set("return if else for while do switch case default".split())
 OPENS, CLOSES = "([{", ")]}"
 
@@ -187,7 +189,8 @@ class Scan:
             self.add(i + 1, end, "(!%s)" % self.part(i + 1, end))
         elif token not in ("for", "switch", "return", "sizeof"):
             for j in range(i + 2, end - 2):
-                if (self.inside[j] == i + 1 and self.token(j - 1) in "(," and self.token(j + 1) == "," and
+                if (self.inside[j] == i + 1 and
+                        self.token(j - 1) in "(," and self.token(j + 1) == "," and
                         self.token(j + 3) in ",)" and self.token(j) != self.token(j + 2) and
                         {self.tokens[j][0], self.tokens[j + 2][0]} <= {"word", "number"}):
                     self.add(j, j + 2, "%s, %s" % (self.token(j + 2), self.token(j)))
@@ -264,12 +267,15 @@ def read_table(mutants):
 # ---- Building and testing ----------------------------------------------------------------------
 
 def run(command, where, limit, environment=None):
-    """Status and output; status None when it did not end in time. Nothing of it is left."""
+    """Status and output; status None when it did not end in time. Nothing of it is left. The limit
+    is of the processor's time in each process, since others may use the machine, too; what waits
+    for ever ends after ten times as long and some minutes."""
+    command = ["sh", "-c", 'ulimit -t %d; exec "$@"' % limit, "sh", *command]
     with subprocess.Popen(command, cwd=where, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, start_new_session=True,
                           env=environment) as process:
         try:
-            output = process.communicate(timeout=limit)[0]
+            output = process.communicate(timeout=300 + 10 * limit)[0]
             status = process.returncode
         except subprocess.TimeoutExpired:
             output, status = b"", None
@@ -283,7 +289,8 @@ def run(command, where, limit, environment=None):
 def copy_tree(to):
     left_out = {"build", "shared", "__pycache__", "lape", "lape-spec", "lape64", "lape-x86-64"}
     shutil.copytree(ROOT, to, symlinks=True, ignore=lambda _, names: [
-        name for name in names if name in left_out or name.startswith(".") and name != ".clang-format"])
+        name for name in names
+        if name in left_out or name.startswith(".") and name != ".clang-format"])
     for folder in ("build/fuzz", "tmp"):
         os.makedirs(os.path.join(to, folder))
 
@@ -374,7 +381,8 @@ class Bench:
     def link(self, target, changed):
         plan = self.plans[target]
         objects = [self.object(plan, source, changed) for source in plan.sources]
-        status, said = run([*plan.compiler, "-o", target, *objects, *plan.libraries], self.place, 60)
+        status, said = run([*plan.compiler, "-o", target, *objects, *plan.libraries], self.place,
+                           60)
         if status != 0:
             raise NotCompiled(said)
 
@@ -433,9 +441,9 @@ def judge(bench, m, text, tests, seconds):
             if not bench.mutate(m, text):
                 return "same code", ""
             for name in tests:
-                good, status, _ = bench.test(name, m.file, 15 + 5 * seconds[name])
+                good, status, _ = bench.test(name, m.file, 30 + seconds[name])
                 if not good:
-                    return "noticed", name + (" (no end)" if status is None else "")
+                    return "noticed", name + " (no end)" * (status in ENDLESS)
             return "survived", ""
         except NotCompiled:
             return "no C", ""
@@ -463,7 +471,8 @@ def check_plain(benches, tests):
     for name, _, good, said in done:
         if not good:
             print("%s fails on the unmutated copy:\n%s" % (name, said[-2000:]))
-    return {name: spent for name, spent, _, _ in done}, [name for name, _, good, _ in done if not good]
+    return ({name: spent for name, spent, _, _ in done},
+            [name for name, _, good, _ in done if not good])
 
 
 def earlier(digest):
@@ -494,7 +503,8 @@ def main():
     parser.add_argument("--n", type=int, default=300, help="mutants (300)")
     parser.add_argument("--seed", default="1", help="which are drawn (1)")
     parser.add_argument("--jobs", type=int, default=2, help="at once (2)")
-    parser.add_argument("--quick", action="store_true", help="without %s" % " and ".join(SLOW_TESTS))
+    parser.add_argument("--quick", action="store_true",
+                        help="without %s" % " and ".join(SLOW_TESTS))
     parser.add_argument("--tests", nargs="+", metavar="NAME", help="these tests alone: a draft")
     parser.add_argument("--go-on", action="store_true", help="with what the last run found")
     parser.add_argument("--only", nargs="+", metavar="NUMBER", help="mutants of these numbers")
@@ -585,9 +595,12 @@ def main():
                         m.number, m.file, m.line, m.function, m.before, m.after), flush=True)
     noticed, survived, equal = tally["noticed"], tally["survived"], tally["equal"]
     others = noticed + survived
-    print("%d mutants in %.0f min: %d noticed, %d equal, %d survived; %d more did not compile, "
-          "%d gave the same code" % (others + equal, (time.monotonic() - begun) / 60, noticed,
-                                     equal, survived, tally["no C"], tally["same code"]))
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print("%d mutants in %.0f min, %.0f of CPU: %d noticed, %d equal, %d survived; %d more did not "
+          "compile, %d gave the same code" % (
+              others + equal, (time.monotonic() - begun) / 60,
+              (used.ru_utime + used.ru_stime) / 60, noticed, equal, survived, tally["no C"],
+              tally["same code"]))
     checks.say(noticed >= SHARE * others, "%.1f %% of %d are noticed; %.0f %% are wanted" % (
         100 * noticed / max(others, 1), others, 100 * SHARE))
     return checks.end()
