@@ -658,6 +658,45 @@ static void test_slices(struct pool *p) {
     CHECK(row[2].sum == 0, "a row without a target is passed over");
 }
 
+/* A vocabulary of two whole slices and a part of one: -ln softmax of the logits, by plain loops. */
+static void test_losses(struct pool *p) {
+    enum { T = 6, FIRST = 1, N = T - FIRST, V = 2 * SLICE + 77 };
+    struct error e;
+    struct config c = {.family = &family_table[6], /* phi2: its outputs have biases */
+                       .layers = 1,
+                       .width = 32,
+                       .neurons = 64,
+                       .heads = 2,
+                       .kv_heads = 2,
+                       .head_dim = 16,
+                       .vocab = V,
+                       .norm_eps = 1e-5,
+                       .rope_base = 1e4};
+    struct model m = random_model(c, TENSOR_F32);
+    const int32_t tokens[T] = {7, V - 1, 0, SLICE, 3, 9};
+    const int32_t target[N] = {SLICE, -1, V - 1, SLICE - 1, 0};
+    double loss[N + 1] = {-1, -1, -1, -1, -1, -1};
+    real *room = malloc(sizeof *room * N * SLICE), *want = all_at_once(&m, p, tokens, T);
+    struct run *r = run_new(&m, p, (struct room){T, T, T, false}, &e);
+    CHECK(m.output_bias && forward(r, &(struct sequence){tokens, T, 0, 0}, 1, NULL, &e) == 0 &&
+              losses(r, FIRST, N, target, room, loss, &e) == 0,
+          "%s", e.text);
+    for (int i = 0; i < N; i++) {
+        const real *x = want + (size_t)(FIRST + i) * V;
+        long double sum = 0;
+        if (target[i] < 0) continue;
+        for (int v = 0; v < V; v++) sum += expl((long double)x[v] - x[target[i]]);
+        CHECK(fabs(loss[i] - (double)logl(sum)) < 1e-5, "loss %d is %.9g, not %.9Lg", i, loss[i],
+              logl(sum));
+    }
+    CHECK(loss[1] == -1 && loss[N] == -1, "a loss that nobody asked for");
+    m.output_bias[V - 1] = (real)NAN;
+    CHECK(losses(r, FIRST, N, target, room, loss, &e) < 0, "losses that are no numbers");
+    run_free(r);
+    free(room), free(want);
+    free_random_model(&m);
+}
+
 /* ---- The demo model, against what transformers makes of it -------------------------------------
  */
 
@@ -701,6 +740,7 @@ int main(void) {
     test_alibi();
     test_hook(p);
     test_slices(p);
+    test_losses(p);
     test_golden(p);
     test_functions(); /* these take longest */
     test_power();
