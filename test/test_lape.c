@@ -146,6 +146,24 @@ static void test_counts_files(const char *folder) {
     counts_free(&c);
 }
 
+/* Labels that are none, or do not ascend. */
+static void test_labels(const char *folder) {
+    static const char *const good[] = {"a", "b", "c", NULL}, *const last[] = {"", "none", "b",
+                                                                              "aa"};
+    struct error e;
+    char path[256];
+    snprintf(path, sizeof path, "%s/labels.gguf", folder);
+    for (int i = 0; i < 3; i++) {
+        struct counts c = random_counts(1, 2, good), back;
+        strcpy(c.language[2].label, last[i]);
+        CHECK(save(&c, path, &e) == 0 && counts_open(&back, path, &e) < 0 &&
+                  strstr(e.text, "language 2 has no proper label"),
+              "'%s' after a and b: %s", last[i], e.text);
+        counts_free(&c);
+    }
+    remove(path);
+}
+
 /* The most layers that counts may have, and one more. */
 static void test_many_layers(const char *folder) {
     static const char *const label[] = {"xx", NULL};
@@ -531,6 +549,45 @@ static void test_neuron_files(const char *folder) {
     counts_free(&c);
 }
 
+/* A list to the letter, of four neurons whose p are 1 and 0, 1/2 and 1/2, 1/4 and 0, 3/4 and 1/4:
+ * -3/4 ln 3/4 - 1/4 ln 1/4 is 0.56233514462. */
+static void test_list_text(void) {
+    static const char *const label[] = {"a", "b", NULL};
+    static const int64_t positive[2][4] = {{4, 2, 1, 3}, {0, 2, 0, 1}};
+    static const char want[] = "# language-specific neurons\n"
+                               "# model: small\n"
+                               "# digest: 00000000000000ab\n"
+                               "# layers: 1\n"
+                               "# neurons: 4\n"
+                               "# languages: a b\n"
+                               "# tokens: 4 4\n"
+                               "# method: lape\n"
+                               "# top: 0.75\n"
+                               "# filter: 0.25, threshold 0\n"
+                               "# bar: 0.75, threshold 0.5\n"
+                               "layer\tneuron\tlape\tlanguages\tp_a\tp_b\n"
+                               "0\t0\t0\ta\t1\t0\n"
+                               "0\t2\t0\t-\t0.25\t0\n"
+                               "0\t3\t0.562335145\ta\t0.75\t0.25\n";
+    struct counts c = small_counts(1, 4, 1, label);
+    struct find f = {.top = 0.75, .filter = 0.25, .bar = 0.75};
+    struct neurons n;
+    struct error e;
+    char text[1000] = "";
+    c.digest = 0xab;
+    for (int k = 0; k < 2; k++) {
+        c.language[k].tokens = 4;
+        memcpy(c.language[k].of[POSITIVE], positive[k], sizeof positive[k]);
+    }
+    CHECK(find_neurons(&c, &f, &n, &e) == 0, "%s", e.text);
+    FILE *file = fmemopen(text, sizeof text, "w");
+    neurons_print(&n, &c, &f, file);
+    fclose(file);
+    CHECK(strcmp(text, want) == 0, "the list is:\n%s", text);
+    neurons_free(&n);
+    counts_free(&c);
+}
+
 /* A model without a name has neurons that are read again, too. */
 static void test_nameless_model(const char *folder) {
     static const char *const label[] = {"a", "b", NULL};
@@ -658,6 +715,7 @@ int main(void) {
     }
     test_counting(p);
     test_counts_files(folder);
+    test_labels(folder);
     test_many_layers(folder);
     test_overflow();
     test_merging();
@@ -670,6 +728,7 @@ int main(void) {
     test_permuted_ties();
     test_official();
     test_neuron_files(folder);
+    test_list_text();
     test_nameless_model(folder);
     test_large_headers(folder);
     test_no_text();
