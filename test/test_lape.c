@@ -148,8 +148,8 @@ static void test_counts_files(const char *folder) {
 
 /* Labels that are none, or do not ascend. */
 static void test_labels(const char *folder) {
-    static const char *const good[] = {"a", "b", "c", NULL}, *const last[] = {"", "none", "b",
-                                                                              "aa"};
+    static const char *const good[] = {"a", "b", "c", NULL};
+    static const char *const last[] = {"", "none", "aa"};
     struct error e;
     char path[256];
     snprintf(path, sizeof path, "%s/labels.gguf", folder);
