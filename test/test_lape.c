@@ -705,6 +705,30 @@ static void test_no_text(void) {
     free(c.ids.at);
 }
 
+/* How often each token is drawn: of probabilities 8, 4, 2, 1 and 1 of 16 the nucleus of 0.8 has the
+ * first three; at a temperature of a half they are squared. */
+static void test_draws(void) {
+    static const double share[2][5] = {{4. / 7, 2. / 7, 1. / 7, 0, 0},
+                                       {64. / 86, 16. / 86, 4. / 86, 1. / 86, 1. / 86}};
+    const real logits[5] = {(real)log(1), (real)log(8), (real)log(2), (real)log(1), (real)log(4)};
+    static const int place[5] = {3, 0, 2, 4, 1}; /* among the likeliest */
+    static const struct checkpoint m = {.model.config.vocab = 5};
+    struct token_weight weight[5];
+    enum { DRAWS = 60000 };
+    for (int i = 0; i < 2; i++) {
+        const struct generation g = {
+            .m = &m, .s = {.temperature = i ? 0.5 : 1, .top_p = i ? 1 : 0.8}, .weight = weight};
+        uint64_t state = 1;
+        int drawn[5] = {0};
+        for (int j = 0; j < DRAWS; j++) drawn[place[draw(&g, &state, logits)]]++;
+        for (int k = 0; k < 5; k++) {
+            const double want = DRAWS * share[i][k], off = fabs(drawn[k] - want);
+            CHECK(off <= 5 * sqrt(want), "token %d is drawn %d times, not about %.0f", k, drawn[k],
+                  want);
+        }
+    }
+}
+
 int main(void) {
     struct error e;
     struct pool *p = pool_new(3, &e);
@@ -732,6 +756,7 @@ int main(void) {
     test_nameless_model(folder);
     test_large_headers(folder);
     test_no_text();
+    test_draws();
     test_edits();
     rmdir(folder);
     pool_free(p);
