@@ -705,6 +705,20 @@ static void test_no_text(void) {
     free(c.ids.at);
 }
 
+/* The rows of `lape ppl`: languages of the corpora first, as these come, then the list's others. */
+static void test_rows(void) {
+    char label[3][LABEL_SIZE] = {"a", "b", "c"};
+    struct corpus corpus[] = {{.label = "c"}, {.label = "other"}, {.label = "b"}};
+    struct work w = {.corpus = corpus, .neurons = {.languages = 3, .label = label}};
+    static const int want[4][3] = {{0, 1, 2}, {2, 0, 1}, {2, 0, 1}, {2, 1, 0}}; /* by corpora */
+    for (w.corpora = 0; w.corpora < 4; w.corpora++) {
+        int row[3] = {-1, -1, -1};
+        order_rows(&w, row);
+        CHECK(memcmp(row, want[w.corpora], sizeof row) == 0, "%d corpora: rows %d, %d, %d",
+              w.corpora, row[0], row[1], row[2]);
+    }
+}
+
 /* How often each token is drawn: of probabilities 8, 4, 2, 1 and 1 of 16 the nucleus of 0.8 has the
  * first three; at a temperature of a half they are squared. */
 static void test_draws(void) {
@@ -757,6 +771,7 @@ int main(void) {
     test_large_headers(folder);
     test_no_text();
     test_draws();
+    test_rows();
     test_edits();
     rmdir(folder);
     pool_free(p);
