@@ -609,6 +609,7 @@ static void test_hook(struct pool *p) {
     struct model m = random_model(c, TENSOR_F32);
     struct run *r = run_new(&m, p, (struct room){8, 8, 8, false}, &e);
     struct seen s = {.zeroed = 1};
+    CHECK(r && (uintptr_t)r->x % 64 == 0 && (uintptr_t)r->h % 64 == 0, "whole cache lines");
     const struct hook hook = {watch, &s};
     const int32_t tokens[] = {1, 2, 3, 8, 9, -1};
     real out[8 * 9];
