@@ -236,6 +236,10 @@ build/inject/fail.so: test/inject/fail.c build/compile
 coverage:
 	@python3 test/coverage.py $(QUICK:%=--quick)
 
+# Small faults in the C, N of them drawn by SEED, one at a time: the tests have to notice. QUICK=1: 20.
+mutants: lape
+	@python3 test/mutants.py $(QUICK:%=--quick) $(N:%=--n %) $(SEED:%=--seed %)
+
 # Shards counted by GNU parallel and by Slurm, where they are installed.
 scale-test: lape
 	python3 test/builds/test_scale.py
@@ -256,5 +260,5 @@ clean:
 
 .PHONY: spec manual install uninstall demo real gemma reproduce card test test-program exercises \
 	exercise bare oracle oracle-real golden golden-blocks identical identical-lape identical-prompt \
-	portable analyze sanitize coverage fuzz fuzz-convert inject precision tokenizers peers quantised train-test \
-	scale-test bench format clean force
+	portable analyze sanitize coverage mutants fuzz fuzz-convert inject precision tokenizers peers \
+	quantised train-test scale-test bench format clean force

@@ -18,6 +18,7 @@ static int passed, failed;
             printf("FAIL %s:%d: ", __FILE__, __LINE__);                                            \
             printf(__VA_ARGS__);                                                                   \
             printf("\n");                                                                          \
+            if (getenv("FIRST_FAILURE")) exit(finish()); /* is enough to know */                   \
         }                                                                                          \
     } while (0)
 

@@ -146,6 +146,59 @@ static void test_counts_files(const char *folder) {
     counts_free(&c);
 }
 
+/* Labels that are none, or do not ascend. */
+static void test_labels(const char *folder) {
+    static const char *const good[] = {"a", "b", "c", NULL};
+    static const char *const last[] = {"", "none", "aa"};
+    struct error e;
+    char path[256];
+    snprintf(path, sizeof path, "%s/labels.gguf", folder);
+    for (int i = 0; i < 3; i++) {
+        struct counts c = random_counts(1, 2, good), back;
+        strcpy(c.language[2].label, last[i]);
+        CHECK(save(&c, path, &e) == 0 && counts_open(&back, path, &e) < 0 &&
+                  strstr(e.text, "language 2 has no proper label"),
+              "'%s' after a and b: %s", last[i], e.text);
+        counts_free(&c);
+    }
+    remove(path);
+}
+
+/* The most layers that counts may have, and one more. */
+static void test_many_layers(const char *folder) {
+    static const char *const label[] = {"xx", NULL};
+    struct error e;
+    char path[256];
+    snprintf(path, sizeof path, "%s/layers.gguf", folder);
+    for (int more = 0; more < 2; more++) {
+        struct counts c = small_counts(65536 + more, 1, 1, label), back;
+        CHECK(save(&c, path, &e) == 0, "%s", e.text);
+        const bool opened = counts_open(&back, path, &e) == 0;
+        CHECK(opened != more, "%d layers: %s", c.layers, opened ? "are taken" : e.text);
+        if (opened) counts_free(&back);
+        counts_free(&c);
+    }
+    remove(path);
+}
+
+/* The last sums that 64 bits hold, and the first that they do not. */
+static void test_overflow(void) {
+    static const struct {
+        int64_t to, v;
+        bool beyond;
+    } sum[] = {{INT64_MAX - 5, 5, false}, {INT64_MAX - 5, 6, true}, {INT64_MIN + 5, -5, false},
+               {INT64_MIN + 5, -6, true}, {0, INT64_MIN, false},    {-1, INT64_MIN, true},
+               {INT64_MAX, 0, false},     {INT64_MIN, 0, false},    {INT64_MIN, INT64_MAX, false}};
+    for (size_t i = 0; i < sizeof sum / sizeof *sum; i++) {
+        int64_t to = sum[i].to;
+        const bool beyond = add_overflows(&to, sum[i].v);
+        const uint64_t want = (uint64_t)sum[i].to + (sum[i].beyond ? 0 : (uint64_t)sum[i].v);
+        CHECK(beyond == sum[i].beyond && (uint64_t)to == want, "%lld and %lld: %s, %lld",
+              (long long)sum[i].to, (long long)sum[i].v, beyond ? "beyond" : "a sum",
+              (long long)to);
+    }
+}
+
 static void test_merging(void) {
     static const char *const abc[] = {"a", "b", "c", NULL}, *const bd[] = {"b", "d", NULL};
     struct counts part[4] = {random_counts(2, 9, abc), random_counts(2, 9, bd),
@@ -260,8 +313,10 @@ static const char *judge(const struct counts *c, const struct find *f, const str
         if (in && !candidate) fault = "a neuron is selected that the filter drops";
         if (in) worst = fmax(worst, h);
         if (!in && candidate) best_left = fmin(best_left, h);
-        for (int k = 0; in && k < K; k++)
+        for (int k = 0; in && k < K; k++) {
             if (got->member[at * K + k] != (p[i * K + k] > bar)) fault = "a language is wrong";
+            if (got->p[at * K + k] != p[i * K + k]) fault = "a probability is wrong";
+        }
         at += in;
     }
     if (at != got->n) fault = "neurons are not in order";
@@ -272,6 +327,28 @@ static const char *judge(const struct counts *c, const struct find *f, const str
         fault = "a threshold is wrong";
     free(p);
     return fault;
+}
+
+/* H / ln K - X max p / (mean of 1/1 .. 1/K), H of no p below 1e-12; 1/1 .. 1/5 by their sums. */
+static void test_penalty(void) {
+    static const double mean_of_inverses[] = {
+        0, 1, 1.5 / 2, 11. / 6 / 3, 25. / 12 / 4, 137. / 60 / 5};
+    double room[10], p[5];
+    for (int i = 0; i < 200; i++) {
+        const int K = 2 + i % 4;
+        double floored[5], most = 0;
+        for (int k = 0; k < K; k++) {
+            p[k] = test_random() % 3 ? test_fraction() : 0;
+            floored[k] = fmax(p[k], 1e-12);
+            most = fmax(most, p[k]);
+        }
+        const double penalty = test_fraction() * 3;
+        const double want =
+            plain_entropy(floored, K) / log(K) - penalty * most / mean_of_inverses[K];
+        const double got = penalised_entropy(p, K, penalty, room);
+        CHECK(fabs(got - want) < 1e-12, "%d languages, penalty %g: %.17g, not %.17g", K, penalty,
+              got, want);
+    }
 }
 
 static void test_selection(void) {
@@ -492,6 +569,45 @@ static void test_neuron_files(const char *folder) {
     counts_free(&c);
 }
 
+/* A list to the letter, of four neurons whose p are 1 and 0, 1/2 and 1/2, 1/4 and 0, 3/4 and 1/4:
+ * -3/4 ln 3/4 - 1/4 ln 1/4 is 0.56233514462. */
+static void test_list_text(void) {
+    static const char *const label[] = {"a", "b", NULL};
+    static const int64_t positive[2][4] = {{4, 2, 1, 3}, {0, 2, 0, 1}};
+    static const char want[] = "# language-specific neurons\n"
+                               "# model: small\n"
+                               "# digest: 00000000000000ab\n"
+                               "# layers: 1\n"
+                               "# neurons: 4\n"
+                               "# languages: a b\n"
+                               "# tokens: 4 4\n"
+                               "# method: lape\n"
+                               "# top: 0.75\n"
+                               "# filter: 0.25, threshold 0\n"
+                               "# bar: 0.75, threshold 0.5\n"
+                               "layer\tneuron\tlape\tlanguages\tp_a\tp_b\n"
+                               "0\t0\t0\ta\t1\t0\n"
+                               "0\t2\t0\t-\t0.25\t0\n"
+                               "0\t3\t0.562335145\ta\t0.75\t0.25\n";
+    struct counts c = small_counts(1, 4, 1, label);
+    struct find f = {.top = 0.75, .filter = 0.25, .bar = 0.75};
+    struct neurons n;
+    struct error e;
+    char text[1000] = "";
+    c.digest = 0xab;
+    for (int k = 0; k < 2; k++) {
+        c.language[k].tokens = 4;
+        memcpy(c.language[k].of[POSITIVE], positive[k], sizeof positive[k]);
+    }
+    CHECK(find_neurons(&c, &f, &n, &e) == 0, "%s", e.text);
+    FILE *file = fmemopen(text, sizeof text, "w");
+    neurons_print(&n, &c, &f, file);
+    fclose(file);
+    CHECK(strcmp(text, want) == 0, "the list is:\n%s", text);
+    neurons_free(&n);
+    counts_free(&c);
+}
+
 /* A model without a name has neurons that are read again, too. */
 static void test_nameless_model(const char *folder) {
     static const char *const label[] = {"a", "b", NULL};
@@ -704,6 +820,44 @@ static void test_no_text(void) {
     free(c.ids.at);
 }
 
+/* The rows of `lape ppl`: languages of the corpora first, as these come, then the list's others. */
+static void test_rows(void) {
+    char label[3][LABEL_SIZE] = {"a", "b", "c"};
+    struct corpus corpus[] = {{.label = "c"}, {.label = "other"}, {.label = "b"}};
+    struct work w = {.corpus = corpus, .neurons = {.languages = 3, .label = label}};
+    static const int want[4][3] = {{0, 1, 2}, {2, 0, 1}, {2, 0, 1}, {2, 1, 0}}; /* by corpora */
+    for (w.corpora = 0; w.corpora < 4; w.corpora++) {
+        int row[3] = {-1, -1, -1};
+        order_rows(&w, row);
+        CHECK(memcmp(row, want[w.corpora], sizeof row) == 0, "%d corpora: rows %d, %d, %d",
+              w.corpora, row[0], row[1], row[2]);
+    }
+}
+
+/* How often each token is drawn: of probabilities 8, 4, 2, 1 and 1 of 16 the nucleus of 0.8 has the
+ * first three; at a temperature of a half they are squared. */
+static void test_draws(void) {
+    static const double share[2][5] = {{4. / 7, 2. / 7, 1. / 7, 0, 0},
+                                       {64. / 86, 16. / 86, 4. / 86, 1. / 86, 1. / 86}};
+    const real logits[5] = {(real)log(1), (real)log(8), (real)log(2), (real)log(1), (real)log(4)};
+    static const int place[5] = {3, 0, 2, 4, 1}; /* among the likeliest */
+    static const struct checkpoint m = {.model.config.vocab = 5};
+    struct token_weight weight[5];
+    enum { DRAWS = 60000 };
+    for (int i = 0; i < 2; i++) {
+        const struct generation g = {
+            .m = &m, .s = {.temperature = i ? 0.5 : 1, .top_p = i ? 1 : 0.8}, .weight = weight};
+        uint64_t state = 1;
+        int drawn[5] = {0};
+        for (int j = 0; j < DRAWS; j++) drawn[place[draw(&g, &state, logits)]]++;
+        for (int k = 0; k < 5; k++) {
+            const double want = DRAWS * share[i][k], off = fabs(drawn[k] - want);
+            CHECK(off <= 5 * sqrt(want), "token %d is drawn %d times, not about %.0f", k, drawn[k],
+                  want);
+        }
+    }
+}
+
 int main(void) {
     struct error e;
     struct pool *p = pool_new(3, &e);
@@ -714,8 +868,12 @@ int main(void) {
     }
     test_counting(p);
     test_counts_files(folder);
+    test_labels(folder);
+    test_many_layers(folder);
+    test_overflow();
     test_merging();
     test_ranks();
+    test_penalty();
     test_selection();
     test_one_language();
     test_parts();
@@ -723,11 +881,14 @@ int main(void) {
     test_permuted_ties();
     test_official();
     test_neuron_files(folder);
+    test_list_text();
     test_nameless_model(folder);
     test_large_headers(folder);
     test_no_text();
     test_resumable();
     test_progress();
+    test_draws();
+    test_rows();
     test_edits();
     rmdir(folder);
     pool_free(p);

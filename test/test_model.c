@@ -31,7 +31,7 @@ static void test_functions(void) {
         {"sin64", sin64, sinl, -1e6, 1e6, -2, false},
         {"cos64", cos64, cosl, -1e6, 1e6, -2, false},
         {"tanh64", tanh64, tanhl, -21, 21, 4, false},
-        {"real_exp", real_exp_of_real, expl, -87, 88, 1, true},
+        {"real_exp", real_exp_of_real, expl, -87, 88.7, 1, true},
     };
     for (size_t f = 0; f < sizeof function / sizeof *function; f++) {
         const double low = function[f].low, high = function[f].high, bound = function[f].bound;
@@ -71,6 +71,8 @@ static void test_power(void) {
 static void test_limits(void) {
     CHECK(exp64(1000) == INFINITY && exp64(-1000) == 0 && isnan(exp64(NAN)), "limits of exp64");
     CHECK(exp64(-740) > 0 && exp64(0) == 1, "exp64 underflows gradually");
+    CHECK(exp64(-745) == 0x1p-1074 && exp64(-745.2) == 0,
+          "the last that exp64 does not round to 0");
     CHECK(real_exp(1000) == (real)INFINITY && real_exp(-1000) == 0 && isnan(real_exp(NAN)),
           "limits of real_exp");
     CHECK(real_exp((real)-INFINITY) == 0 && real_exp(0) == 1, "real_exp of -inf and 0");
@@ -613,6 +615,26 @@ static void watch(void *context, enum point at, int layer, real *values, int row
             if (values[i] != 0) s->zeroed = -1;
 }
 
+/* The slopes of Press et al.'s code, which starts from powers of two: -log2 of each. */
+static void test_alibi(void) {
+    static const struct {
+        int heads;
+        double fall[12];
+    } row[] = {{1, {8}},
+               {2, {4, 8}},
+               {3, {4, 8, 2}},
+               {8, {1, 2, 3, 4, 5, 6, 7, 8}},
+               {12, {1, 2, 3, 4, 5, 6, 7, 8, 0.5, 1.5, 2.5, 3.5}}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        const struct config c = {.heads = row[i].heads, .alibi = 8};
+        for (int h = 0; h < c.heads; h++) {
+            const double want = exp2(-row[i].fall[h]), got = alibi_slope(&c, h);
+            CHECK(fabs(got - want) < 1e-7 * want, "slope %d of %d is %g, not %g", h, c.heads, got,
+                  want);
+        }
+    }
+}
+
 static void test_hook(struct pool *p) {
     struct error e;
     struct config c = {.layers = 2,
@@ -627,6 +649,7 @@ static void test_hook(struct pool *p) {
     struct model m = random_model(c, TENSOR_F32);
     struct run *r = run_new(&m, p, (struct room){8, 8, 8, false}, &e);
     struct seen s = {.zeroed = 1};
+    CHECK(r && (uintptr_t)r->x % 64 == 0 && (uintptr_t)r->h % 64 == 0, "whole cache lines");
     const struct hook hook = {watch, &s};
     const int32_t tokens[] = {1, 2, 3, 8, 9, -1};
     real out[8 * 9];
@@ -676,6 +699,45 @@ static void test_slices(struct pool *p) {
     CHECK(row[2].sum == 0, "a row without a target is passed over");
 }
 
+/* A vocabulary of two whole slices and a part of one: -ln softmax of the logits, by plain loops. */
+static void test_losses(struct pool *p) {
+    enum { T = 6, FIRST = 1, N = T - FIRST, V = 2 * SLICE + 77 };
+    struct error e;
+    struct config c = {.family = &family_table[6], /* phi2: its outputs have biases */
+                       .layers = 1,
+                       .width = 32,
+                       .neurons = 64,
+                       .heads = 2,
+                       .kv_heads = 2,
+                       .head_dim = 16,
+                       .vocab = V,
+                       .norm_eps = 1e-5,
+                       .rope_base = 1e4};
+    struct model m = random_model(c, TENSOR_F32);
+    const int32_t tokens[T] = {7, V - 1, 0, SLICE, 3, 9};
+    const int32_t target[N] = {SLICE, -1, V - 1, SLICE - 1, 0};
+    double loss[N + 1] = {-1, -1, -1, -1, -1, -1};
+    real *room = malloc(sizeof *room * N * SLICE), *want = all_at_once(&m, p, tokens, T);
+    struct run *r = run_new(&m, p, (struct room){T, T, T, false}, &e);
+    CHECK(m.output_bias && forward(r, &(struct sequence){tokens, T, 0, 0}, 1, NULL, &e) == 0 &&
+              losses(r, FIRST, N, target, room, loss, &e) == 0,
+          "%s", e.text);
+    for (int i = 0; i < N; i++) {
+        const real *x = want + (size_t)(FIRST + i) * V;
+        long double sum = 0;
+        if (target[i] < 0) continue;
+        for (int v = 0; v < V; v++) sum += expl((long double)x[v] - x[target[i]]);
+        CHECK(fabs(loss[i] - (double)logl(sum)) < 1e-5, "loss %d is %.9g, not %.9Lg", i, loss[i],
+              logl(sum));
+    }
+    CHECK(loss[1] == -1 && loss[N] == -1, "a loss that nobody asked for");
+    m.output_bias[V - 1] = (real)NAN;
+    CHECK(losses(r, FIRST, N, target, room, loss, &e) < 0, "losses that are no numbers");
+    run_free(r);
+    free(room), free(want);
+    free_random_model(&m);
+}
+
 /* ---- The demo model, against what transformers makes of it -------------------------------------
  */
 
@@ -709,8 +771,6 @@ static void test_golden(struct pool *p) {
 int main(void) {
     struct error e;
     struct pool *p = pool_new(3, &e);
-    test_functions();
-    test_power();
     test_limits();
     test_halves();
     test_pool();
@@ -719,9 +779,13 @@ int main(void) {
     test_forward(p);
     test_room(p);
     test_families(p);
+    test_alibi();
     test_hook(p);
     test_slices(p);
+    test_losses(p);
     test_golden(p);
+    test_functions(); /* these take longest */
+    test_power();
     pool_free(p);
     return finish();
 }
