@@ -211,12 +211,13 @@ enum { MOST_SHARDS = 1 << 30 };
 /* Whether two parts have a piece in common: a number that both steps reach. */
 static bool have_common(struct part a, struct part b) {
     uint64_t divisor = a.of, rest = b.of;
+    if (a.text != b.text) return false;
     while (rest) {
         const uint64_t next = divisor % rest;
         divisor = rest;
         rest = next;
     }
-    return a.text == b.text && a.shard % divisor == b.shard % divisor;
+    return a.shard % divisor == b.shard % divisor;
 }
 
 /* Nothing is counted twice. */
