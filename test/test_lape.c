@@ -285,8 +285,10 @@ static double value_of_rank(const double *p, size_t n, size_t rank) {
 static double plain_entropy(const double *p, int K) {
     long double sum = 0, h = 0;
     for (int k = 0; k < K; k++) sum += p[k];
-    for (int k = 0; k < K; k++)
-        if (p[k] > 0) h -= p[k] / sum * logl(p[k] / sum);
+    for (int k = 0; k < K; k++) {
+        const long double q = p[k] / sum; /* by itself: tcc passes on what it is made of */
+        if (q > 0) h -= q * logl(q);
+    }
     return (double)h;
 }
 
@@ -311,7 +313,7 @@ static const char *judge(const struct counts *c, const struct find *f, const str
             at < got->n &&
             (size_t)got->neuron[at].layer * c->neurons + (size_t)got->neuron[at].index == i;
         if (in && !candidate) fault = "a neuron is selected that the filter drops";
-        if (in) worst = fmax(worst, h);
+        if (in) worst = worse(worst, h);
         if (!in && candidate) best_left = fmin(best_left, h);
         for (int k = 0; in && k < K; k++) {
             if (got->member[at * K + k] != (p[i * K + k] > bar)) fault = "a language is wrong";
@@ -320,7 +322,7 @@ static const char *judge(const struct counts *c, const struct find *f, const str
         at += in;
     }
     if (at != got->n) fault = "neurons are not in order";
-    if (worst > best_left + 1e-12) fault = "a neuron of lower entropy was left out";
+    if (!(worst <= best_left + 1e-12)) fault = "a neuron of lower entropy was left out";
     if (got->n != least((size_t)nearbyint(f->top * (double)N), candidates))
         fault = "their number is wrong";
     if (fabs(f->threshold - least_p) > 0 || fabs(f->bar_value - bar) > 0)

@@ -103,7 +103,7 @@ def main(words=None):
         if target not in LIMITS:
             parser.error("no target is called " + target)
     failed, targets = 0, args.targets or list(LIMITS)
-    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None   # inputs become files there
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None   # inputs become files there
     with tempfile.TemporaryDirectory(prefix="lape-seeds.") as folder, \
             tempfile.TemporaryDirectory(prefix="lape-fuzz.", dir=memory) as room:
         seeds.write(folder)

@@ -275,6 +275,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1, help="of the moments (1)")
     parser.add_argument("--only", choices=["stops", "ignored", "cuts", "kills", "races"])
     options = parser.parse_args()
+    for number in STOPS:                    # whoever started this may ignore one, as nohup does
+        signal.signal(number, signal.SIG_DFL)
     parts = {"stops": stops, "ignored": ignored_stops, "cuts": cuts, "kills": kills, "races": races}
     with tempfile.TemporaryDirectory(prefix="moments.") as folder:
         m = Moments(cases.Place(folder), options)
