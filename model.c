@@ -2492,8 +2492,11 @@ static void attend_job(void *context, int i, int thread) {
 static void product(struct run *r, real *out, const real *x, int tokens, const struct matrix *w) {
     const int blocks = (tokens + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
     const int panels = (w->rows + WIDTH - 1) / WIDTH;
-    /* Many panels share a piece of x, but every thread is to have some jobs. */
-    const int some = max_int(1, min_int(PANELS, panels * blocks / pool_threads(r->pool) / 4));
+    /* Many panels share a piece of x, and one token's rows are fetched ahead within a job; but
+     * every thread is to have some jobs. */
+    const int share = panels * blocks / pool_threads(r->pool);
+    const int most = tokens == 1 ? max_int(PANELS, share / 16) : PANELS;
+    const int some = max_int(1, min_int(most, share / 4));
     const int rows = max_int(1, (1 << 14) / (ROWS * w->columns)) * ROWS; /* worth handing over */
     struct product p = {r, out, x, w, tokens, panels, some, (panels + some - 1) / some, {0}, rows};
     if (SPEC)
