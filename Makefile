@@ -14,7 +14,7 @@ HEADERS = lape.h unicode.h
 TESTS   = build/test_model build/test_blocks build/test_gguf build/test_tokenizer build/test_lape
 PYTHON  = .venv/bin/python
 # What does without libraries, or uses those that are there
-ANY    != test -x .venv/bin/python && echo .venv/bin/python || echo python3
+ANY    != test -x $(PYTHON) && echo $(PYTHON) || echo python3
 
 # lape; the loops that define its numbers; and the same in double precision
 lape: $(SOURCES) $(HEADERS) build/compile

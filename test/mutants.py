@@ -343,7 +343,6 @@ class Bench:
 
     plans = {}       # by target
     plain = {}       # (compiler, source): path of the unmutated object
-    lacking = {}     # test: the seconds it takes, when nothing is mutated
 
     def __init__(self, name):
         self.place = os.path.join(PLACE, name)

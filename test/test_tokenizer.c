@@ -355,7 +355,6 @@ static void test_merges(void) {
     free(s);
 }
 
-/* What text becomes whose tokenizer composes it: Unicode Standard Annex 15's own cases. */
 /* More of them than the table that they are looked up in has room for when it begins. */
 static void test_many_merges(void) {
     enum { MORE = 70 };
@@ -388,6 +387,7 @@ static void test_many_merges(void) {
     free(s);
 }
 
+/* What text becomes whose tokenizer composes it: Unicode Standard Annex 15's own cases. */
 static void test_composing(void) {
     static const struct {
         const char *text, *composed;
