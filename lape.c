@@ -1526,11 +1526,14 @@ static const int32_t *take_piece(struct corpus *c, size_t length, size_t *n) {
     return piece;
 }
 
-/* What part of the corpus has been read, from 0 to 1; -1 when that cannot be known. */
+/* What part of the corpus has been taken, from 0 to 1; -1 when that cannot be known. */
 static double corpus_done(const struct corpus *c) {
-    const double bytes = c->size ? (double)c->place / (double)c->size : -1;
-    const double ids = c->limit < UINT64_MAX ? (double)c->taken / (double)c->limit : -1;
-    return c->ended ? 1 : bytes > ids ? bytes : ids;
+    const double taken = (double)c->taken, held = (double)(ids_in(&c->ids) - c->used);
+    const double used = taken > 0 ? taken / (taken + held) : 0; /* of what has become ids */
+    const double read = (double)c->place - (double)(c->bytes.n - c->line);
+    const double bytes = c->size ? read / (double)c->size * used : -1;
+    const double ids = c->limit < UINT64_MAX ? taken / (double)c->limit : -1;
+    return c->ended ? used : bytes > ids ? bytes : ids;
 }
 
 /* ---- Pushing pieces through the model -------------------------------------------------------- */
@@ -1590,6 +1593,7 @@ struct progress {
     double start, shown, saved; /* seconds: begun, shown last, saved last */
     double tokens;
     double before, weight, all; /* parts of the work: done, of the corpus at hand, of all of it */
+    double skipped;             /* and what an earlier run has done */
 };
 
 static double now(void) {
@@ -1623,7 +1627,8 @@ static void progress_add(struct progress *p, const char *what, double tokens, do
     fprintf(stderr, "%s%s: %.0f tokens, %.0f tokens/s", p->terminal ? "\r\033[K" : "", what,
             p->tokens, p->tokens / spent);
     if (part > 0 && done >= 0)
-        fprintf(stderr, ", %.0f %%, %.0f s left", 100 * part, spent / part * (1 - part));
+        fprintf(stderr, ", %.0f %%, %.0f s left", 100 * part,
+                spent / (part - p->skipped / p->all) * (1 - part));
     if (!p->terminal) fputc('\n', stderr);
 }
 
@@ -2229,6 +2234,7 @@ static void count_language(struct work *w, int k, const struct options *o, struc
     f->corpus = c;
     f->part = part;
     pass_over(f, l, w->counts.vocab, partial);
+    if (l->pieces) p->skipped += p->weight * fmax(0, corpus_done(c));
     for (int n; (n = next_batch(f)) > 0;) {
         must(forward(f->run, f->sequence, n, &hook, &e) || count_is_sound(&counter, &e), NULL, &e);
         add_histogram(l->of[HISTOGRAM], f->tokens, f->n);
@@ -2271,7 +2277,7 @@ static void count_command(struct work *w, struct options *o) {
     progress_end(&p);
     counts_write(&w->counts, w->output.file);
     must(output_finish(&w->output, &e), NULL, &e);
-    remove(partial); /* which goes with OUT, whoever began it */
+    unlink(partial); /* which goes with OUT, whoever began it */
 }
 
 /* ---- lape merge, lape find ------------------------------------------------------------------- */

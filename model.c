@@ -1463,8 +1463,9 @@ static int load_config(struct model *m, struct error *e) {
         return -1;
     if (f->multipliers) c->logit_scale = 1 / c->logit_scale;
     if (c->attention_scale == 0) { /* the rule of llama.cpp, whose files do not say */
-        const bool wide = c->layers == f->wide_layers;
-        c->attention_scale = 1 / real_sqrt((real)(wide ? c->width / c->heads : c->head_dim));
+        const int d = c->layers == f->wide_layers ? c->width / c->heads : c->head_dim;
+        if (d < 1) return fail(e, "%d heads cannot share a width of %d", c->heads, c->width);
+        c->attention_scale = 1 / real_sqrt((real)d);
     }
     if (gguf_find(&m->file, "general.name") && gguf_string(&m->file, "general.name", &s, e) == 0)
         span_copy(c->name, sizeof c->name, s);

@@ -41,6 +41,7 @@ import time
 
 from paths import ROOT
 from report import Checks
+from tree import copy_tree
 
 GCC = os.environ.get("GCC", "gcc")
 GCOV = "gcov".join(GCC.rsplit("gcc", 1))
@@ -90,13 +91,7 @@ class Build:
         self.name, self.flags, self.targets, self.commands = name, flags, targets, commands
 
     def make(self):
-        for name in os.listdir(ROOT):
-            path, to = os.path.join(ROOT, name), os.path.join(self.tree, name)
-            if name in ("demo", "test", "tools"):
-                shutil.copytree(path, to, symlinks=True,
-                                ignore=shutil.ignore_patterns("__pycache__", "out"))
-            elif name == "Makefile" or name.endswith((".c", ".h")):
-                shutil.copy(path, to)
+        copy_tree(self.tree, "demo", "test", "tools")
         flags = "-O0 --coverage -Dalways_inline=unused -include test/coverage.h " + self.flags
         done = subprocess.run(["make", "-j%d" % CORES, "CC=" + GCC, "CFLAGS=" + flags,
                                *self.targets], cwd=self.tree, env=environment(),

@@ -36,6 +36,7 @@ import time
 
 from paths import ROOT
 from report import Checks
+from tree import copy_tree
 
 SHARE = 0.97
 FETCHING = re.compile(r"\bfetch(_in_order)?\(")    # into a cache: no number is another for it
@@ -288,15 +289,6 @@ def run(command, where, limit, environment=None):
     return status, output.decode("utf-8", "replace")
 
 
-def copy_tree(to):
-    left_out = {"build", "shared", "__pycache__", "lape", "lape-spec", "lape64", "lape-x86-64"}
-    shutil.copytree(ROOT, to, symlinks=True, ignore=lambda _, names: [
-        name for name in names
-        if name in left_out or name.startswith(".") and name != ".clang-format"])
-    for folder in ("build/fuzz", "tmp"):
-        os.makedirs(os.path.join(to, folder))
-
-
 class Plan:
     """How the Makefile makes a program: what is compiled, with what, and what is linked."""
 
@@ -346,7 +338,9 @@ class Bench:
 
     def __init__(self, name):
         self.place = os.path.join(PLACE, name)
-        copy_tree(self.place)
+        copy_tree(self.place, "demo", "doc", "test", "tools")
+        for folder in ("build/fuzz", "tmp"):
+            os.makedirs(os.path.join(self.place, folder))
         self.environment = dict(os.environ, TMPDIR=os.path.join(self.place, "tmp"),
                                 FIRST_FAILURE="1")
         self.environment.setdefault("LAPE_SHARED", os.path.join(ROOT, "..", "shared"))

@@ -21,6 +21,7 @@ import unittest
 from paths import ROOT
 import folder
 import report
+from tree import copy_tree
 
 # What need not be named in README.md.
 USUAL = {".ci", ".clang-format", ".gitignore", "LICENSE", "Makefile", "README.md"}
@@ -61,17 +62,9 @@ def run(words, where, status=0):
 
 
 class Case(folder.Case):
-    def tree(self, name, *more):
-        """A copy of the sources, and of other folders, in which nothing is built."""
-        to = self.path(name)
-        os.makedirs(to)
-        for path in os.listdir(ROOT):
-            if path.endswith((".c", ".h")) or path == "Makefile":
-                shutil.copy2(os.path.join(ROOT, path), to)
-        for path in more:
-            shutil.copytree(os.path.join(ROOT, path), os.path.join(to, path),
-                            ignore=shutil.ignore_patterns("out", "__pycache__"))
-        return to
+    def tree(self, name, *folders):
+        copy_tree(self.path(name), *folders)
+        return self.path(name)
 
 
 class Makes(Case):

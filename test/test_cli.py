@@ -1161,14 +1161,13 @@ class Count(Case):
         self.assertEqual(running.wait(), 0)
         return [line.split("\r\x1b[K") for line in said.decode().split("\r\n")]
 
-    def test_progress_on_a_terminal(self):
-        """A line for each text, which is written anew as the count goes on."""
-        arguments, _, path = long_count()
-        arguments = [word for word in arguments if word != "-q"]
+    def shown(self, size, *arguments):
+        """What a terminal shows of a count of texts a and b is right: a line for each, which is
+        written anew as the count goes on, with its part of both by their sizes."""
+        path = self.path("out")
+        first, second, last, nothing = self.on_terminal("count", DEMO, *arguments, "-o", path)
         tokens = {row.split(b"\t")[0].decode(): int(row.split(b"\t")[1])
                   for row in must("info", path).split(b"\n")[-3:-1]}
-        first, second, last, nothing = self.on_terminal(*arguments, "-o", self.path("out"))
-        self.assertEqual(read(self.path("out")), read(path))
         self.assertEqual(nothing, [""])
         self.assertRegex(last[-1], r"\A%d tokens in \d+\.\d s, \d+ tokens/s\Z" % sum(tokens.values()))
         seen = []
@@ -1180,9 +1179,23 @@ class Count(Case):
                                      text)
                 self.assertTrue(shown, text)
                 seen.append(tuple(map(int, shown.groups())))
+                second, done = label == "b", seen[-1][0]
+                part = second * size["a"] + size[label] * (done - second * tokens["a"]) / tokens[label]
+                self.assertAlmostEqual(seen[-1][1], 100 * part / sum(size.values()), delta=1)
         self.assertGreater(len(seen), 2)
         self.assertEqual([row[:2] for row in seen], sorted(row[:2] for row in seen))
-        self.assertLessEqual(seen[-1][1], 100)
+
+    def test_progress_on_a_terminal(self):
+        """Of so many ids of each text, and of all that there are."""
+        arguments, _, path = long_count()
+        arguments = [word for word in arguments[2:] if word != "-q"]
+        self.shown({"a": 1, "b": 1}, *arguments)
+        self.assertEqual(read(self.path("out")), read(path))
+        text, most = read(arguments[0][2:]), int(arguments[-1])
+        size = {"a": 2 * most, "b": 3 * most}
+        texts = ["%s=%s" % (label, self.path(label, text[:size[label]].decode("utf-8", "ignore")))
+                 for label in "ab"]
+        self.shown(size, *texts, *arguments[2:-2])
 
     def test_progress_without_an_end(self):
         """Of what a pipe gives nobody knows how much there is."""

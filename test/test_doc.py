@@ -26,6 +26,7 @@ import manual
 import report
 import test_convert
 from formats.gguf import Gguf
+from tree import copy_tree
 
 # With libraries, where `make oracle` has installed them.
 PATH = os.path.join(ROOT, ".venv", "bin") + os.pathsep + os.environ["PATH"]
@@ -158,13 +159,7 @@ class Tree:
         self.holder = tempfile.TemporaryDirectory(prefix="test_doc.")
         self.path = os.path.join(self.holder.name, "lape")
         self.document = None
-        os.mkdir(self.path)
-        for name in os.listdir(ROOT):
-            if name.endswith((".c", ".h")) or name == "Makefile":
-                shutil.copy2(os.path.join(ROOT, name), self.path)
-        for name in "tools", "demo":
-            shutil.copytree(os.path.join(ROOT, name), self.of(name),
-                            ignore=shutil.ignore_patterns("out", "__pycache__"))
+        copy_tree(self.path, "tools", "demo")
         if os.path.exists(os.path.join(ROOT, "build", "compile")):
             os.mkdir(self.of("build"))
             shutil.copy2(os.path.join(ROOT, "build", "compile"), self.of("build"))

@@ -329,6 +329,11 @@ class Models(Case):
             self.assertEqual(made[layers][0], made[layers][2])
             self.assertEqual(made[layers - 1][0], made[layers - 1][1])
             self.assertNotEqual(made[layers][0], made[layers][1])
+            file["values"][family + ".block_count"] = tiny.U32, layers
+            file["values"][family + ".attention.head_count"] = tiny.U32, tiny.WIDTH + 1
+            del file["values"][family + ".attention.scale"]
+            self.refused(1, "%d heads cannot share a width of %d" % (tiny.WIDTH + 1, tiny.WIDTH),
+                         "info", self.model(file))
 
     def test_one_tensor_for_all(self):
         """Of q, k and v: refused where it is of another shape."""

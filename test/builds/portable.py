@@ -26,6 +26,7 @@ import tempfile
 import identical
 from paths import ROOT
 from report import Checks
+from tree import copy_tree
 
 PROGRAMS = ["test_model", "test_blocks", "test_gguf", "test_tokenizer", "test_lape"]
 ALL = ["lape"] + ["build/" + name for name in PROGRAMS]
@@ -45,15 +46,6 @@ def ways(quick):
     found += [identical.Way("gcc, pedantic errors", "gcc", "-O2 -pedantic-errors")]
     return [BY_NAME[name] for name in NATIVE] + found + [
         BY_NAME[name] for name in ([] if quick else EMULATED)]
-
-
-def copy(to):
-    """The sources, in a folder in which nothing is built."""
-    for name in os.listdir(ROOT):
-        if name.endswith((".c", ".h")) or name == "Makefile":
-            shutil.copy(os.path.join(ROOT, name), to)
-    shutil.copytree(os.path.join(ROOT, "test"), os.path.join(to, "test"), symlinks=True,
-                    ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def make(folder, targets, variables):
@@ -84,7 +76,7 @@ def try_way(way):
     if missing:
         return None, "not run: " + missing
     with tempfile.TemporaryDirectory(prefix="portable.") as folder:
-        copy(folder)
+        copy_tree(folder, "test")
         more = for_tcc(folder) if way.cc == "tcc" else []
         wrong = make(folder, ALL, [*way.variables(), *more])
         if wrong:
@@ -119,7 +111,7 @@ def try_system(system):
     if not command:
         return None, "not run: zig is not installed"
     with tempfile.TemporaryDirectory(prefix="portable.") as folder:
-        copy(folder)
+        copy_tree(folder, "test")
         wrong = make(folder, ALL, ["CC=%s cc -target %s" % (command, system), "CFLAGS=-O0"])
     return not wrong, wrong or "compiled and linked, not run"
 

@@ -32,6 +32,7 @@ from paths import ROOT
 import cases
 import portable
 from report import Checks
+from tree import copy_tree
 
 BUILDS = {"address": "-O1 -g -march=native -fsanitize=address,undefined -fno-sanitize-recover=all",
           "thread": "-O1 -g -march=native -fsanitize=thread",
@@ -52,13 +53,7 @@ def run(words, where):
 
 def build(watch, folder, targets):
     """In a copy of the tree."""
-    portable.copy(folder)
-    for name in "demo", "tools", "doc":
-        shutil.copytree(os.path.join(ROOT, name), os.path.join(folder, name),
-                        ignore=shutil.ignore_patterns("out", "__pycache__"))
-    for name in os.listdir(ROOT):
-        if name.endswith(".md"):
-            shutil.copy(os.path.join(ROOT, name), folder)
+    copy_tree(folder, "demo", "doc", "test", "tools")
     compiler = "CC=cc" if watch == "memory" else "CC=clang"
     status, said = run(["make", "-s", compiler, "CFLAGS=" + BUILDS[watch], *targets], folder)
     if status:
