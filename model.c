@@ -173,8 +173,8 @@ static void unpack_q8_0(const struct unpacked *to, const uint8_t *at) {
 /* f16 d, then halves of 16 bytes */
 static void unpack_q4_0(const struct unpacked *to, const uint8_t *at) {
     set_pair(to, 0, get_f16(at), 0);
-    spread_halves(to->q, 16, at + 2);
-    for (int i = 0; i < 32; i++) to->q[i] = (int8_t)(to->q[i] - 8);
+    spread_low(to->q, 16, (struct bits){at + 2, 0, 15}, 8);
+    spread_low(to->q + 16, 16, (struct bits){at + 2, 4, 15}, 8);
 }
 
 /* f16 d, f16 -m, halves of 16 bytes */
@@ -192,12 +192,13 @@ static inline void spread_bits(uint8_t *to, uint64_t byte) {
     memcpy(to, &word, 8);
 }
 
-/* 32 numbers of five bits: the fifth ones in 4 bytes, number i's in bit i; then halves of bytes */
+/* 32 numbers of five bits: the fifth ones in 4 bytes, number i's in bit i; then halves of 16 bytes.
+ * Each q is written once: what was just written in small parts is slow to read as a vector. */
 static inline void spread_fives(int8_t *restrict q, const uint8_t *at, int zero) {
     uint8_t fifth[32];
     for (int i = 0; i < 4; i++) spread_bits(fifth + 8 * i, at[i]);
-    spread_halves(q, 16, at + 4);
-    for (int i = 0; i < 32; i++) q[i] = (int8_t)((q[i] | fifth[i]) - zero);
+    spread(q, 16, (struct bits){at + 4, 0, 15}, (struct bits){fifth, 0, 16}, 0, zero);
+    spread(q + 16, 16, (struct bits){at + 4, 4, 15}, (struct bits){fifth + 16, 0, 16}, 0, zero);
 }
 
 /* f16 d, then five bits each */
