@@ -137,10 +137,12 @@ int output_open(struct output *o, const char *path, struct error *e) {
     unfinished = o;
     o->path = target_of(path, &plain);
     o->file = !o->path ? NULL : plain ? open_temporary(o) : fopen(path, "wb");
-    if (!o->file) fail(e, "%s: cannot write: %s", path, strerror(errno));
-    release_signals();
-    if (o->file) return 0;
-    output_discard(o);
+    if (o->file) {
+        release_signals();
+        return 0;
+    }
+    fail(e, "%s: cannot write: %s", path, strerror(errno));
+    output_discard(o); /* which releases them */
     return -1;
 }
 
@@ -174,8 +176,7 @@ int output_finish(struct output *o, struct error *e) {
         o->temporary[0] = '\0'; /* nothing to remove */
         sync_folder(o->path);
     }
-    release_signals();
-    output_discard(o);
+    output_discard(o); /* which releases them */
     return bad ? -1 : 0;
 }
 

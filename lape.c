@@ -1526,10 +1526,10 @@ static const int32_t *take_piece(struct corpus *c, size_t length, size_t *n) {
     return piece;
 }
 
-/* What part of the corpus has been taken, from 0 to 1; -1 when that cannot be known. */
+/* What part of the corpus has been taken, which is not none of it, to 1; -1 when nobody knows. */
 static double corpus_done(const struct corpus *c) {
     const double taken = (double)c->taken, held = (double)(ids_in(&c->ids) - c->used);
-    const double used = taken > 0 ? taken / (taken + held) : 0; /* of what has become ids */
+    const double used = taken / (taken + held); /* of what has become ids */
     const double read = (double)c->place - (double)(c->bytes.n - c->line);
     const double bytes = c->size ? read / (double)c->size * used : -1;
     const double ids = c->limit < UINT64_MAX ? taken / (double)c->limit : -1;

@@ -1000,7 +1000,7 @@ static inline real real_exp(real x) {
 
 /* The largest of n >= 1 numbers. It is the same in any order, so many go side by side. */
 static real largest(const real *x, int n) {
-    enum { LANES_OF_MAX = 16 };
+    enum { LANES_OF_MAX = 32 }; /* as many as compilers do not unroll, but turn into vectors */
     real lane[LANES_OF_MAX];
     for (int i = 0; i < LANES_OF_MAX; i++) lane[i] = x[0];
     int j = 0;
@@ -2080,20 +2080,21 @@ UNROLLED void tile_of(int rows, int outputs, int n, struct operand x, const real
         rows > ROWS / 2 ? tile(ROWS, 1, n, x, panel, s) : tile(ROWS / 2, 1, n, x, panel, s);
 }
 
-/* Of a strip, of rows of d numbers that lie behind each other, and of columns of such rows. */
+/* Of a strip, of rows of d numbers that lie behind each other, and of columns of such rows. `s` is
+ * an address: what was just written in words and is copied as a vector waits for all stores. */
 static void strip_tile(int rows, int outputs, int n, const real *x, const real *panel,
-                       struct sums s) {
-    tile_of(rows, outputs, n, (struct operand){x, 1, ROWS}, panel, s);
+                       const struct sums *s) {
+    tile_of(rows, outputs, n, (struct operand){x, 1, ROWS}, panel, *s);
 }
 
 static void rows_tile(int rows, int outputs, int d, const real *x, const real *panel,
-                      struct sums s) {
-    tile_of(rows, outputs, d, (struct operand){x, d, 1}, panel, s);
+                      const struct sums *s) {
+    tile_of(rows, outputs, d, (struct operand){x, d, 1}, panel, *s);
 }
 
 static void columns_tile(int rows, int outputs, int n, const real *x, int d, const real *panel,
-                         struct sums s) {
-    tile_of(rows, outputs, n, (struct operand){x, 1, d}, panel, s);
+                         const struct sums *s) {
+    tile_of(rows, outputs, n, (struct operand){x, 1, d}, panel, *s);
 }
 
 /* One bit of vec_turn()'s i and j. */
@@ -2351,7 +2352,7 @@ static void panel_product(const struct product *p, struct scratch *s, int first,
         real *out = p->out + (first + t) * O + column;
         const bool direct = last && rows == ROWS && outputs == WIDTH;
         const struct sums at = {k ? sums : NULL, direct ? out : sums, WIDTH, direct ? O : WIDTH};
-        strip_tile(rows, outputs, n, x, s->panel, at);
+        strip_tile(rows, outputs, n, x, s->panel, &at);
         for (int r = 0; last && !direct && r < rows; r++)
             memcpy(out + r * O, sums + r * WIDTH, (size_t)outputs * sizeof *out);
     }
@@ -2471,7 +2472,7 @@ static void attend_job(void *context, int i, int thread) {
     turn(s->queries, WIDTH, b.rows, d, s->heads, d);
     for (int j = 0; j < b.keys; j += ROWS)
         rows_tile(b.keys - j, b.rows, d, key + (size_t)j * d, s->queries,
-                  (struct sums){NULL, s->scores + (size_t)j * WIDTH, 0, WIDTH});
+                  &(struct sums){NULL, s->scores + (size_t)j * WIDTH, 0, WIDTH});
     shape_scores(a, &b, s->scores, lanes);
     sum_exponentials(s->scores, b.keys, lanes, sum);
     for (int j = 0; j < b.keys; j += DEPTH)
@@ -2479,7 +2480,7 @@ static void attend_job(void *context, int i, int thread) {
             real *mix = s->mix + k * WIDTH;
             columns_tile(d - k, b.rows, min_int(b.keys - j, DEPTH), value + (size_t)j * d + k, d,
                          s->scores + (size_t)j * WIDTH,
-                         (struct sums){j ? mix : NULL, mix, WIDTH, WIDTH});
+                         &(struct sums){j ? mix : NULL, mix, WIDTH, WIDTH});
         }
     for (int k = 0; k < d; k++)
         for (int r = 0; r < lanes; r++)
@@ -2860,24 +2861,15 @@ void logits(struct run *r, int first, int n, real *out, const struct hook *hook)
 /* A slice of the logits of some rows goes into what is known of each row. */
 struct slice {
     real *logits; /* [rows, some], of which e^(logit - most) is left */
-    int from, some;
+    int rows, from, some;
     const int32_t *target;
     struct softmax *row;
 };
 
-static void slice_job(void *context, int i, int thread) {
-    const struct slice *j = context;
-    struct softmax *s = &j->row[i];
-    real *x = j->logits + (size_t)i * j->some;
-    const int target = j->target[i] - j->from;
-    double sum = 0;
-    (void)thread;
-    if (j->target[i] < 0) return;
-    const real most = largest(x, j->some);
-    if (target >= 0 && target < j->some) s->target = x[target];
-    for (int v = 0; v < j->some; v++) x[v] = real_exp(x[v] - most);
-    for (int v = 0; v < j->some; v++) sum += x[v];
-    if (j->from == 0) {
+/* A row's part of its softmax, from the largest logit of the slice and the sum of e^(logit - it).
+ */
+static void add_slice(struct softmax *s, real most, double sum, bool first) {
+    if (first) {
         s->most = most;
         s->sum = sum;
     } else if (most > s->most) {
@@ -2888,14 +2880,36 @@ static void slice_job(void *context, int i, int thread) {
     }
 }
 
+/* CHAINS rows, so that their sums wait for each other's last steps; behind the last, that again. */
+static void slice_job(void *context, int i, int thread) {
+    const struct slice *j = context;
+    const int first = i * CHAINS, rows = min_int(j->rows - first, CHAINS);
+    real *x[CHAINS], most[CHAINS];
+    double sum[CHAINS] = {0};
+    (void)thread;
+    for (int r = 0; r < CHAINS; r++)
+        x[r] = j->logits + (size_t)(first + min_int(r, rows - 1)) * j->some;
+    for (int r = 0; r < rows; r++) {
+        const int target = j->target[first + r] - j->from;
+        if (j->target[first + r] < 0) continue;
+        most[r] = largest(x[r], j->some);
+        if (target >= 0 && target < j->some) j->row[first + r].target = x[r][target];
+        for (int v = 0; v < j->some; v++) x[r][v] = real_exp(x[r][v] - most[r]);
+    }
+    for (int v = 0; v < j->some; v++)
+        for (int r = 0; r < CHAINS; r++) sum[r] += x[r][v];
+    for (int r = 0; r < rows; r++)
+        if (j->target[first + r] >= 0) add_slice(&j->row[first + r], most[r], sum[r], j->from == 0);
+}
+
 int losses(struct run *r, int first, int n, const int32_t *target, real *room, double *loss,
            struct error *e) {
     const int D = r->m->config.width, V = r->m->config.vocab;
     norm(r, r->h, r->x + (size_t)first * D, n, D, &r->m->output_norm); // h [n, D]
     for (int from = 0; from < V; from += SLICE) {
-        struct slice s = {room, from, min_int(V - from, SLICE), target, r->softmax};
+        struct slice s = {room, n, from, min_int(V - from, SLICE), target, r->softmax};
         head(r, n, from, s.some, room); // room [n, some]
-        pool_run(r->pool, n, slice_job, &s);
+        pool_run(r->pool, (n + CHAINS - 1) / CHAINS, slice_job, &s);
     }
     for (int i = 0; i < n; i++) {
         const struct softmax *s = &r->softmax[i];

@@ -341,6 +341,7 @@ class Bench:
         copy_tree(self.place, "demo", "doc", "test", "tools")
         for folder in ("build/fuzz", "tmp"):
             os.makedirs(os.path.join(self.place, folder))
+        run(["make", "-s", "build/compile"], self.place, 60)    # lape is no older: it stays as it is
         self.environment = dict(os.environ, TMPDIR=os.path.join(self.place, "tmp"),
                                 FIRST_FAILURE="1")
         self.environment.setdefault("LAPE_SHARED", os.path.join(ROOT, "..", "shared"))

@@ -125,7 +125,7 @@ def gguf_file(values, tensors):
 
 def run(*args, **options):
     return subprocess.run([LAPE] + list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, timeout=120, **options)
+                          stderr=subprocess.PIPE, timeout=600, **options)
 
 
 class Case(folder.Case):

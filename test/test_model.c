@@ -675,17 +675,17 @@ static void test_hook(struct pool *p) {
 }
 
 static void test_slices(struct pool *p) {
-    enum { N = 5, V = 77 };
+    enum { N = CHAINS + 3, V = 77 };
     real x[N * V];
     struct softmax row[N] = {{0}};
     double worst = 0;
-    const int32_t target[N] = {0, 76, -1, 40, 3};
+    const int32_t target[N] = {0, 76, -1, 40, 3, 30, 31, 62, 61, 9, 75};
     random_vector(x, N * V, 20);
     for (int from = 0, some; from < V; from += some) { /* slices of 31, 31 and 15 */
         real part[N * V];
         some = V - from < 31 ? V - from : 31;
         for (int i = 0; i < N; i++) memcpy(part + i * some, x + i * V + from, some * sizeof *x);
-        pool_run(p, N, slice_job, &(struct slice){part, from, some, target, row});
+        pool_run(p, 2, slice_job, &(struct slice){part, N, from, some, target, row});
     }
     for (int i = 0; i < N; i++) {
         long double sum = 0;
