@@ -236,7 +236,7 @@ build/inject/fail.so: test/inject/fail.c build/compile
 coverage:
 	@python3 test/coverage.py $(QUICK:%=--quick)
 
-# Small faults in the C, N of them drawn by SEED, one at a time: the tests have to notice. QUICK=1: 20.
+# Small faults in the C, N of them drawn by SEED, one at a time: the tests have to notice. QUICK=1: 20, by the quickest tests.
 mutants: lape
 	@python3 test/mutants.py $(QUICK:%=--quick) $(N:%=--n %) $(SEED:%=--seed %)
 
@@ -253,7 +253,7 @@ precision: lape lape64
 	@$(ANY) test/builds/precision.py
 
 format:
-	clang-format -i *.c *.h test/*.c test/*.h test/*/*.c
+	clang-format -i *.[ch] test/*.[ch] test/*/*.[ch] tools/*.c
 
 clean:
 	rm -rf lape lape-spec lape64 lape-x86-64 build demo/out

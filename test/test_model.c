@@ -674,6 +674,43 @@ static void test_hook(struct pool *p) {
     free_random_model(&m);
 }
 
+/* Rows of all sizes, down to those of which eps is the greater part, by the formula. */
+static void test_layer_norm(struct pool *p) {
+    enum { N = CHAINS + 3, D = 32 };
+    struct error e;
+    struct config c = {.family = &family_table[6], /* phi2 */
+                       .layers = 1,
+                       .width = D,
+                       .neurons = 64,
+                       .heads = 2,
+                       .kv_heads = 2,
+                       .head_dim = 16,
+                       .vocab = 10,
+                       .norm_eps = 1e-5,
+                       .rope_base = 1e4};
+    struct model m = random_model(c, TENSOR_F32);
+    struct run *r = run_new(&m, p, (struct room){N, N, N, false}, &e);
+    const struct norm *w = &m.output_norm;
+    real x[N * D], out[N * D];
+    double worst = 0;
+    for (int i = 0; i < N; i++) random_vector(x + i * D, D, pow(10, 1 - i / 2.0));
+    norm(r, out, x, N, D, w);
+    for (int i = 0; i < N; i++) {
+        const real *row = x + i * D;
+        long double mean = 0, squares = 0;
+        for (int k = 0; k < D; k++) mean += row[k] / (long double)D;
+        for (int k = 0; k < D; k++) squares += (row[k] - mean) * (row[k] - mean);
+        for (int k = 0; k < D; k++) {
+            long double want = (row[k] - mean) / sqrtl(squares / D + c.norm_eps);
+            want = want * w->weight[k] + w->bias[k];
+            worst = worse(worst, fabs((double)(out[i * D + k] - want)));
+        }
+    }
+    CHECK(c.family->layer_norm && worst < 1e-5, "layer norm is off by %g", worst);
+    run_free(r);
+    free_random_model(&m);
+}
+
 static void test_slices(struct pool *p) {
     enum { N = CHAINS + 3, V = 77 };
     real x[N * V];
@@ -781,6 +818,7 @@ int main(void) {
     test_families(p);
     test_alibi();
     test_hook(p);
+    test_layer_norm(p);
     test_slices(p);
     test_losses(p);
     test_golden(p);

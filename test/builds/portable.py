@@ -5,7 +5,7 @@
 
 Of each compiler below that is here, and every other gcc-N, the program and the C tests are built in
 a folder of its own, warnings being errors, and the tests are run, in an emulator where they are of
-another machine. --quick: those of this machine alone.
+another machine. --quick: compilers of this machine alone, and the quickest of the tests.
 
 For SYSTEMS all of it is compiled and linked against their own headers and libraries, which zig
 brings (`pip install ziglang`, or a zig in the path): nothing of it is run. What cannot be done on
@@ -29,6 +29,7 @@ from report import Checks
 from tree import copy_tree
 
 PROGRAMS = ["test_model", "test_blocks", "test_gguf", "test_tokenizer", "test_lape"]
+QUICKEST = ["test_gguf", "test_tokenizer", "test_lape"]
 ALL = ["lape"] + ["build/" + name for name in PROGRAMS]
 WARN = "-Wall -Wextra -Wpedantic -Werror"
 SYSTEMS = ["aarch64-macos", "x86_64-macos", "x86_64-freebsd", "x86_64-netbsd", "x86_64-openbsd"]
@@ -70,8 +71,9 @@ def for_tcc(folder):
     return ["WARN=-Wall"]
 
 
-def try_way(way):
-    """(good, what is to be said); good is None where it cannot run."""
+def try_way(way, programs):
+    """(good, what is to be said) of a build of all, and a run of some; good is None where it cannot
+    run."""
     missing = way.missing()
     if missing:
         return None, "not run: " + missing
@@ -82,7 +84,7 @@ def try_way(way):
         if wrong:
             return False, wrong
         passed = 0
-        for name in PROGRAMS:
+        for name in programs:
             words = (way.runner or "").split() + [os.path.join(folder, "build", name)]
             done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
@@ -90,7 +92,7 @@ def try_way(way):
             if done.returncode or not last:
                 return False, "%s: %s" % (name, done.stdout[-1000:])
             passed += int(last.group(1))
-    return True, "%d checks of %d programs" % (passed, len(PROGRAMS))
+    return True, "%d checks of %d programs" % (passed, len(programs))
 
 
 # ---- Systems whose headers zig has -------------------------------------------------------------
@@ -118,15 +120,17 @@ def try_system(system):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="this machine alone")
+    parser.add_argument("--quick", action="store_true", help="this machine alone, and of the tests %s"
+                        % " and ".join(QUICKEST))
     parser.add_argument("--only", default="", help="those whose name holds this word")
     options = parser.parse_args()
-    tasks = [(way.name, try_way, way) for way in ways(options.quick)]
+    programs = [name for name in PROGRAMS if not options.quick or name in QUICKEST]
+    tasks = [(way.name, try_way, way, programs) for way in ways(options.quick)]
     tasks += [(system, try_system, system) for system in SYSTEMS]
     tasks = [task for task in tasks if options.only in task[0]]
     checks = Checks()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = [(name, pool.submit(work, what)) for name, work, what in tasks]
+        done = [(name, pool.submit(*task)) for name, *task in tasks]
         for name, future in done:
             good, said = future.result()
             if good is None:

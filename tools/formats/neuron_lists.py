@@ -7,7 +7,7 @@ import os
 import re
 
 from formats import torch_zip
-from formats.plain_file import open_plain, read_small, size_of
+from formats.plain_file import open_plain, read_small
 from formats.torch_zip import is_integers
 from guard import Refused, complain, is_label, new_file
 
