@@ -49,9 +49,9 @@ static struct counts random_counts(int layers, int neurons, const char *const *l
 static void test_counting(struct pool *p) {
     static const char *const label[] = {"xx", NULL};
     enum {
-        F = 150,
+        F = 2 * COUNT_BLOCK + 1,
         ROWS = 5000
-    }; /* no multiple of the block; more rows than one exact sum takes */
+    }; /* a block of one neuron; more rows than one exact sum takes */
     struct counts c = small_counts(2, F, 3, label);
     struct counter counter = {.pool = p, .counts = &c, .language = &c.language[0]};
     real *gate = malloc(sizeof *gate * ROWS * F), *act = malloc(sizeof *act * ROWS * F);
