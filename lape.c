@@ -2234,7 +2234,7 @@ static void count_language(struct work *w, int k, const struct options *o, struc
     f->corpus = c;
     f->part = part;
     pass_over(f, l, w->counts.vocab, partial);
-    if (l->pieces) p->skipped += p->weight * fmax(0, corpus_done(c));
+    if (l->pieces) p->skipped += p->weight * corpus_done(c); /* of no weight, if nobody knows */
     for (int n; (n = next_batch(f)) > 0;) {
         must(forward(f->run, f->sequence, n, &hook, &e) || count_is_sound(&counter, &e), NULL, &e);
         add_histogram(l->of[HISTOGRAM], f->tokens, f->n);
