@@ -236,7 +236,8 @@ build/inject/fail.so: test/inject/fail.c build/compile
 coverage:
 	@python3 test/coverage.py $(QUICK:%=--quick)
 
-# Small faults in the C, N of them drawn by SEED, one at a time: the tests have to notice. QUICK=1: 20, by the quickest tests.
+# Small faults in the C, N of them drawn by SEED, one at a time: the tests have to notice. QUICK=1: 20,
+# by the quickest tests.
 mutants: lape
 	@python3 test/mutants.py $(QUICK:%=--quick) $(N:%=--n %) $(SEED:%=--seed %)
 

@@ -1526,7 +1526,7 @@ static const int32_t *take_piece(struct corpus *c, size_t length, size_t *n) {
     return piece;
 }
 
-/* What part of the corpus has been taken, which is not none of it, to 1; -1 when nobody knows. */
+/* What part of the corpus has been taken, up to 1, once there is some; -1 when nobody knows. */
 static double corpus_done(const struct corpus *c) {
     const double taken = (double)c->taken, held = (double)(ids_in(&c->ids) - c->used);
     const double used = taken / (taken + held); /* of what has become ids */

@@ -2866,8 +2866,7 @@ struct slice {
     struct softmax *row;
 };
 
-/* A row's part of its softmax, from the largest logit of the slice and the sum of e^(logit - it).
- */
+/* Adds a row's slice: its largest logit, and its sum of e^(logit - most). */
 static void add_slice(struct softmax *s, real most, double sum, bool first) {
     if (first) {
         s->most = most;

@@ -1185,6 +1185,7 @@ class Count(Case):
                                        delta=1 + 100 * 64 / tokens[label])      # the ragged end
         self.assertGreater(len(seen), 2)
         self.assertEqual([row[:2] for row in seen], sorted(row[:2] for row in seen))
+        self.assertLessEqual(seen[-1][1], 100)
 
     def test_progress_on_a_terminal(self):
         """Of so many ids of each text, and of all that there are."""

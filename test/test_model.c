@@ -635,18 +635,24 @@ static void test_alibi(void) {
     }
 }
 
+/* One of two heads, 32 wide. */
+static struct model small_model(const struct family *f, int layers, int vocab) {
+    return random_model((struct config){.family = f,
+                                        .layers = layers,
+                                        .width = 32,
+                                        .neurons = 64,
+                                        .heads = 2,
+                                        .kv_heads = 2,
+                                        .head_dim = 16,
+                                        .vocab = vocab,
+                                        .norm_eps = 1e-5,
+                                        .rope_base = 1e4},
+                        TENSOR_F32);
+}
+
 static void test_hook(struct pool *p) {
     struct error e;
-    struct config c = {.layers = 2,
-                       .width = 32,
-                       .neurons = 64,
-                       .heads = 2,
-                       .kv_heads = 2,
-                       .head_dim = 16,
-                       .vocab = 9,
-                       .norm_eps = 1e-5,
-                       .rope_base = 1e4};
-    struct model m = random_model(c, TENSOR_F32);
+    struct model m = small_model(NULL, 2, 9);
     struct run *r = run_new(&m, p, (struct room){8, 8, 8, false}, &e);
     struct seen s = {.zeroed = 1};
     CHECK(r && (uintptr_t)r->x % 64 == 0 && (uintptr_t)r->h % 64 == 0, "whole cache lines");
@@ -678,17 +684,7 @@ static void test_hook(struct pool *p) {
 static void test_layer_norm(struct pool *p) {
     enum { N = CHAINS + 3, D = 32 };
     struct error e;
-    struct config c = {.family = &family_table[6], /* phi2 */
-                       .layers = 1,
-                       .width = D,
-                       .neurons = 64,
-                       .heads = 2,
-                       .kv_heads = 2,
-                       .head_dim = 16,
-                       .vocab = 10,
-                       .norm_eps = 1e-5,
-                       .rope_base = 1e4};
-    struct model m = random_model(c, TENSOR_F32);
+    struct model m = small_model(&family_table[6], 1, 10); /* phi2 */
     struct run *r = run_new(&m, p, (struct room){N, N, N, false}, &e);
     const struct norm *w = &m.output_norm;
     real x[N * D], out[N * D];
@@ -701,12 +697,12 @@ static void test_layer_norm(struct pool *p) {
         for (int k = 0; k < D; k++) mean += row[k] / (long double)D;
         for (int k = 0; k < D; k++) squares += (row[k] - mean) * (row[k] - mean);
         for (int k = 0; k < D; k++) {
-            long double want = (row[k] - mean) / sqrtl(squares / D + c.norm_eps);
+            long double want = (row[k] - mean) / sqrtl(squares / D + m.config.norm_eps);
             want = want * w->weight[k] + w->bias[k];
             worst = worse(worst, fabs((double)(out[i * D + k] - want)));
         }
     }
-    CHECK(c.family->layer_norm && worst < 1e-5, "layer norm is off by %g", worst);
+    CHECK(m.config.family->layer_norm && worst < 1e-5, "layer norm is off by %g", worst);
     run_free(r);
     free_random_model(&m);
 }
@@ -740,17 +736,7 @@ static void test_slices(struct pool *p) {
 static void test_losses(struct pool *p) {
     enum { T = 6, FIRST = 1, N = T - FIRST, V = 2 * SLICE + 77 };
     struct error e;
-    struct config c = {.family = &family_table[6], /* phi2: its outputs have biases */
-                       .layers = 1,
-                       .width = 32,
-                       .neurons = 64,
-                       .heads = 2,
-                       .kv_heads = 2,
-                       .head_dim = 16,
-                       .vocab = V,
-                       .norm_eps = 1e-5,
-                       .rope_base = 1e4};
-    struct model m = random_model(c, TENSOR_F32);
+    struct model m = small_model(&family_table[6], 1, V); /* phi2: its outputs have biases */
     const int32_t tokens[T] = {7, V - 1, 0, SLICE, 3, 9};
     const int32_t target[N] = {SLICE, -1, V - 1, SLICE - 1, 0};
     double loss[N + 1] = {-1, -1, -1, -1, -1, -1};

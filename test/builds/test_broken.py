@@ -8,7 +8,6 @@ Standard library only. The last line on stdout is `N passed, N failed`.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,9 +15,7 @@ import tempfile
 import identical
 from paths import ROOT
 from report import Checks
-
-SOURCES = ["Makefile", "lape.h", "unicode.h", "lape.c", "model.c", "tokenizer.c", "base.c",
-           "test/check.h", "test/products.h", "test/test_model.c"]
+from tree import copy_tree
 
 # What is broken, the text in model.c, and what takes its place.
 BREAKS = [
@@ -45,9 +42,7 @@ BREAKS = [
 
 def broken_copy(folder, changes):
     """The sources with the changes made, each of which must have its place."""
-    os.mkdir(os.path.join(folder, "test"))
-    for name in SOURCES:
-        shutil.copy(os.path.join(ROOT, name), os.path.join(folder, name))
+    copy_tree(folder, "test")
     path = os.path.join(folder, "model.c")
     with open(path, encoding="utf-8") as f:
         text = f.read()

@@ -11,7 +11,6 @@ solutions are counted as neither passed nor failed. Standard library only. The l
 """
 
 import concurrent.futures
-import glob
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ import tempfile
 
 from paths import ROOT
 import report
+from tree import copy_tree
 
 HERE = os.path.join(ROOT, "test", "exercises")
 WAYS = [["git", "apply", "-C1"], ["patch", "-p1", "-N", "-F1", "-i"]]  # to put a patch in
@@ -49,9 +49,7 @@ def run(words, folder, **variables):
 def build(folder, patch=None):
     """The program, with a patch; RuntimeError where that does not go."""
     folder = os.path.realpath(folder)
-    os.mkdir(folder)
-    for path in glob.glob(os.path.join(ROOT, "*.[ch]")) + [os.path.join(ROOT, "Makefile")]:
-        shutil.copy(path, folder)
+    copy_tree(folder)
     way = [way for way in WAYS if shutil.which(way[0])]
     for words in ([way[0] + [patch]] if patch else []) + [["make", "-s", "lape"]]:
         status, said = run(words, folder)
