@@ -129,6 +129,7 @@ def main():
     tasks += [(system, try_system, system) for system in SYSTEMS]
     tasks = [task for task in tasks if options.only in task[0]]
     checks = Checks()
+    os.makedirs(os.path.join(ROOT, "build"), exist_ok=True)     # where the tests are run
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         done = [(name, pool.submit(*task)) for name, *task in tasks]
         for name, future in done:
