@@ -99,6 +99,9 @@ class Mutant:
         self.before = " ".join(text[first:last].split())
         self.after = " ".join((text[first:start] + new + text[end:last]).split())
 
+    def within(self, spans):
+        return any(start <= self.start < end for start, end in spans)
+
     def key(self):
         return (self.file, self.function, self.before, self.after)
 
@@ -240,9 +243,7 @@ def all_mutants(texts):
         place = chapters(texts[file])
         spans = [place[name] for name in names]
         idle = [match.span() for match in FETCHING.finditer(texts[file])]
-        found += [m for m in Scan(file, texts[file]).run()
-                  if any(start <= m.start < end for start, end in spans)
-                  and not any(start <= m.start < end for start, end in idle)]
+        found += [m for m in Scan(file, texts[file]).run() if m.within(spans) and not m.within(idle)]
     seen = {}
     for m in found:
         seen[m.key()] = seen.get(m.key(), 0) + 1

@@ -21,12 +21,14 @@ import sys
 
 from guard import status_of
 from studies import tables
+from studies.common import piece_options
 from studies.report import Results, by_off
 from studies.stages import LANGUAGES, PAPERS, ROOT, Stages, from_root, out_folder, words_of
 from studies.tables import in_order
 
 TEXTS, PROMPTS = "demo/text", "demo/prompts/en.txt"
 HOW, STRENGTH, TOKENS_OUT = "replace", "2", "24"
+SEQ = 128
 SHOWN = 0, 6                            # of the prompts, with what becomes of them
 
 
@@ -133,8 +135,7 @@ def start(args):
     bos = tables.begins_with_bos(args.model)
     folder = from_root(args.output) if args.output else out_folder(args.model)
     run = Stages(from_root(args.model), folder, os.path.abspath(args.lape), args.threads,
-                 ["--seq", "128"] + ["--tokens", str(args.tokens)] * (args.tokens is not None)
-                 + ["--bos"] * bos, args.quiet)
+                 piece_options(SEQ, args.tokens, bos), args.quiet)
     os.makedirs(run.path(""), exist_ok=True)
     print("%s, %s a begin-of-sequence token" % (run.model, "with" if bos else "without"))
     return run

@@ -60,11 +60,16 @@ def model_and_files(args):
     return args.words[0], language_files(args.words[1:])
 
 
+def piece_options(seq=None, tokens=None, bos=False):
+    """The program's options of how texts are cut into pieces; None: as it does by itself."""
+    return [word for name, value in (("--seq", seq), ("--tokens", tokens)) if value is not None
+            for word in (name, str(value))] + ["--bos"] * bos
+
+
 def program_of(args):
-    pieces = [word for name in ("seq", "tokens") if getattr(args, name, None)
-              for word in ("--" + name, str(getattr(args, name)))]
-    return Program(args.lape, args.threads, args.quiet,
-                   pieces + (["--bos"] if getattr(args, "bos", False) else []))
+    pieces = piece_options(*(getattr(args, name, None) for name in ("seq", "tokens")),
+                           bos=getattr(args, "bos", False))
+    return Program(args.lape, args.threads, args.quiet, pieces)
 
 
 def neurons_of(args, lape, languages):
