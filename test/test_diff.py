@@ -131,9 +131,12 @@ def run(*args, **options):
 class Case(folder.Case):
     def lape(self, status, *args):
         """What a run prints, and its one line on stderr, "" for none."""
-        done = run(*args, cwd=self.directory)
+        return self.ended(run(*args, cwd=self.directory), status)
+
+    def ended(self, done, status):
+        """The same of a run that has ended, which is to have this status."""
         message = done.stderr.decode("utf-8", "replace")
-        self.assertEqual(done.returncode, status, (args, message))
+        self.assertEqual(done.returncode, status, (done.args, message))
         self.assertRegex(message, r"\Alape: [^\r\n]+\n\Z" if status else r"\A\Z")
         self.assertEqual([n for n in os.listdir(self.directory) if n.endswith(".tmp")], [])
         return done.stdout.decode(), message

@@ -95,7 +95,7 @@ class Bench:
         ratios = [a / b for a, b in zip(ours, theirs)]
         missed = bool(ratios) and not good(ratios, target)
         row = (what, "%.4g %s" % (median(ours), unit),
-               "%s %.4g %s" % (rival, median(theirs), unit) if theirs else rival + ": absent",
+               "%s %.4g %s" % (rival, median(theirs), unit) if theirs else rival + ": no figure",
                spread(ratios), target + missed * ": missed")
         self.rows.append(row)
         print("; ".join(row), flush=True)
@@ -169,12 +169,12 @@ def timed(*words, stdin=None):
 
 
 def rival(name, *words, **environment):
-    """(rate, peak bytes of no file) of library_rates.py; (None, 0) where its library is absent."""
+    """(rate, peak bytes of no file) of library_rates.py; (None, 0) where its library is absent, or fails."""
     llama = name.startswith("llama") and os.path.exists(LLAMA_PYTHON)
     done, figures = measured(LLAMA_PYTHON if llama else sys.executable, LIBRARY_RATES, name, *words,
                              stdout=subprocess.PIPE, env={**os.environ, **environment})
     if not figures:
-        print("absent: %s: %s" % (name, done.stderr.strip().split("\n")[-1]), flush=True)
+        print("no figure: %s: %s" % (name, done.stderr.strip().split("\n")[-1]), flush=True)
         return None, 0
     return json.loads(done.stdout.strip().split("\n")[-1]), figures[2]
 

@@ -39,6 +39,7 @@ threading.Thread(target=watch, args=(child.pid, own, ended), daemon=True).start(
 _, status, usage = os.wait4(child.pid, 0)
 seconds = time.perf_counter() - start
 ended.set()
-if os.waitstatus_to_exitcode(status):
-    sys.exit(1)
+code = os.waitstatus_to_exitcode(status)
+if code:
+    sys.exit("ended by signal %d" % -code if code < 0 else 1)
 print(seconds, usage.ru_maxrss * 1024, max(own), file=sys.stderr)

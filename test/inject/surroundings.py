@@ -23,7 +23,6 @@ import tempfile
 
 import cases
 import expect
-from paths import LAPE
 from report import Checks
 
 PAGE = 4096
