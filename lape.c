@@ -79,10 +79,12 @@ struct part {
 };
 static const struct part WHOLE_TEXT = {0, 0, 1};
 
+enum { MOST_LANGUAGES = 1 << 12 };
+
 struct language {
     char label[LABEL_SIZE];
     uint64_t tokens, pieces;
-    struct part *part; /* [parts], by text, of, shard; they share no piece */
+    struct part *part; /* [parts], by text, of, shard; they have no piece in common */
     size_t parts;
     int64_t *of[STATISTICS]; /* in imported counts all but POSITIVE may be NULL */
 };
@@ -208,26 +210,71 @@ static void counts_write(const struct counts *c, FILE *to) {
 
 enum { MOST_SHARDS = 1 << 30 };
 
-/* Whether two parts have a piece in common: a number that both steps reach. */
-static bool have_common(struct part a, struct part b) {
-    uint64_t divisor = a.of, rest = b.of;
-    if (a.text != b.text) return false;
-    while (rest) {
-        const uint64_t next = divisor % rest;
-        divisor = rest;
-        rest = next;
-    }
-    return a.shard % divisor == b.shard % divisor;
-}
-
-/* Nothing is counted twice. */
-static int add_part(struct language *l, struct part p, struct error *e) {
-    for (size_t i = 0; i < l->parts; i++)
-        if (have_common(l->part[i], p))
-            return fail(e, "language %s: shard %llu of %llu of its text is counted already",
-                        l->label, (ull)p.shard + 1, (ull)p.of);
+static void add_part(struct language *l, struct part p) {
     l->part = grow_array(l->part, l->parts + 1, sizeof p);
     l->part[l->parts++] = p;
+}
+
+static int by_part(const void *a, const void *b) {
+    const struct part *x = a, *y = b;
+    if (x->text != y->text) return x->text < y->text ? -1 : 1;
+    if (x->of != y->of) return x->of < y->of ? -1 : 1;
+    return (x->shard > y->shard) - (x->shard < y->shard);
+}
+
+static int by_number(const void *a, const void *b) {
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* How many of n parts in order, from the first on, are shards of one text, and of as many. */
+static size_t same_cut(const struct part *p, size_t n) {
+    size_t same = 1;
+    while (same < n && p[same].text == p->text && p[same].of == p->of) same++;
+    return same;
+}
+
+/* Whether n shards of a text have a piece in common with m that it was otherwise cut into: a number
+ * that the steps of both reach. */
+static bool have_common(const struct part *a, size_t n, const struct part *b, size_t m) {
+    uint64_t step = a->of, *reached = new_array(n + m, sizeof *reached);
+    bool common = false;
+    for (uint64_t rest = b->of, next; rest; rest = next) {
+        next = step % rest;
+        step = rest;
+    }
+    for (size_t i = 0; i < n; i++) reached[i] = a[i].shard % step * 2;
+    for (size_t i = 0; i < m; i++) reached[n + i] = b[i].shard % step * 2 + 1;
+    qsort(reached, n + m, sizeof *reached, by_number);
+    for (size_t i = 1; i < n + m; i++) common |= reached[i] % 2 && reached[i - 1] == reached[i] - 1;
+    free(reached);
+    return common;
+}
+
+enum { MOST_CUTS = 64 }; /* of one text */
+
+/* Sorts parts. Nothing is counted twice: -1 when two have a piece in common. */
+static int sort_parts(struct part *p, size_t n, const char *label, struct error *e) {
+    if (n) qsort(p, n, sizeof *p, by_part);
+    for (size_t i = 1; i < n; i++)
+        if (by_part(&p[i - 1], &p[i]) == 0)
+            return fail(e, "language %s: shard %llu of %llu of its text is counted already", label,
+                        (ull)p[i].shard + 1, (ull)p[i].of);
+    for (size_t i = 0, some; i < n; i += some) {
+        int cuts = 1;
+        some = same_cut(p + i, n - i);
+        for (size_t k = i + some, more; k < n && p[k].text == p[i].text; k += more) {
+            more = same_cut(p + k, n - k);
+            if (++cuts > MOST_CUTS)
+                return fail(e, "language %s: its text is cut in more than %d ways", label,
+                            MOST_CUTS);
+            if (have_common(p + i, some, p + k, more))
+                return fail(e,
+                            "language %s: a shard of %llu of its text has a piece that is counted "
+                            "already, in one of %llu",
+                            label, (ull)p[k].of, (ull)p[i].of);
+        }
+    }
     return 0;
 }
 
@@ -281,14 +328,15 @@ static int read_parts(const struct counts *c, const struct gguf *g, struct error
         const struct part p = {get_u64(at + 8), get_u64(at + 16), get_u64(at + 24)};
         if (get_u64(at) >= (uint64_t)c->n || p.shard >= p.of || p.of > MOST_SHARDS)
             return fail(e, "value 'lape-counts.parts' names a language or a shard that is none");
-        if (add_part(&c->language[get_u64(at)], p, e)) return -1;
+        add_part(&c->language[get_u64(at)], p);
     }
     for (int k = 0; k < c->n; k++) {
         struct language *l = &c->language[k];
         struct part whole = {l->tokens, 0, 1};
         for (size_t i = 0; !l->parts && i < all_neurons(c); i++)
             whole.text = digest_on(whole.text, l->of[POSITIVE][i]);
-        if (!l->parts && add_part(l, whole, e)) return -1;
+        if (!l->parts) add_part(l, whole);
+        if (sort_parts(l->part, l->parts, l->label, e)) return -1;
     }
     return v && v->count % 4 ? fail(e, "value 'lape-counts.parts' is not four numbers a part") : 0;
 }
@@ -302,6 +350,8 @@ static int read_languages(struct counts *c, const struct gguf *g, struct error *
     if (!labels || !tokens || !pieces) return -1;
     if (!labels->count || tokens->count != labels->count || pieces->count != labels->count)
         return fail(e, "the lists of languages, tokens and pieces are empty or differ in length");
+    if (labels->count > MOST_LANGUAGES)
+        return fail(e, "%llu languages are more than %d", (ull)labels->count, MOST_LANGUAGES);
     struct span *label = gguf_strings(labels);
     int bad = 0;
     for (uint64_t k = 0; !bad && k < labels->count; k++) {
@@ -361,26 +411,26 @@ static bool add_overflows(int64_t *to, int64_t v) {
     return false;
 }
 
-static int by_part(const void *a, const void *b) {
-    const struct part *x = a, *y = b;
-    if (x->text != y->text) return x->text < y->text ? -1 : 1;
-    if (x->of != y->of) return x->of < y->of ? -1 : 1;
-    return (x->shard > y->shard) - (x->shard < y->shard);
-}
-
 /* The parts of both; all shards of a text are the text. */
 static int add_parts(struct language *to, const struct language *from, struct error *e) {
-    for (size_t i = 0; i < from->parts; i++)
-        if (add_part(to, from->part[i], e)) return -1;
-    if (to->parts) qsort(to->part, to->parts, sizeof *to->part, by_part);
-    for (size_t i = 0, n; i < to->parts; i += n) {
-        struct part *p = &to->part[i];
-        for (n = 1; i + n < to->parts && p[n].text == p->text && p[n].of == p->of;) n++;
-        if (n < p->of) continue;
-        *p = (struct part){p->text, 0, 1};
-        memmove(p + 1, p + n, (to->parts - i - n) * sizeof *p);
-        to->parts -= n - 1;
-        n = 1;
+    const size_t n = to->parts + from->parts;
+    struct part *all = new_array(n, sizeof *all);
+    if (to->parts) memcpy(all, to->part, to->parts * sizeof *all);
+    if (from->parts) memcpy(all + to->parts, from->part, from->parts * sizeof *all);
+    if (sort_parts(all, n, to->label, e)) {
+        free(all);
+        return -1;
+    }
+    free(to->part);
+    to->part = all;
+    to->parts = 0;
+    for (size_t i = 0, some; i < n; i += some) {
+        const struct part whole = {all[i].text, 0, 1};
+        some = same_cut(all + i, n - i);
+        if (some == all[i].of)
+            all[to->parts++] = whole;
+        else
+            for (size_t k = i; k < i + some; k++) all[to->parts++] = all[k];
     }
     return 0;
 }
@@ -436,7 +486,8 @@ static int check_same(const struct counts *to, const struct counts *from, struct
 
 /* Adds `from` to `to`: languages that both have are summed, the others join. -1 when they are of
  * different models, pieces or tolerances, when one lacks a statistic, when a piece would be counted
- * twice, or when a sum overflows. With `minus` takes it away: -1 when it is no part of `to`. */
+ * twice, when languages are too many, or when a sum overflows. With `minus` takes it away: -1 when
+ * it is no part of `to`. */
 static int counts_add(struct counts *to, const struct counts *from, bool minus, struct error *e) {
     if (check_same(to, from, e)) return -1;
     if (!from->digest) to->digest = 0; /* not of all is it known */
@@ -444,6 +495,8 @@ static int counts_add(struct counts *to, const struct counts *from, bool minus, 
         const struct language *f = &from->language[k];
         struct language *l = find_language(to, f->label);
         if (!l && minus) return fail(e, "language %s is not in the sum", f->label);
+        if (!l && to->n == MOST_LANGUAGES)
+            return fail(e, "language %s is one more than %d", f->label, MOST_LANGUAGES);
         if (!l) {
             l = insert_language(to, f->label);
             for (int s = 0; s < STATISTICS; s++) l->of[s] = f->of[s] ? new_statistic(to, s) : NULL;
@@ -847,7 +900,7 @@ static void neurons_print(const struct neurons *n, const struct counts *c, const
     free(room);
 }
 
-enum { MOST_LAYERS = 1 << 16, MOST_LANGUAGES = 1 << 12 }; /* of a list: rows are bounded by them */
+enum { MOST_LAYERS = 1 << 16 }; /* of a list: with MOST_LANGUAGES, it bounds rows */
 
 static int label_index(const struct neurons *n, struct span s) {
     for (int k = 0; k < n->languages; k++)
@@ -2247,7 +2300,7 @@ static void count_language(struct work *w, int k, const struct options *o, struc
     }
     l->parts = 0; /* those that a partial file had */
     part.text = c->digest;
-    must(add_part(l, part, &e), NULL, &e);
+    add_part(l, part);
     if (l->pieces == 0)
         end(FAILED,
             c->pieces ? "%s: %zu pieces leave none for shard %s" : "%s: no line has a token",

@@ -181,7 +181,7 @@ struct gguf {
     struct span header; /* the values as they lie there */
     int alignment;      /* of the tensors' offsets, in bytes */
     struct gguf_value *value;
-    struct tensor *tensor;
+    struct tensor *tensor, **named; /* as they are listed; by name */
     size_t values, tensors;
     struct gguf *part; /* [parts] a split model's other files, whose tensors are listed above */
     int parts;
@@ -199,8 +199,8 @@ struct tensor *gguf_tensor(const struct gguf *g, const char *name);
 
 /* Read one value; -1 with a message when it is of another kind, or a number outside [least, most].
  * An absent number is `otherwise`, and an error where that is REQUIRED, as an absent string is. Of
- * integers, none below 0 passes. Any
- * integer type serves as int, and a bool where `most` is 1; F32 and F64 serve as float. */
+ * integers, none below 0 passes. Any integer type serves as int, and a bool where `most` is 1; F32
+ * and F64 serve as float. */
 enum { REQUIRED = -2 };
 int gguf_int(const struct gguf *g, const char *key, int least, int most, int otherwise, int *to,
              struct error *e);

@@ -504,21 +504,28 @@ static int by_offset(const void *a, const void *b) {
     return x.at != y.at ? (x.at > y.at) - (x.at < y.at) : (x.n > y.n) - (x.n < y.n);
 }
 
-/* Every tensor has a name and bytes of its own. */
-static int check_apart(const struct gguf *g, struct error *e) {
-    struct tensor **order = new_array(g->tensors, sizeof *order);
+/* Every tensor has a name and bytes of its own. Puts them in order of their names, too. */
+static int check_apart(struct gguf *g, struct error *e) {
+    const size_t n = g->tensors;
+    free(g->named);
+    g->named = new_array(n, sizeof *g->named);
+    for (size_t i = 0; i < n; i++) g->named[i] = &g->tensor[i];
+    qsort(g->named, n, sizeof *g->named, by_name);
+    for (size_t i = 1; i < n; i++) {
+        const struct span name = g->named[i]->name;
+        if (same_bytes(g->named[i - 1]->name, name))
+            return fail(e, "tensor '%.*s' stands twice", brief(name), name.at);
+    }
+    struct tensor **placed = memcpy(new_array(n, sizeof *placed), g->named, n * sizeof *placed);
     int bad = 0;
-    for (size_t i = 0; i < g->tensors; i++) order[i] = &g->tensor[i];
-    qsort(order, g->tensors, sizeof *order, by_name);
-    for (size_t i = 1; !bad && i < g->tensors; i++)
-        if (same_bytes(order[i - 1]->name, order[i]->name))
-            bad = fail(e, "tensor '%.*s' stands twice", brief(order[i]->name), order[i]->name.at);
-    qsort(order, g->tensors, sizeof *order, by_offset);
-    for (size_t i = 1; !bad && i < g->tensors; i++)
-        if (order[i - 1]->data.at + order[i - 1]->data.n > order[i]->data.at)
-            bad = fail(e, "tensors '%.*s' and '%.*s' overlap", brief(order[i - 1]->name),
-                       order[i - 1]->name.at, brief(order[i]->name), order[i]->name.at);
-    free(order);
+    qsort(placed, n, sizeof *placed, by_offset);
+    for (size_t i = 1; !bad && i < n; i++) {
+        const struct tensor *a = placed[i - 1], *b = placed[i];
+        if (a->data.at + a->data.n > b->data.at)
+            bad = fail(e, "tensors '%.*s' and '%.*s' overlap", brief(a->name), a->name.at,
+                       brief(b->name), b->name.at);
+    }
+    free(placed);
     return bad;
 }
 
@@ -641,6 +648,7 @@ void gguf_close(struct gguf *g) {
     free(g->part);
     free(g->value);
     free(g->tensor);
+    free(g->named);
     *g = (struct gguf){0};
 }
 
@@ -651,9 +659,9 @@ struct gguf_value *gguf_find(const struct gguf *g, const char *key) {
 }
 
 struct tensor *gguf_tensor(const struct gguf *g, const char *name) {
-    for (size_t i = 0; i < g->tensors; i++)
-        if (span_is(g->tensor[i].name, name)) return &g->tensor[i];
-    return NULL;
+    const struct tensor wanted = {.name = {name, strlen(name)}}, *key = &wanted;
+    struct tensor **found = bsearch(&key, g->named, g->tensors, sizeof *g->named, by_name);
+    return found ? *found : NULL;
 }
 
 /* The value, or NULL with a message when it is absent or its type is not in `types`. */

@@ -661,6 +661,37 @@ class Refused(Case):
             self.refused(1, "general.architecture", command, nameless, *[nameless] *
                          (command == "diff"))
 
+    def test_as_many_as_there_may_be(self):
+        """Of many parts each is held against few others: seconds would else be hours. A text is cut
+        in 64 ways at most, and there are 4096 languages at most, in sums too."""
+        def parts(rows):
+            flat = [number for row in rows for number in row]
+            return self.made_counts(lambda values, _: values.update({
+                "lape-counts.parts": (tiny.U64, flat)}))
+
+        def languages(labels, name):
+            return self.made_counts(lambda values, tensors: (
+                tensors.update({label + ".positive": tensors["aa.positive"] for label in labels}),
+                tensors.pop("aa.positive"), tensors.pop("bb.positive"), values.update({
+                    "lape-counts.languages": (tiny.STRING, labels),
+                    "lape-counts.tokens": (tiny.U64, [4] * len(labels))})), name)
+
+        many = 300000
+        path, seconds = parts([0, 5, i, many] for i in range(1, many)), 20
+        limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        self.works("info", path, preexec_fn=limit)
+        cuts = [[0, 5, i, 64 * (i + 1)] for i in range(65)]
+        self.works("info", parts(cuts[:64]))
+        self.refused(1, "cut in more than 64 ways", "info", parts(cuts))
+        self.refused(1, "bb: a shard of 12 of its text has a piece that is counted already, in one of 8", "info",
+                     parts([[1, 5, 0, 8], [1, 5, 4, 12]]))
+
+        most = ["l%05d" % i for i in range(4096)]
+        self.works("info", languages(most, "most"))
+        self.refused(1, "4097 languages are more than 4096", "info", languages(most + ["z"], "many"))
+        self.refused(1, "language z is one more than 4096", "merge", "most", languages(["z"], "one"),
+                     "-o", self.path("out"))
+
     def test_tensors_of_counts(self):
         def change(**changed):
             return lambda _, tensors: tensors["aa.positive"].update(changed)
