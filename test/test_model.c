@@ -306,7 +306,7 @@ static void plain_norm(real *out, const real *x, int rows, int n, const real *we
     }
 }
 
-static void plain_rotate(real *x, int T, int heads, const struct config *c) {
+static void plain_rotate(real *x, int T, int heads, double base, const struct config *c) {
     const int half = c->head_dim / 2, halves = c->family->positions == HALVES;
     for (int t = 0; t < T; t++)
         for (int h = 0; h < heads; h++)
@@ -314,7 +314,7 @@ static void plain_rotate(real *x, int T, int heads, const struct config *c) {
                 real *first = x + (t * heads + h) * c->head_dim + (halves ? i : 2 * i);
                 real *second = first + (halves ? half : 1);
                 real exponent = (real)(2 * i) / (real)c->head_dim;
-                real angle = (real)t * (1 / (real)exp64(exponent * log64(c->rope_base)));
+                real angle = (real)t * (1 / (real)exp64(exponent * log64(base)));
                 real cosine = (real)cos64(angle), sine = (real)sin64(angle), a = *first;
                 *first = real_fma(a, cosine, -(*second * sine));
                 *second = real_fma(*second, cosine, a * sine);
@@ -322,12 +322,13 @@ static void plain_rotate(real *x, int T, int heads, const struct config *c) {
 }
 
 static void plain_attention(real *out, const real *q, const real *k, const real *v, int T,
-                            const struct config *c) {
+                            int window, const struct config *c) {
     const int d = c->head_dim, group = c->heads / c->kv_heads;
+    const real cap = (real)c->attention_cap;
     real *e = malloc(T * sizeof *e);
     for (int t = 0; t < T; t++)
         for (int h = 0; h < c->heads; h++) {
-            const int from = c->window && t + 1 > c->window ? t + 1 - c->window : 0;
+            const int from = window && t + 1 > window ? t + 1 - window : 0;
             real most = 0, sum = 0;
             for (int j = from; j <= t; j++) {
                 real dot = 0;
@@ -335,6 +336,7 @@ static void plain_attention(real *out, const real *q, const real *k, const real 
                     dot = real_fma(q[(t * c->heads + h) * d + i],
                                    k[(j * c->kv_heads + h / group) * d + i], dot);
                 e[j] = dot * (real)c->attention_scale;
+                if (cap > 0) e[j] = cap * (real)tanh64(e[j] / cap);
                 most = j == from || e[j] > most ? e[j] : most;
             }
             for (int j = from; j <= t; j++) sum += e[j] = real_exp(e[j] - most);
@@ -348,13 +350,20 @@ static void plain_attention(real *out, const real *q, const real *k, const real 
     free(e);
 }
 
+static real plain_activation(enum activation act, real x) {
+    const real inner = (real)0.79788456080286535588 * real_fma(x * x * x, (real)0.044715, x);
+    return act == SILU   ? x / (1 + real_exp(-x))
+           : act == RELU ? (x > 0 ? x : 0)
+                         : (real)0.5 * x * (1 + (real)tanh64(inner));
+}
+
 static void plain_scale(real *x, int n, double factor) {
     for (int i = 0; i < n; i++) x[i] *= (real)factor;
 }
 
 /* Whether plain_forward() knows all that sets the family apart. */
 static bool is_simple(const struct family *f) {
-    return !f->layer_norm && !f->plain && f->activation == SILU && is_rotary(f);
+    return !f->layer_norm && !f->plain && is_rotary(f);
 }
 
 /* The whole forward pass as the formulas have it, one sequence, one thread: logits [T, V]. */
@@ -372,6 +381,9 @@ static real *plain_forward(const struct model *m, const int32_t *tokens, int T) 
     for (int l = 0; l < c->layers; l++) {
         const struct layer *w = &m->layer[l];
         const int heads = f->qk_norm_wide ? c->heads : 1, kv = f->qk_norm_wide ? c->kv_heads : 1;
+        /* Gemma 2 and 3, as transformers has it: of so many layers the last attends to all */
+        const bool local = c->window && (!f->global_every || (l + 1) % f->global_every);
+        const double base = local && f->global_every ? c->window_rope_base : c->rope_base;
         plain_norm(h, x, T, D, w->attn_norm.weight, c);
         plain_product(q, h, T, &w->q);
         plain_product(k, h, T, &w->k);
@@ -379,10 +391,10 @@ static real *plain_forward(const struct model *m, const int32_t *tokens, int T) 
         plain_norm(q, q, T * c->heads / heads, heads * c->head_dim, w->q_norm.weight, c);
         plain_norm(k, k, T * c->kv_heads / kv, kv * c->head_dim, w->k_norm.weight, c);
         if (!f->unrotated_every || (l + 1) % f->unrotated_every) {
-            plain_rotate(q, T, c->heads, c);
-            plain_rotate(k, T, c->kv_heads, c);
+            plain_rotate(q, T, c->heads, base, c);
+            plain_rotate(k, T, c->kv_heads, base, c);
         }
-        plain_attention(a, q, k, v, T, c);
+        plain_attention(a, q, k, v, T, local ? c->window : 0, c);
         plain_product(h, a, T, &w->attn_out);
         plain_norm(h, h, T, D, w->attn_post.weight, c);
         plain_scale(h, T * D, c->residual_scale);
@@ -390,7 +402,7 @@ static real *plain_forward(const struct model *m, const int32_t *tokens, int T) 
         plain_norm(h, x, T, D, w->ffn_norm.weight, c);
         plain_product(g, h, T, &w->gate);
         plain_product(u, h, T, &w->up);
-        for (int i = 0; i < T * F; i++) g[i] = g[i] / (1 + real_exp(-g[i])) * u[i];
+        for (int i = 0; i < T * F; i++) g[i] = plain_activation(f->activation, g[i]) * u[i];
         plain_product(h, g, T, &w->down);
         plain_norm(h, h, T, D, w->ffn_post.weight, c);
         plain_scale(h, T * D, c->residual_scale);
@@ -571,7 +583,7 @@ static void test_family(const struct family *f, struct pool *p) {
                        .window = f->global_every ? 9 : 0,
                        .attention_cap = f->global_every ? 20 : 0,
                        .norm_eps = 1e-5,
-                       .rope_base = 10000};
+                       .rope_base = 500};
     struct model m = random_model(c, TENSOR_BF16);
     int32_t tokens[T];
     for (int t = 0; t < T; t++) tokens[t] = (int32_t)(test_random() % V);
@@ -592,6 +604,17 @@ static void test_family(const struct family *f, struct pool *p) {
           "%s does not see its token", f->name);
     free(want), free(other);
     free_random_model(&m);
+}
+
+static void test_activations(void) {
+    enum { N = 1000 };
+    real x[N], want[N];
+    for (int act = SILU; act <= RELU; act++) {
+        random_vector(x, N, act + 1);
+        for (int i = 0; i < N; i++) want[i] = plain_activation(act, x[i]);
+        activate_row(act, x, N);
+        CHECK(memcmp(x, want, sizeof x) == 0, "activation %d is not its definition", act);
+    }
 }
 
 static void test_families(struct pool *p) {
@@ -801,6 +824,7 @@ int main(void) {
     test_products(p);
     test_forward(p);
     test_room(p);
+    test_activations();
     test_families(p);
     test_alibi();
     test_hook(p);

@@ -635,7 +635,9 @@ class Refused(Case):
 
     def test_values_of_counts(self):
         rows = b"\naa\t4\t0\t10\nbb\t4\t0\t10\n"
-        self.assertIn(rows, self.works("info", self.made_counts()))
+        told = self.works("info", self.made_counts())
+        self.assertIn(rows, told)
+        self.assertIn(b"\nvocabulary: 0\npiece: 0 tokens\nnear: 0\n", told)   # it has none
         u64, f64 = tiny.U64, tiny.DOUBLE
         for key, value, culprit in (
                 ("languages", (tiny.STRING, []), "empty or differ"),
