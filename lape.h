@@ -451,8 +451,9 @@ struct vocabulary {
 struct tokenizer;
 
 /* The pieces and arrays stay the caller's and must outlive the tokenizer. -1 when a piece stands
- * twice, is not UTF-8 or has an unknown kind, when a byte has no way to be encoded, when a merge is
- * not of three pieces or stands twice, or when the regular expression is not known. */
+ * twice, is not UTF-8 or has an unknown kind, when a byte has no way to be encoded, when a word that
+ * is found as it reads has more than 4096 bytes, when a merge is not of three pieces or stands
+ * twice, or when the regular expression is not known. */
 struct tokenizer *tokenizer_new(const struct vocabulary *v, struct error *e);
 void tokenizer_free(struct tokenizer *t);
 /* Whether the family of a `pre` starts texts with its begin-of-sequence token when the file does

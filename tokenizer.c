@@ -385,12 +385,17 @@ static void finder_add(struct finder *f, int32_t id, struct span text) {
     if (text.n > f->longest) f->longest = text.n;
 }
 
+enum { MOST_WORD = 1 << 12 }; /* bytes, since so many are looked at wherever one may start */
+
 static int finder_close(struct finder *f, struct error *e) {
     const struct span *text = f->text.at;
     const int32_t *id = f->id.at, n = (int32_t)(f->id.n / sizeof *id);
     table_new(&f->table, (size_t)n, text);
     for (int32_t i = 0; i < n; i++) {
         int32_t *slot = find_slot(&f->table, hash_of(text[i]), text[i]);
+        if (text[i].n > MOST_WORD)
+            return fail(e, "token %d is a word of %zu bytes, more than %d", id[i], text[i].n,
+                        MOST_WORD);
         if (*slot >= 0) return fail(e, "tokens %d and %d are the same word", id[*slot], id[i]);
         *slot = i;
     }

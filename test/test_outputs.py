@@ -405,6 +405,10 @@ class Models(Case):
                        most, "-o", self.path("out"))
             self.assertIn(b"\nxx\t%d\t%d\t" % (tokens // 8 * 8, tokens // 8),
                           self.works("info", self.path("out")))
+        values["tokenizer.ggml.tokens"][1][-1] += "x"
+        self.assertIn("a word of 4097 bytes, more than 4096", self.refused(
+            1, "token %d" % (len(values["tokenizer.ggml.tokens"][1]) - 1), "tokenize",
+            self.model(tiny.with_tokenizer(values), "too long")))
         few = ["--seq", "8", "--batch", "4"]
         done = run("ppl", model, "xx=-", *few, stdin=read(text), cwd=self.directory)
         self.assertEqual(done.stdout, self.works("ppl", model, "xx=" + text, *few, "-q"))
