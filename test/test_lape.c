@@ -413,7 +413,15 @@ static void test_common_pieces(void) {
             for (uint64_t k = p[i].shard; k < LCM; k += of) common |= times[p[i].text][k]++ > 0;
         }
         const bool found = sort_parts(p, n, "xx", &e) < 0;
-        wrong += found != common || (found && !strstr(e.text, "counted already"));
+        bool ascend = true;
+        for (size_t i = 1; i < n; i++) {
+            const uint64_t a[] = {p[i - 1].text, p[i - 1].of, p[i - 1].shard};
+            const uint64_t b[] = {p[i].text, p[i].of, p[i].shard};
+            int k = 0;
+            while (k < 2 && a[k] == b[k]) k++;
+            ascend &= a[k] < b[k];
+        }
+        wrong += found != common || (found ? !strstr(e.text, "counted already") : !ascend);
         met += common;
         apart += !common && n > 1;
     }
