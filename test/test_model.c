@@ -50,8 +50,9 @@ static void test_functions(void) {
         }
         printf("%-8s worst of %d points: %.2f %s, at %.17g\n", function[f].name, POINTS_TESTED,
                worst, bound < 0 ? "x 2^-53" : "ulp", at);
-        CHECK(worst > 0 && worst < fabs(bound), "%s is off by %g, at %.17g", function[f].name,
-              worst, at);
+        /* where theirs has no more bits, its own last one counts, too */
+        CHECK(worst > 0 && worst < fabs(bound) + (LDBL_MANT_DIG == DBL_MANT_DIG),
+              "%s is off by %g, at %.17g", function[f].name, worst, at);
     }
 }
 

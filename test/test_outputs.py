@@ -652,7 +652,8 @@ class Refused(Case):
                 ("of", (f64, 1.0), ""), ("near", (f64, -1.0), ""), ("near", (f64, 1e7), ""),
                 ("model_digest", (tiny.U32, 7), ""), ("parts", (tiny.U32, [0, 5, 0, 1]), ""),
                 ("parts", (u64, [0, 5, 0]), "four numbers"),
-                ("parts", (u64, [0, 5, 0, 1, 0, 5, 0, 1]), "counted already"),
+                ("parts", (u64, [0, 5, 1, 3, 0, 5, 1, 3]),
+                 "language aa: shard 2 of 3 of its text is counted already"),
                 ("unheard_of", (u64, 1), "")):
             path = self.made_counts(lambda values, _: values.update({"lape-counts." + key: value}))
             self.refused(1, culprit or "lape-counts." + key, "info", path)
