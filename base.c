@@ -82,6 +82,7 @@ int map_file(const char *path, struct span *to, struct error *e) {
         return -1;
     }
     void *map = MAP_FAILED;
+    errno = EFBIG; /* for what is larger than addresses reach */
     if (!S_ISREG(st.st_mode))
         fail(e, "%s: not a regular file", path);
     else if (st.st_size == 0)

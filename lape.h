@@ -22,9 +22,13 @@
 #ifndef LAPE_H
 #define LAPE_H
 
-/* Before any header: the program asks for POSIX.1-2008, and on systems that then hide all else, for
- * what sysconf() knows of processors and memory, too: macOS, NetBSD, FreeBSD. */
+/* Before any header: the program asks for POSIX.1-2008; where addresses have 32 bits, for files
+ * whose sizes and numbers have 64; and on systems that then hide all else, for what sysconf() knows
+ * of processors and memory, too: macOS, NetBSD, FreeBSD. */
 #define _XOPEN_SOURCE 700
+#ifndef __LP64__
+#define _FILE_OFFSET_BITS 64
+#endif
 #define _DARWIN_C_SOURCE
 #define _NETBSD_SOURCE
 #define __BSD_VISIBLE 1
@@ -451,8 +455,8 @@ struct vocabulary {
 struct tokenizer;
 
 /* The pieces and arrays stay the caller's and must outlive the tokenizer. -1 when a piece stands
- * twice, is not UTF-8 or has an unknown kind, when a byte has no way to be encoded, when a word that
- * is found as it reads has more than 4096 bytes, when a merge is not of three pieces or stands
+ * twice, is not UTF-8 or has an unknown kind, when a byte has no way to be encoded, when a word
+ * that is found as it reads has more than 4096 bytes, when a merge is not of three pieces or stands
  * twice, or when the regular expression is not known. */
 struct tokenizer *tokenizer_new(const struct vocabulary *v, struct error *e);
 void tokenizer_free(struct tokenizer *t);

@@ -15,7 +15,7 @@ constants close.
 
 Told are for every file how many lines and ways there are and how many were reached, then those that
 were not. test/coverage.tsv has reasons why some cannot be. They still count as not reached; a reason
-for what was reached is a failure, and so is anything without one, less than 98 % of the lines, or
+for what was reached is a failure, unless it begins with "by chance", and so is anything without one, less than 98 % of the lines, or
 less than 95 % of the ways.
 
 --quick: the tests in C, some of the others and failing calls, on one build. It must not fall below
@@ -203,7 +203,9 @@ class Reasons:
         return self.of.get(key)
 
     def unused(self):
-        return [key for key in self.of if key not in self.used]
+        """What is reached by chance may be reached."""
+        return [key for key, why in self.of.items()
+                if key not in self.used and not why.startswith("by chance")]
 
 
 def told(name, number, line, text):

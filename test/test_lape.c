@@ -94,6 +94,18 @@ static void test_counting(struct pool *p) {
         CHECK(count_is_sound(&counter, &e) < 0 && strstr(e.text, "layer 1, neuron 70"),
               "activation %g is not reported", (double)unsound[k]);
     }
+    for (int s = SUM; s <= POSITIVE_SUM; s++) { /* that has no room left */
+        counts_free(&c);
+        c = small_counts(2, F, 3, label);
+        counter = (struct counter){.pool = p, .counts = &c, .language = &c.language[0]};
+        for (int t = 0; t < ROWS; t++) act[t * F + 70] = 1;
+        c.language[0].of[s][F + 70] = INT64_MAX - ((int64_t)ROWS << 20);
+        count_neurons(&counter, AT_ACT, 1, act, ROWS, F);
+        CHECK(count_is_sound(&counter, &e) == 0, "%s, full: %s", statistic_name[s], e.text);
+        count_neurons(&counter, AT_ACT, 1, act, ROWS, F);
+        CHECK(count_is_sound(&counter, &e) < 0 && strstr(e.text, "layer 1, neuron 70"),
+              "%s overflows, and nobody says so", statistic_name[s]);
+    }
     counts_free(&c);
     free(gate);
     free(act);
