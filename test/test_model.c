@@ -544,7 +544,7 @@ static void test_room(struct pool *p) {
                                                   .rope_base = 10000},
                                   TENSOR_F32);
     const int32_t tokens[8] = {0, 1, 2, 3, 4, 5, 6, 7}, bad[] = {0, 9}, negative[] = {-1, 0};
-    const struct sequence good = {tokens, 4, 2, 6};
+    const struct sequence first = {tokens, 2, 0, 6}, good = {tokens, 4, 2, 6};
     const struct {
         struct sequence s;
         const char *why;
@@ -555,6 +555,7 @@ static void test_room(struct pool *p) {
                {{negative, 2, 0, 0}, "token id -1"}};
     struct error e = {""};
     struct run *r = run_new(&m, p, (struct room){5, 12, 6, false}, &e);
+    CHECK(forward(r, &first, 1, NULL, &e) == 0, "%s", e.text);
     CHECK(forward(r, &good, 1, NULL, &e) == 0, "%s", e.text);
     for (size_t i = 0; i < sizeof row / sizeof *row; i++)
         CHECK(forward(r, &row[i].s, 1, NULL, &e) == -1 && strstr(e.text, row[i].why),
