@@ -317,21 +317,36 @@ static int read_language(const struct counts *c, struct language *l, const struc
 
 static uint64_t digest_on(uint64_t digest, uint64_t v) { return (digest ^ v) * 0x100000001b3; }
 
+/* Part i of the file's list, and the number of its language. */
+static struct part listed_part(const struct gguf_value *v, uint64_t i, uint64_t *language) {
+    const char *at = v->data.at + 32 * i;
+    *language = get_u64(at);
+    return (struct part){get_u64(at + 8), get_u64(at + 16), get_u64(at + 24)};
+}
+
 /* Which pieces of which texts were counted. A language of which the file does not say so, since it
  * is imported or of old, is taken for all of a text that its counts tell from others. */
 static int read_parts(const struct counts *c, const struct gguf *g, struct error *e) {
     const struct gguf_value *v = NULL;
+    uint64_t k;
     if (gguf_find(g, "lape-counts.parts") && !(v = gguf_array(g, "lape-counts.parts", GGUF_U64, e)))
         return -1;
-    for (uint64_t i = 0; v && i < v->count / 4; i++) {
-        const char *at = v->data.at + 32 * i;
-        const struct part p = {get_u64(at + 8), get_u64(at + 16), get_u64(at + 24)};
-        if (get_u64(at) >= (uint64_t)c->n || p.shard >= p.of || p.of > MOST_SHARDS)
+    const uint64_t n = v ? v->count / 4 : 0;
+    for (uint64_t i = 0; i < n; i++) {
+        const struct part p = listed_part(v, i, &k);
+        if (k >= (uint64_t)c->n || p.shard >= p.of || p.of > MOST_SHARDS)
             return fail(e, "value 'lape-counts.parts' names a language or a shard that is none");
-        add_part(&c->language[get_u64(at)], p);
+        c->language[k].parts++;
     }
-    for (int k = 0; k < c->n; k++) {
-        struct language *l = &c->language[k];
+    for (struct language *l = c->language; l < c->language + c->n; l++) {
+        l->part = new_array(l->parts, sizeof *l->part);
+        l->parts = 0;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        const struct part p = listed_part(v, i, &k);
+        c->language[k].part[c->language[k].parts++] = p;
+    }
+    for (struct language *l = c->language; l < c->language + c->n; l++) {
         struct part whole = {l->tokens, 0, 1};
         for (size_t i = 0; !l->parts && i < all_neurons(c); i++)
             whole.text = digest_on(whole.text, l->of[POSITIVE][i]);
