@@ -84,8 +84,7 @@ enum { MOST_LANGUAGES = 1 << 12 };
 struct language {
     char label[LABEL_SIZE];
     uint64_t tokens, pieces;
-    struct part *part; /* [parts], by text, of, shard; they have no piece in common */
-    size_t parts;
+    struct buffer parts;     /* struct part, by text, of, shard; they have no piece in common */
     int64_t *of[STATISTICS]; /* in imported counts all but POSITIVE may be NULL */
 };
 
@@ -120,6 +119,8 @@ static int64_t *new_statistic(const struct counts *c, int s) {
     return new_array(rows_of(c, s) * columns_of(c, s), sizeof(int64_t));
 }
 
+static size_t parts_of(const struct language *l) { return l->parts.n / sizeof(struct part); }
+
 static struct language *find_language(const struct counts *c, const char *label) {
     for (int k = 0; k < c->n; k++)
         if (strcmp(c->language[k].label, label) == 0) return &c->language[k];
@@ -139,7 +140,7 @@ static struct language *insert_language(struct counts *c, const char *label) {
 
 static void language_free(struct language *l) {
     for (int s = 0; s < STATISTICS; s++) free(l->of[s]);
-    free(l->part);
+    free(l->parts.at);
 }
 
 static void counts_free(struct counts *c) {
@@ -157,8 +158,8 @@ static void put_languages(struct gguf_writer *w, const struct counts *c, uint64_
     for (int k = 0; k < c->n; k++) put_number(w, c->language[k].pieces, 8);
     put_array(w, "lape-counts.parts", GGUF_U64, 4 * parts);
     for (int k = 0; k < c->n; k++)
-        for (size_t i = 0; i < c->language[k].parts; i++) {
-            const struct part p = c->language[k].part[i];
+        for (size_t i = 0; i < parts_of(&c->language[k]); i++) {
+            const struct part p = ((struct part *)c->language[k].parts.at)[i];
             const uint64_t row[] = {k, p.text, p.shard, p.of};
             for (int j = 0; j < 4; j++) put_number(w, row[j], 8);
         }
@@ -169,7 +170,7 @@ static void counts_write(const struct counts *c, FILE *to) {
     struct gguf_writer w = {.to = to};
     uint64_t tensors = 0, parts = 0;
     for (int k = 0; k < c->n; k++) {
-        parts += c->language[k].parts;
+        parts += parts_of(&c->language[k]);
         for (int s = 0; s < STATISTICS; s++) tensors += c->language[k].of[s] != NULL;
     }
     put_header(&w, tensors, 12 + c->lines + (c->of != GATE) + (c->digest != 0));
@@ -210,10 +211,7 @@ static void counts_write(const struct counts *c, FILE *to) {
 
 enum { MOST_SHARDS = 1 << 30 };
 
-static void add_part(struct language *l, struct part p) {
-    l->part = grow_array(l->part, l->parts + 1, sizeof p);
-    l->part[l->parts++] = p;
-}
+static void add_part(struct language *l, struct part p) { buffer_add(&l->parts, &p, sizeof p); }
 
 static int by_part(const void *a, const void *b) {
     const struct part *x = a, *y = b;
@@ -317,41 +315,26 @@ static int read_language(const struct counts *c, struct language *l, const struc
 
 static uint64_t digest_on(uint64_t digest, uint64_t v) { return (digest ^ v) * 0x100000001b3; }
 
-/* Part i of the file's list, and the number of its language. */
-static struct part listed_part(const struct gguf_value *v, uint64_t i, uint64_t *language) {
-    const char *at = v->data.at + 32 * i;
-    *language = get_u64(at);
-    return (struct part){get_u64(at + 8), get_u64(at + 16), get_u64(at + 24)};
-}
-
 /* Which pieces of which texts were counted. A language of which the file does not say so, since it
  * is imported or of old, is taken for all of a text that its counts tell from others. */
 static int read_parts(const struct counts *c, const struct gguf *g, struct error *e) {
     const struct gguf_value *v = NULL;
-    uint64_t k;
     if (gguf_find(g, "lape-counts.parts") && !(v = gguf_array(g, "lape-counts.parts", GGUF_U64, e)))
         return -1;
-    const uint64_t n = v ? v->count / 4 : 0;
-    for (uint64_t i = 0; i < n; i++) {
-        const struct part p = listed_part(v, i, &k);
-        if (k >= (uint64_t)c->n || p.shard >= p.of || p.of > MOST_SHARDS)
+    for (uint64_t i = 0; v && i < v->count / 4; i++) {
+        const char *at = v->data.at + 32 * i;
+        const struct part p = {get_u64(at + 8), get_u64(at + 16), get_u64(at + 24)};
+        if (get_u64(at) >= (uint64_t)c->n || p.shard >= p.of || p.of > MOST_SHARDS)
             return fail(e, "value 'lape-counts.parts' names a language or a shard that is none");
-        c->language[k].parts++;
+        add_part(&c->language[get_u64(at)], p);
     }
-    for (struct language *l = c->language; l < c->language + c->n; l++) {
-        l->part = new_array(l->parts, sizeof *l->part);
-        l->parts = 0;
-    }
-    for (uint64_t i = 0; i < n; i++) {
-        const struct part p = listed_part(v, i, &k);
-        c->language[k].part[c->language[k].parts++] = p;
-    }
-    for (struct language *l = c->language; l < c->language + c->n; l++) {
+    for (int k = 0; k < c->n; k++) {
+        struct language *l = &c->language[k];
         struct part whole = {l->tokens, 0, 1};
-        for (size_t i = 0; !l->parts && i < all_neurons(c); i++)
+        for (size_t i = 0; !l->parts.n && i < all_neurons(c); i++)
             whole.text = digest_on(whole.text, l->of[POSITIVE][i]);
-        if (!l->parts) add_part(l, whole);
-        if (sort_parts(l->part, l->parts, l->label, e)) return -1;
+        if (!l->parts.n) add_part(l, whole);
+        if (sort_parts(l->parts.at, parts_of(l), l->label, e)) return -1;
     }
     return v && v->count % 4 ? fail(e, "value 'lape-counts.parts' is not four numbers a part") : 0;
 }
@@ -428,24 +411,25 @@ static bool add_overflows(int64_t *to, int64_t v) {
 
 /* The parts of both; all shards of a text are the text. */
 static int add_parts(struct language *to, const struct language *from, struct error *e) {
-    const size_t n = to->parts + from->parts;
-    struct part *all = new_array(n, sizeof *all);
-    if (to->parts) memcpy(all, to->part, to->parts * sizeof *all);
-    if (from->parts) memcpy(all + to->parts, from->part, from->parts * sizeof *all);
-    if (sort_parts(all, n, to->label, e)) {
-        free(all);
+    const size_t n = parts_of(to) + parts_of(from);
+    struct buffer all = {0};
+    buffer_add(&all, to->parts.at, to->parts.n);
+    buffer_add(&all, from->parts.at, from->parts.n);
+    struct part *p = all.at;
+    if (sort_parts(p, n, to->label, e)) {
+        free(all.at);
         return -1;
     }
-    free(to->part);
-    to->part = all;
-    to->parts = 0;
+    free(to->parts.at);
+    to->parts = all;
+    to->parts.n = 0; /* room for all is there */
     for (size_t i = 0, some; i < n; i += some) {
-        const struct part whole = {all[i].text, 0, 1};
-        some = same_cut(all + i, n - i);
-        if (some == all[i].of)
-            all[to->parts++] = whole;
+        const struct part whole = {p[i].text, 0, 1};
+        some = same_cut(p + i, n - i);
+        if (some == p[i].of)
+            add_part(to, whole);
         else
-            for (size_t k = i; k < i + some; k++) all[to->parts++] = all[k];
+            for (size_t k = i; k < i + some; k++) add_part(to, p[k]);
     }
     return 0;
 }
@@ -2313,7 +2297,7 @@ static void count_language(struct work *w, int k, const struct options *o, struc
         save_partial(&w->counts, partial);
         p->saved = now();
     }
-    l->parts = 0; /* those that a partial file had */
+    l->parts.n = 0; /* those that a partial file had */
     part.text = c->digest;
     add_part(l, part);
     if (l->pieces == 0)

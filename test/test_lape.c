@@ -459,9 +459,9 @@ static void test_parts(void) {
             CHECK(counts_add(&all, &c[again], false, &e) < 0 && strstr(e.text, "counted already"),
                   "part %d is counted twice after %d", again, i);
     }
-    const struct language *l = &all.language[0];
-    CHECK(l->parts == 2 && by_part(&l->part[0], &(struct part){7, 0, 1}) == 0 &&
-              by_part(&l->part[1], &(struct part){9, 0, 1}) == 0,
+    const struct part *p = all.language[0].parts.at;
+    CHECK(parts_of(&all.language[0]) == 2 && by_part(&p[0], &(struct part){7, 0, 1}) == 0 &&
+              by_part(&p[1], &(struct part){9, 0, 1}) == 0,
           "three shards of three are not the text");
     for (int i = 4; i < 6; i++)
         CHECK(counts_add(&all, &c[i], false, &e) < 0, "a shard of a text that is counted");
@@ -477,8 +477,8 @@ static void test_parts(void) {
         add_part(&c[i].language[0], apart[i]);
         CHECK(counts_add(&all, &c[i], false, &e) == 0, "%s", e.text);
     }
-    CHECK(all.language[0].parts == 3 && all.language[0].part[0].of == 2 &&
-              all.language[0].part[1].shard == 1 && all.language[0].part[2].shard == 3,
+    p = all.language[0].parts.at;
+    CHECK(parts_of(&all.language[0]) == 3 && p[0].of == 2 && p[1].shard == 1 && p[2].shard == 3,
           "parts of a half and two quarters are in another order");
     for (int i = 0; i < 3; i++) {
         CHECK(counts_add(&all, &c[i], false, &e) < 0, "part %d is counted twice", i);

@@ -90,7 +90,9 @@ class Numbers(MethodCase):
                 words = "count", model, "xx=" + ids, "--seq", "8", "-q", "-o", self.path("out")
                 done = run(*words, cwd=self.directory)
                 if done.returncode:
-                    self.assertIn("not numbers", self.ended(done, 1)[1])
+                    printed, message = self.ended(done, 1)
+                    self.assertIn("not numbers", message)
+                    self.assertEqual(printed, "")
                     self.assertFalse(os.path.exists(self.path("out")))
                     continue
                 passed.add(name)

@@ -690,8 +690,8 @@ class Refused(Case):
         cuts = [[0, 5, i, 64 * (i + 1)] for i in range(65)]
         self.works("info", parts(cuts[:64]))
         self.refused(1, "cut in more than 64 ways", "info", parts(cuts))
-        self.refused(1, "bb: a shard of 12 of its text has a piece that is counted already, in one of 8", "info",
-                     parts([[1, 5, 0, 8], [1, 5, 4, 12]]))
+        self.refused(1, "bb: a shard of 12 of its text has a piece that is counted already, in one "
+                     "of 8", "info", parts([[1, 5, 0, 8], [1, 5, 4, 12]]))
 
         most = ["l%05d" % i for i in range(4096)]
         self.works("info", languages(most, "most"))

@@ -169,7 +169,8 @@ def timed(*words, stdin=None):
 
 
 def rival(name, *words, **environment):
-    """(rate, peak bytes of no file) of library_rates.py; (None, 0) where its library is absent, or fails."""
+    """(rate, peak bytes of no file) of library_rates.py; (None, 0) where its library is absent, or
+    fails."""
     llama = name.startswith("llama") and os.path.exists(LLAMA_PYTHON)
     done, figures = measured(LLAMA_PYTHON if llama else sys.executable, LIBRARY_RATES, name, *words,
                              stdout=subprocess.PIPE, env={**os.environ, **environment})
